@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+# Plain GNU make.  `make help` lists the targets and the variables that they honour.
+
+VERSION  := 0.1.0
+SONAME   := libshmipc.so.0
+
+MODE     ?= release
+BUILD    ?= build
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+CC       ?= cc
+AR       ?= ar
+CFLAGS   ?= -O2 -g
+LDFLAGS  ?=
+PYTHON   ?= python3
+WERROR   ?= 0
+V        ?= 0
+ARGS     ?=
+
+# Objects of different modes never meet: release products lie in $(BUILD), others in $(BUILD)/MODE.
+OUT      := $(if $(filter release,$(MODE)),$(BUILD),$(BUILD)/$(MODE))
+OBJ      := $(BUILD)/obj/$(MODE)
+
+# ---- flags ------------------------------------------------------------------------------------
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
+	-Wmissing-prototypes -Wvla
+BASE     := -std=gnu11 -D_GNU_SOURCE -fvisibility=hidden -fno-common -fPIC $(WARNINGS) \
+	-I. -Icore/include
+ifneq ($(WERROR),0)
+BASE     += -Werror
+endif
+
+SAN_asan    := -fsanitize=address -fno-omit-frame-pointer
+SAN_ubsan   := -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+SAN_tsan    := -fsanitize=thread -fno-omit-frame-pointer
+SAN_release :=
+ifeq ($(filter $(MODE),release asan ubsan tsan),)
+$(error MODE must be release, asan, ubsan or tsan, not '$(MODE)')
+endif
+SAN      := $(SAN_$(MODE))
+
+COMPILE   = $(CC) $(BASE) $(CFLAGS) $(SAN) $(EXTRA) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+LINK_LIBS := -Wl,--as-needed -pthread -lm
+
+# The shim defines libc's names: no macro may rename or redirect them under its feet.
+$(OBJ)/preload/%.o: EXTRA := -U_FORTIFY_SOURCE -U_FILE_OFFSET_BITS
+
+ifeq ($(V),1)
+Q   :=
+say  = @:
+else
+Q   := @
+say  = @printf '  %-7s %s\n' '$(1)' '$(2)'
+endif
+
+# ---- sources ----------------------------------------------------------------------------------
+
+objects   = $(patsubst %.c,$(OBJ)/%.o,$(1))
+
+CORE_SRC    := $(wildcard core/*.c)
+PRELOAD_SRC := $(wildcard preload/*.c)
+RUN_SRC     := $(wildcard tools/run/*.c)
+STAT_SRC    := $(wildcard tools/stat/*.c)
+BENCH_SRC   := $(wildcard tools/bench/*.c)
+CASES_SRC   := $(wildcard tests/conformance/*.c tests/conformance/lib/*.c)
+RUNNER_SRC  := $(wildcard tests/conformance/runner/*.c)
+STRESS_SRC  := $(wildcard tests/stress/*.c)
+UNIT_SRC    := $(wildcard tests/unit/test_*.c)
+SHIM_UNIT_SRC := $(wildcard tests/unit/preload/test_*.c)
+
+LIB_A    := $(OUT)/libshmipc.a
+LIB_SO   := $(OUT)/libshmipc.so
+SHIM     := $(OUT)/libshmipc_shim.so
+RUN      := $(OUT)/shmipc-run
+STAT     := $(OUT)/shmipc-stat
+BENCH    := $(OUT)/shmipc-bench
+CASES    := $(OUT)/conformance/cases
+RUNNER   := $(OUT)/conformance/run
+UNIT     := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC)) \
+	$(patsubst tests/unit/preload/%.c,$(OUT)/unit/preload/%,$(SHIM_UNIT_SRC))
+STRESS   := $(patsubst tests/stress/%.c,$(OUT)/stress/%,$(STRESS_SRC))
+
+BINARIES := $(if $(RUN_SRC),$(RUN)) $(if $(STAT_SRC),$(STAT)) $(if $(BENCH_SRC),$(BENCH))
+PRODUCTS := $(if $(CORE_SRC),$(LIB_A) $(LIB_SO)) $(if $(PRELOAD_SRC),$(SHIM)) $(BINARIES)
+CONFORMANCE := $(if $(CASES_SRC),$(CASES)) $(if $(RUNNER_SRC),$(RUNNER))
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all unit-build check unit conformance apps stress bench demo asan ubsan tsan lint format \
+	install uninstall dist clean help setup FORCE
+
+all: $(PRODUCTS)
+
+# ---- compile and link -------------------------------------------------------------------------
+
+# Rewritten only when the commands change, so that another CC or CFLAGS rebuilds everything.
+$(OBJ)/commands: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(CC) $(BASE) $(CFLAGS) $(SAN) $(CPPFLAGS) $(LDFLAGS)' >$@.$$$$; \
+	if cmp -s $@.$$$$ $@; then rm -f $@.$$$$; else mv -f $@.$$$$ $@; fi
+
+$(OBJ)/%.o: %.c $(OBJ)/commands
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(COMPILE)
+
+$(LIB_A): $(call objects,$(CORE_SRC))
+	@mkdir -p $(@D)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(LIB_SO): $(call objects,$(CORE_SRC))
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -shared -Wl,-z,now,-z,defs,-soname,$(SONAME) $(LDFLAGS) -o $@ $^ \
+		$(LINK_LIBS)
+	$(Q)ln -sf $(@F) $(@D)/$(SONAME)
+
+$(OBJ)/exports.map: preload/symbols.def scripts/exports-map
+	@mkdir -p $(@D)
+	$(call say,GEN,$@)
+	$(Q)scripts/exports-map preload/symbols.def >$@
+
+$(SHIM): $(call objects,$(PRELOAD_SRC) $(CORE_SRC)) $(OBJ)/exports.map
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -shared -Wl,-z,now,-z,defs,-z,nodelete,-soname,$(@F) \
+		-Wl,--version-script=$(OBJ)/exports.map $(LDFLAGS) -o $@ $(filter %.o,$^) \
+		-Wl,--as-needed -ldl -lpthread
+
+link_program = $(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
+
+$(RUN): $(call objects,$(RUN_SRC)) $(LIB_A)
+$(STAT): $(call objects,$(STAT_SRC)) $(LIB_A)
+$(BENCH): $(call objects,$(BENCH_SRC)) $(LIB_A)
+# The conformance programs know nothing of the project: they link no library of ours.
+$(CASES): $(call objects,$(CASES_SRC))
+$(RUNNER): $(call objects,$(RUNNER_SRC))
+$(RUN) $(STAT) $(BENCH) $(CASES) $(RUNNER):
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(link_program) $(LINK_LIBS)
+
+$(OUT)/stress/%: $(OBJ)/tests/stress/%.o $(LIB_A)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(link_program) $(LINK_LIBS)
+
+# A unit test may name further sources on a line `// LINK: preload/a.c preload/b.c` near its top.
+linked = $(shell sed -n '1,5s,^// LINK: *,,p' $(1))
+define unit_rule
+$(OUT)/unit/$(1): $(OBJ)/tests/unit/$(1).o \
+	$(call objects,$(call linked,tests/unit/$(1).c)) $(if $(CORE_SRC),$(LIB_A))
+endef
+$(foreach t,$(patsubst tests/unit/%.c,%,$(UNIT_SRC) $(SHIM_UNIT_SRC)),$(eval $(call unit_rule,$(t))))
+
+$(UNIT):
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(link_program) -lcmocka $(LINK_LIBS)
+
+unit-build: $(UNIT)
+
+# ---- tests ------------------------------------------------------------------------------------
+
+setup:
+	@scripts/setup check
+
+unit: $(UNIT)
+	@scripts/run-unit $(MODE) $(UNIT)
+
+conformance: all $(CONFORMANCE)
+	@if [ -x $(RUNNER) ]; then $(RUNNER) $(ARGS); \
+	else echo 'conformance: no runner was built' >&2; echo '0 passed, 1 failed'; exit 1; fi
+
+apps: all
+	@tests/apps/run-all $(ARGS)
+
+check: setup
+	@$(MAKE) --no-print-directory all unit-build $(CONFORMANCE)
+	@MAKE='$(MAKE)' scripts/check
+
+stress: all $(STRESS)
+	@if [ -x tests/stress/run ]; then tests/stress/run $(ARGS); \
+	else for t in $(STRESS); do echo "== $$t"; $$t $(ARGS) || exit 1; done; fi
+
+bench: all
+	@$(BENCH) $(ARGS)
+
+demo:
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory all
+	@scripts/demo $(ARGS)
+
+asan ubsan tsan:
+	@$(MAKE) --no-print-directory MODE=$@ CFLAGS='-O1 -g' unit
+
+lint:
+	@scripts/lint/all $(BUILD)
+
+format:
+	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r clang-format -i
+
+# ---- install ----------------------------------------------------------------------------------
+
+MAN1 := $(wildcard docs/*.1)
+MAN7 := $(wildcard docs/*.7)
+ROOT := $(DESTDIR)$(PREFIX)
+
+install: all
+	$(Q)install -d $(ROOT)/bin $(ROOT)/lib/pkgconfig $(ROOT)/include \
+		$(ROOT)/share/man/man1 $(ROOT)/share/man/man7
+	$(Q)install -m 755 $(SHIM) $(ROOT)/lib/
+	$(Q)install -m 755 $(LIB_SO) $(ROOT)/lib/$(SONAME)
+	$(Q)ln -sf $(SONAME) $(ROOT)/lib/libshmipc.so
+	$(Q)install -m 644 $(LIB_A) $(ROOT)/lib/
+	$(Q)install -m 755 $(BINARIES) $(ROOT)/bin/
+	$(Q)install -m 644 core/include/shmipc.h $(ROOT)/include/
+	$(Q)for f in $(MAN1); do install -m 644 $$f $(ROOT)/share/man/man1/ || exit 1; done
+	$(Q)for f in $(MAN7); do install -m 644 $$f $(ROOT)/share/man/man7/ || exit 1; done
+	$(Q)scripts/pkgconfig $(PREFIX) $(VERSION) >$(ROOT)/lib/pkgconfig/shmipc.pc
+	$(Q)chmod 644 $(ROOT)/lib/pkgconfig/shmipc.pc
+
+uninstall:
+	$(Q)rm -f $(addprefix $(ROOT)/lib/,libshmipc_shim.so libshmipc.so $(SONAME) libshmipc.a \
+		pkgconfig/shmipc.pc) $(ROOT)/include/shmipc.h \
+		$(addprefix $(ROOT)/bin/,shmipc-run shmipc-stat shmipc-bench) \
+		$(addprefix $(ROOT)/share/man/man1/,$(notdir $(MAN1))) \
+		$(addprefix $(ROOT)/share/man/man7/,$(notdir $(MAN7)))
+
+dist:
+	@mkdir -p $(BUILD)
+	git archive --format=tar.gz --prefix=shmipc-c-$(VERSION)/ \
+		-o $(BUILD)/shmipc-c-$(VERSION).tar.gz HEAD
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@cat scripts/help.txt
+
+-include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
