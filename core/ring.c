@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/ring.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+int shmipc_cursor_init(struct shmipc_cursor *cursor, const struct iovec *iov, size_t count)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (iov[i].iov_len > (size_t)SSIZE_MAX - total)
+			return -EINVAL;
+		total += iov[i].iov_len;
+	}
+	*cursor = (struct shmipc_cursor){ .iov = iov, .count = count, .left = total };
+	return 0;
+}
+
+void shmipc_cursor_skip(struct shmipc_cursor *cursor, size_t bytes)
+{
+	cursor->left -= bytes;
+	while (bytes > 0) {
+		size_t here = cursor->iov->iov_len - cursor->offset;
+
+		if (bytes < here) {
+			cursor->offset += bytes;
+			return;
+		}
+		bytes -= here;
+		cursor->iov++;
+		cursor->count--;
+		cursor->offset = 0;
+	}
+}
+
+bool shmipc_ring_check(const struct shmipc_ring *ring, uint64_t base, uint64_t head, uint64_t tail)
+{
+	return base <= head && head <= tail && tail - head <= ring->ring_bytes;
+}
+
+enum copy_way { COPY_IN, COPY_OUT };
+
+/* One contiguous piece of ring memory against the cursor. */
+static void copy_piece(unsigned char *memory, struct shmipc_cursor *cursor, size_t bytes, enum copy_way way)
+{
+	while (bytes > 0) {
+		size_t here = cursor->iov->iov_len - cursor->offset;
+		unsigned char *user = (unsigned char *)cursor->iov->iov_base + cursor->offset;
+		size_t n = bytes < here ? bytes : here;
+
+		if (way == COPY_IN)
+			memcpy(memory, user, n);
+		else
+			memcpy(user, memory, n);
+		memory += n;
+		bytes -= n;
+		shmipc_cursor_skip(cursor, n);
+		if (n == 0) { /* an empty element */
+			cursor->iov++;
+			cursor->count--;
+			cursor->offset = 0;
+		}
+	}
+}
+
+static void copy(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
+		 struct shmipc_cursor *cursor, size_t bytes, enum copy_way way)
+{
+	struct iovec pieces[2];
+	int count = shmipc_ring_pieces(ring, base, position, bytes, pieces);
+
+	for (int i = 0; i < count; i++)
+		copy_piece(pieces[i].iov_base, cursor, pieces[i].iov_len, way);
+}
+
+void shmipc_ring_put(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
+		     struct shmipc_cursor *from, size_t bytes)
+{
+	copy(ring, base, position, from, bytes, COPY_IN);
+}
+
+void shmipc_ring_get(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
+		     struct shmipc_cursor *to, size_t bytes)
+{
+	copy(ring, base, position, to, bytes, COPY_OUT);
+}
+
+int shmipc_ring_pieces(const struct shmipc_ring *ring, uint64_t base, uint64_t position, size_t bytes,
+		       struct iovec pieces[2])
+{
+	size_t offset = (size_t)((position - base) & (ring->ring_bytes - 1));
+	size_t to_end = (size_t)ring->ring_bytes - offset;
+
+	if (bytes == 0)
+		return 0;
+	pieces[0] = (struct iovec){ ring->data + offset, bytes < to_end ? bytes : to_end };
+	if (bytes <= to_end)
+		return 1;
+	pieces[1] = (struct iovec){ ring->data, bytes - to_end };
+	return 2;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/sys.h"
+
+enum {
+	SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
+	RING_BYTES_MAX = 64 << 20,
+};
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+static bool geometry_is_sane(uint32_t stream_count, uint64_t ring_bytes)
+{
+	return stream_count >= 1 && stream_count <= SHMIPC_STREAM_COUNT_MAX &&
+	       ring_bytes >= SHMIPC_PAGE_BYTES && ring_bytes <= RING_BYTES_MAX &&
+	       (ring_bytes & (ring_bytes - 1)) == 0;
+}
+
+static uint64_t stride_of(uint64_t ring_bytes)
+{
+	return SHMIPC_PAGE_BYTES + 2 * ring_bytes;
+}
+
+static int map_whole(struct shmipc_segment *segment, int fd, uint64_t bytes)
+{
+	long at = sys_mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+
+	if (at < 0 && at > -SHMIPC_PAGE_BYTES)
+		return (int)at;
+	segment->header = (struct shmipc_segment_header *)at;
+	return 0;
+}
+
+static int make_sealed_memfd(uint64_t bytes)
+{
+	int fd = sys_memfd_create("shmipc-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+	int error;
+
+	if (fd == -EINVAL) /* before Linux 6.3 */
+		fd = sys_memfd_create("shmipc-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return fd;
+	error = sys_ftruncate(fd, (off_t)bytes);
+	if (!error)
+		error = sys_fcntl(fd, F_ADD_SEALS, SEALS);
+	if (error) {
+		sys_close(fd);
+		return error;
+	}
+	return fd;
+}
+
+int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count, uint64_t ring_bytes,
+			  int *fd_out)
+{
+	uint64_t bytes = SHMIPC_PAGE_BYTES + stream_count * stride_of(ring_bytes);
+	int fd, error;
+
+	if (!geometry_is_sane(stream_count, ring_bytes))
+		return -EINVAL;
+	fd = make_sealed_memfd(bytes);
+	if (fd < 0)
+		return fd;
+	error = map_whole(segment, fd, bytes);
+	if (error) {
+		sys_close(fd);
+		return error;
+	}
+	segment->segment_bytes = bytes;
+	segment->stream_stride = stride_of(ring_bytes);
+	segment->ring_bytes = ring_bytes;
+	segment->stream_count = stream_count;
+	segment->header->magic = SHMIPC_SEGMENT_MAGIC;
+	segment->header->layout_version = SHMIPC_LAYOUT_VERSION;
+	segment->header->stream_count = stream_count;
+	segment->header->ring_bytes = ring_bytes;
+	segment->header->stream_stride = segment->stream_stride;
+	segment->header->segment_bytes = bytes;
+	*fd_out = fd;
+	return 0;
+}
+
+/* Read the peer's geometry once, into private memory, and judge the copy. */
+static int adopt_geometry(struct shmipc_segment *segment, uint64_t file_bytes)
+{
+	struct shmipc_segment_header seen;
+
+	memcpy(&seen, segment->header, offsetof(struct shmipc_segment_header, offers));
+	__asm__ volatile("" ::: "memory");
+	if (seen.magic != SHMIPC_SEGMENT_MAGIC || seen.layout_version != SHMIPC_LAYOUT_VERSION)
+		return -EPROTO;
+	if (!geometry_is_sane(seen.stream_count, seen.ring_bytes))
+		return -EPROTO;
+	if (seen.stream_stride != stride_of(seen.ring_bytes) || seen.segment_bytes != file_bytes ||
+	    file_bytes != SHMIPC_PAGE_BYTES + seen.stream_count * seen.stream_stride)
+		return -EPROTO;
+	segment->segment_bytes = file_bytes;
+	segment->stream_stride = seen.stream_stride;
+	segment->ring_bytes = seen.ring_bytes;
+	segment->stream_count = seen.stream_count;
+	return 0;
+}
+
+int shmipc_segment_map(struct shmipc_segment *segment, int fd)
+{
+	struct stat st;
+	int seals = sys_fcntl(fd, F_GET_SEALS, 0);
+	int error;
+
+	if (seals < 0 || (seals & SEALS) != SEALS)
+		return -EPROTO;
+	error = sys_fstat(fd, &st);
+	if (error)
+		return error;
+	if (!S_ISREG(st.st_mode) || st.st_size < SHMIPC_PAGE_BYTES || st.st_size % SHMIPC_PAGE_BYTES != 0)
+		return -EPROTO;
+	error = map_whole(segment, fd, (uint64_t)st.st_size);
+	if (error)
+		return error;
+	error = adopt_geometry(segment, (uint64_t)st.st_size);
+	if (error) {
+		sys_munmap(segment->header, (size_t)st.st_size);
+		segment->header = NULL;
+	}
+	return error;
+}
+
+void shmipc_segment_unmap(struct shmipc_segment *segment)
+{
+	if (segment->header)
+		sys_munmap(segment->header, (size_t)segment->segment_bytes);
+	segment->header = NULL;
+}
+
+static unsigned char *stream_start(const struct shmipc_segment *segment, uint32_t index)
+{
+	return (unsigned char *)segment->header + SHMIPC_PAGE_BYTES + index * segment->stream_stride;
+}
+
+struct shmipc_stream_control *shmipc_segment_stream(const struct shmipc_segment *segment, uint32_t index)
+{
+	return (struct shmipc_stream_control *)(void *)stream_start(segment, index);
+}
+
+struct shmipc_ring shmipc_segment_ring(const struct shmipc_segment *segment, uint32_t index,
+				       unsigned int direction)
+{
+	return (struct shmipc_ring){
+		.data = stream_start(segment, index) + SHMIPC_PAGE_BYTES + direction * segment->ring_bytes,
+		.ring_bytes = segment->ring_bytes,
+	};
+}
