@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Common part of the application tests.  A script sources this file, calls app_begin NAME "$@",
+# then for_pairings FUNCTION, then app_end.  A pairing is SERVER/CLIENT, each of them plain or shim.
+
+APP_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+APP_SHIM=${SHMIPC_SHIM:-$APP_ROOT/build/libshmipc_shim.so}
+APP_NAME=
+APP_TMP=
+APP_PASSED=0
+APP_FAILED=0
+APP_GROUPS=()
+APP_SHM_BEFORE=
+APP_PAIRINGS="plain/plain shim/shim shim/plain plain/shim"
+# shellcheck disable=SC2034 # read by the scripts
+QUICK=0
+PAIRING=
+SERVER_SIDE=plain
+CLIENT_SIDE=plain
+SERVER_LOG=
+CLIENT_LOG=
+SERVER_PID=
+DIR=
+ENDPOINTS=
+
+app_usage() {
+	printf 'usage: %s [--quick] [--pairing SERVER/CLIENT]\n' "$(basename "$0")"
+	printf 'SERVER and CLIENT are plain or shim; SHMIPC_KEEP=1 keeps the working directory.\n'
+}
+
+app_parse() {
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--quick) QUICK=1 ;;
+		--pairing)
+			[ $# -ge 2 ] || { app_usage >&2; exit 2; }
+			APP_PAIRINGS=$2
+			shift
+			;;
+		--help) app_usage; exit 0 ;;
+		*) app_usage >&2; exit 2 ;;
+		esac
+		shift
+	done
+}
+
+# The whole script runs under timeout(1), which signals this process group: the trap cleans up.
+app_begin() {
+	APP_NAME=$1
+	shift
+	app_parse "$@"
+	if [ -z "${SHMIPC_APP_DEADLINE:-}" ]; then
+		export SHMIPC_APP_DEADLINE=120
+		exec timeout -k 10 "$SHMIPC_APP_DEADLINE" "$0" "$@"
+	fi
+	unset LD_PRELOAD SHMIPC_LOG SHMIPC_ENDPOINTS SHMIPC_DISABLE
+	APP_TMP=$(mktemp -d "${TMPDIR:-/tmp}/shmipc-app-$APP_NAME.XXXXXX")
+	APP_SHM_BEFORE=$(shm_names)
+	trap app_cleanup EXIT
+	trap 'not_ok "deadline of $SHMIPC_APP_DEADLINE s passed"; app_end' TERM INT
+}
+
+app_cleanup() {
+	local pgid
+
+	trap - EXIT TERM INT
+	for pgid in "${APP_GROUPS[@]}"; do
+		kill -KILL -- "-$pgid" 2>/dev/null || true
+	done
+	if [ -n "${SHMIPC_KEEP:-}" ]; then
+		printf '# kept %s\n' "$APP_TMP"
+	else
+		rm -rf "$APP_TMP"
+	fi
+}
+
+app_end() {
+	trap - TERM INT
+	if [ "$(shm_names)" != "$APP_SHM_BEFORE" ]; then
+		not_ok "/dev/shm has new files: $(shm_names | tr '\n' ' ')"
+	fi
+	printf '%d passed, %d failed\n' "$APP_PASSED" "$APP_FAILED"
+	[ "$APP_FAILED" -eq 0 ] && exit 0
+	exit 1
+}
+
+shm_names() {
+	find /dev/shm -name '*shmipc*' 2>/dev/null | sort
+}
+
+ok() {
+	APP_PASSED=$((APP_PASSED + 1))
+	printf 'ok - %s%s\n' "${PAIRING:+$PAIRING }" "$*"
+}
+
+not_ok() {
+	APP_FAILED=$((APP_FAILED + 1))
+	printf 'not ok - %s%s\n' "${PAIRING:+$PAIRING }" "$*"
+}
+
+# check NAME COMMAND...: one line; what a failing command wrote is shown behind '#'.
+check() {
+	local name=$1 rc=0
+
+	shift
+	"$@" >"$APP_TMP/check.out" 2>&1 || rc=$?
+	if [ $rc -eq 0 ]; then
+		ok "$name$(sed -n 's/^info: / (/p' "$APP_TMP/check.out" | head -n 1 | sed '/./s/$/)/')"
+	else
+		not_ok "$name (status $rc)"
+		tail -n 12 "$APP_TMP/check.out" | tr -d '\000' | cut -c 1-240 | sed 's/^/#   /'
+	fi
+	return 0
+}
+
+need_programs() {
+	local missing=() p
+
+	for p in "$@"; do
+		command -v "$p" >/dev/null || missing+=("$p")
+	done
+	if [ ${#missing[@]} -gt 0 ]; then
+		printf 'not ok - missing programs: %s (Debian: apt-get install %s)\n' \
+			"${missing[*]}" "iperf3 redis-server redis-tools nginx curl python3 jq"
+		printf '0 passed, 1 failed\n'
+		exit 1
+	fi
+}
+
+# Runs FUNCTION once per pairing, each in a directory and with log files of its own.
+for_pairings() {
+	local pairing
+
+	for pairing in $APP_PAIRINGS; do
+		PAIRING=$pairing
+		SERVER_SIDE=${pairing%/*}
+		CLIENT_SIDE=${pairing#*/}
+		DIR=$APP_TMP/$SERVER_SIDE-$CLIENT_SIDE
+		mkdir -p "$DIR"
+		new_logs all
+		if [ "$pairing" != plain/plain ] && [ ! -r "$APP_SHIM" ]; then
+			not_ok "the shim is not built: $APP_SHIM"
+			continue
+		fi
+		"$1"
+	done
+	PAIRING=
+}
+
+set_endpoints() {
+	ENDPOINTS=$1
+}
+
+new_logs() {
+	SERVER_LOG=$DIR/$1.server.log
+	CLIENT_LOG=$DIR/$1.client.log
+}
+
+# Below the range that the kernel gives to connecting sockets, so that none of those takes it.
+free_port() {
+	/usr/bin/python3 - <<-'PY'
+		import random, socket
+		while True:
+		    port = random.randrange(12000, 30000)
+		    with socket.socket() as s:
+		        try:
+		            s.bind(("127.0.0.1", port))
+		        except OSError:
+		            continue
+		    print(port)
+		    break
+	PY
+}
+
+# as_side plain|shim LOG COMMAND...: replaces this (sub)shell by the command.
+as_side() {
+	local side=$1 log=$2
+
+	shift 2
+	if [ "$side" = shim ]; then
+		exec env LD_PRELOAD="$APP_SHIM" SHMIPC_ENDPOINTS="$ENDPOINTS" \
+			SHMIPC_LOG="info:$log" "$@"
+	fi
+	exec "$@"
+}
+
+# client SECONDS COMMAND...: on the client's side of the pairing, stdin and stdout untouched.
+client() {
+	local limit_s=$1
+
+	shift
+	(
+		if [ "$CLIENT_SIDE" = shim ]; then
+			exec timeout -k 2 "$limit_s" env LD_PRELOAD="$APP_SHIM" \
+				SHMIPC_ENDPOINTS="$ENDPOINTS" SHMIPC_LOG="info:$CLIENT_LOG" "$@"
+		fi
+		exec timeout -k 2 "$limit_s" "$@"
+	)
+}
+
+# start_server OUTPUT COMMAND...: in a session of its own; sets SERVER_PID.
+start_server() {
+	local output=$1
+
+	shift
+	(as_side "$SERVER_SIDE" "$SERVER_LOG" setsid "$@") </dev/null >"$output" 2>&1 &
+	SERVER_PID=$!
+	APP_GROUPS+=("$SERVER_PID")
+}
+
+# wait_until SECONDS COMMAND...: polls; gives up when the server is gone.
+wait_until() {
+	local tries=$(($1 * 20))
+
+	shift
+	while [ $tries -gt 0 ]; do
+		"$@" >/dev/null 2>&1 && return 0
+		kill -0 "$SERVER_PID" 2>/dev/null || return 1
+		sleep 0.05
+		tries=$((tries - 1))
+	done
+	return 1
+}
+
+# Looks without connecting: a one-off server must not take the probe for its client.
+tcp_listens() {
+	[ -n "$(ss -Hltn "sport = :$1")" ]
+}
+
+# stop_server NAME [SIGNAL]: it must still live (unless SIGNAL is none: it ends by itself), must not
+# die of any other signal and must leave no process of its session behind.
+stop_server() {
+	local name=$1 sig=${2:-TERM} rc=0 tries=200
+
+	if [ "$sig" != none ]; then
+		if ! kill -"$sig" "$SERVER_PID" 2>/dev/null; then
+			wait "$SERVER_PID" || rc=$?
+			not_ok "$name: server died by itself (status $rc)"
+			forget_server
+			return 0
+		fi
+	fi
+	while kill -0 "$SERVER_PID" 2>/dev/null && [ $tries -gt 0 ]; do
+		sleep 0.05
+		tries=$((tries - 1))
+	done
+	if kill -0 "$SERVER_PID" 2>/dev/null; then
+		not_ok "$name: server does not end"
+		kill -KILL -- "-$SERVER_PID" 2>/dev/null || true
+	fi
+	wait "$SERVER_PID" || rc=$?
+	if [ $rc -ge 128 ] && [ $rc -ne 143 ] && [ $rc -ne 137 ]; then
+		not_ok "$name: server ended by signal $((rc - 128))"
+	fi
+	forget_server
+}
+
+forget_server() {
+	local left g keep=() tries=40
+
+	while left=$(pgrep -g "$SERVER_PID" | tr '\n' ' ') && [ -n "$left" ] && [ $tries -gt 0 ]; do
+		sleep 0.05
+		tries=$((tries - 1))
+	done
+	if [ -n "$left" ]; then
+		not_ok "server left processes behind: $left"
+		kill -KILL -- "-$SERVER_PID" 2>/dev/null || true
+	fi
+	for g in "${APP_GROUPS[@]}"; do
+		[ "$g" = "$SERVER_PID" ] || keep+=("$g")
+	done
+	APP_GROUPS=("${keep[@]}")
+}
+
+# ring_bytes LOG [PATTERN]: payload moved by shared memory, both directions, all closed connections.
+ring_bytes() {
+	[ -r "$1" ] || { echo 0; return 0; }
+	grep -e "${2:-endpoint=}" "$1" | grep event=closed | tr ' ' '\n' |
+		awk -F= '$1 == "ring_tx" || $1 == "ring_rx" { n += $2 } END { printf "%.0f\n", n }'
+}
+
+expect_accelerated() {
+	local bytes
+
+	bytes=$(ring_bytes "$1" "${2:-}")
+	if [ "$bytes" -eq 0 ]; then
+		echo "no ring traffic in $(basename "$1") ${2:-}:"
+		grep -e "${2:-endpoint=}" "$1" 2>/dev/null | tail -n 8 || true
+		return 1
+	fi
+	echo "info: ring bytes $bytes"
+}
+
+# The shim must have been there (it saw a connection close) and must have left it plain.
+expect_plain() {
+	if [ ! -s "$1" ]; then
+		echo "the shim logged nothing to $(basename "$1")"
+		return 1
+	fi
+	if grep -e "${2:-endpoint=}" "$1" | grep event=accelerated; then
+		echo "accelerated although the peer is plain"
+		return 1
+	fi
+	if [ "$(ring_bytes "$1" "${2:-}")" -ne 0 ]; then
+		echo "ring traffic although the peer is plain"
+		return 1
+	fi
+}
+
+# expect_pairing NAME [PATTERN]: what the logs of both sides must say, by the pairing.
+expect_pairing() {
+	case $PAIRING in
+	shim/shim)
+		check "$1: server accelerated" expect_accelerated "$SERVER_LOG" "${2:-}"
+		check "$1: client accelerated" expect_accelerated "$CLIENT_LOG" "${2:-}"
+		;;
+	shim/plain) check "$1: server stays plain" expect_plain "$SERVER_LOG" "${2:-}" ;;
+	plain/shim) check "$1: client stays plain" expect_plain "$CLIENT_LOG" "${2:-}" ;;
+	esac
+}
