@@ -42,7 +42,7 @@ int shmipc_json_parse(const char *text, size_t bytes, struct shmipc_json *root);
 /* 0, or -EBADMSG if the value is neither an object nor an array. */
 int shmipc_json_iterate(const struct shmipc_json *container, struct shmipc_json_iterator *iterator);
 
-/* true and the next element (for an object also its name), or false at the end. name may be NULL. */
+/* true and the next element (of an object also its name), or false at the end; name may be NULL */
 bool shmipc_json_next(struct shmipc_json_iterator *iterator, struct shmipc_json *name,
 		      struct shmipc_json *value);
 
