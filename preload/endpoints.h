@@ -13,9 +13,9 @@
 #include <sys/un.h>
 
 enum {
-	SHIM_ENDPOINTS_MAX = 64,      /* entries; more are complained about and ignored */
+	SHIM_ENDPOINTS_MAX = 64,       /* entries; more are complained about and ignored */
 	SHIM_ENDPOINT_ENTRY_MAX = 160, /* bytes of one entry's text */
-	SHIM_ENDPOINT_TEXT_MAX = 512, /* a buffer in which shim_endpoint_text() never truncates */
+	SHIM_ENDPOINT_TEXT_MAX = 512,  /* a buffer in which shim_endpoint_text() never truncates */
 	SHIM_ENDPOINT_PATH_MAX = sizeof(((struct sockaddr_un *)0)->sun_path)
 };
 
@@ -31,8 +31,9 @@ enum shim_endpoint_kind {
 struct shim_endpoint {
 	enum shim_endpoint_kind kind;
 	bool exclude;
-	uint16_t port;       /* host order; 0 = any */
-	uint8_t ip[16];      /* IPv4 in its v4-mapped form */
+	uint16_t port;  /* host order; 0 = any */
+	uint8_t family; /* of ip, as in struct shim_tcp_end */
+	uint8_t ip[16];
 	uint16_t path_bytes; /* of path, without a NUL and without the '@' */
 	char path[SHIM_ENDPOINT_PATH_MAX + 1];
 };

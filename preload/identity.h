@@ -13,15 +13,31 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-enum { SHIM_UID_UNKNOWN = 0xffffffffu, SHIM_COOKIE_ANY = 0 };
+enum { SHIM_COOKIE_ANY = 0 };
+#define SHIM_UID_UNKNOWN UINT32_C(0xffffffff) /* no enum: does not fit an int */
+
+/* The kernel's numbers (netinet/tcp.h and linux/tcp.h have half each and cannot meet in one file). */
+enum shim_tcp_state {
+	SHIM_TCP_ESTABLISHED = 1,
+	SHIM_TCP_SYN_SENT,
+	SHIM_TCP_SYN_RECV,
+	SHIM_TCP_FIN_WAIT1,
+	SHIM_TCP_FIN_WAIT2,
+	SHIM_TCP_TIME_WAIT,
+	SHIM_TCP_CLOSE,
+	SHIM_TCP_CLOSE_WAIT,
+	SHIM_TCP_LAST_ACK,
+	SHIM_TCP_LISTEN,
+	SHIM_TCP_CLOSING
+};
 
 /* Fields that a function cannot know are 0, uids SHIM_UID_UNKNOWN. */
 struct shim_socket_identity {
-	uint8_t state;         /* TCP_ESTABLISHED and so on, for Unix sockets too */
-	uint32_t uid;          /* the socket's owner: who made it, or who accepted it */
-	uint32_t peer_uid;     /* SO_PEERCRED (self only): for a client, of the listen() caller */
-	int32_t peer_pid;      /* SO_PEERCRED (self only): 0 in a foreign PID namespace */
-	uint64_t inode;        /* 0: nobody has accepted it yet */
+	uint8_t state;     /* enum shim_tcp_state, for Unix sockets too */
+	uint32_t uid;      /* the socket's owner: who made it, or who accepted it */
+	uint32_t peer_uid; /* SO_PEERCRED (self only): for a client, of the listen() caller */
+	int32_t peer_pid;  /* SO_PEERCRED (self only): 0 in a foreign PID namespace */
+	uint64_t inode;    /* 0: nobody has accepted it yet */
 	uint64_t cookie;
 	uint64_t netns_cookie; /* self only; 0 where the kernel has none */
 	uint64_t peer_inode;   /* unix_lookup only; 0: the other end is not accepted yet or gone */
