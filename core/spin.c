@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/spin.h"
+
+#include <sched.h>
+
+#include "core/cpu.h"
+#include "core/sys.h"
+
+enum {
+	LOOKS_PER_CLOCK = 8,	  /* pauses between two readings of the clock */
+	PREEMPTED_US = 15,	  /* a gap this long between two readings: we did not run */
+	PROBE_EVERY = 32,	  /* without credit, spin only in each 32nd wait */
+	SAME_CPU_YIELDS_MAX = 64, /* a yield that finds nobody else to run returns at once */
+};
+
+static uint32_t budget_us = 50;
+
+void shmipc_spin_set_budget(uint32_t us)
+{
+	budget_us = us;
+}
+
+uint32_t shmipc_spin_budget(void)
+{
+	return budget_us;
+}
+
+void shmipc_spin_init(struct shmipc_spin *spin)
+{
+	*spin = (struct shmipc_spin){ .credit = SHMIPC_SPIN_CREDIT_START };
+}
+
+uint32_t shmipc_spin_cpu(void)
+{
+	int cpu = sched_getcpu();
+
+	return cpu < 0 ? 0 : (uint32_t)cpu + 1;
+}
+
+static enum shmipc_spin_result won(struct shmipc_spin *spin)
+{
+	spin->credit += spin->credit < SHMIPC_SPIN_CREDIT_MAX - 1 ? 2 : 0;
+	return SHMIPC_SPIN_WON;
+}
+
+static enum shmipc_spin_result lost(struct shmipc_spin *spin)
+{
+	if (spin->credit > 0)
+		spin->credit--;
+	return SHMIPC_SPIN_LOST;
+}
+
+static enum shmipc_spin_result yield_until(struct shmipc_spin *spin, bool (*ready)(void *), void *argument,
+					   uint64_t budget)
+{
+	uint64_t start = shmipc_ticks();
+
+	for (int i = 0; i < SAME_CPU_YIELDS_MAX && shmipc_ticks() - start < budget; i++) {
+		sys_sched_yield();
+		if (ready(argument))
+			return won(spin);
+	}
+	return lost(spin);
+}
+
+enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready)(void *), void *argument,
+					  uint32_t peer_cpu)
+{
+	uint64_t rate = shmipc_ticks_per_us();
+	uint64_t budget = budget_us * rate;
+	uint64_t start, last;
+
+	if (budget == 0)
+		return SHMIPC_SPIN_SKIPPED;
+	if (spin->credit == 0 && ++spin->skipped % PROBE_EVERY != 0)
+		return SHMIPC_SPIN_SKIPPED;
+	if (peer_cpu != 0 && peer_cpu == shmipc_spin_cpu())
+		return yield_until(spin, ready, argument, budget);
+	start = last = shmipc_ticks();
+	for (;;) {
+		uint64_t now;
+
+		for (int i = 0; i < LOOKS_PER_CLOCK; i++) {
+			if (ready(argument))
+				return won(spin);
+			shmipc_cpu_pause();
+		}
+		now = shmipc_ticks();
+		if (now - start >= budget || now - last >= PREEMPTED_US * rate)
+			return lost(spin);
+		last = now;
+	}
+}

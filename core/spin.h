@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How long to look before sleeping.
+ *
+ * A wake-up costs 20 to 60 us on a virtual machine, a look at shared memory 0.1 us; so a waiter looks for a
+ * while first.  But a spin that loses burns a core that somebody may need: each waiter learns whether
+ * spinning pays here, gives its core away at once when the peer runs on the same one, and stops when it
+ * finds that it was preempted in between (the machine is oversubscribed).
+ */
+#ifndef SHMIPC_CORE_SPIN_H
+#define SHMIPC_CORE_SPIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct shmipc_spin {
+	int32_t credit;	  /* 0 .. SHMIPC_SPIN_CREDIT_MAX; rises with each win */
+	uint32_t skipped; /* waits that did not spin for want of credit */
+};
+
+enum { SHMIPC_SPIN_CREDIT_MAX = 16, SHMIPC_SPIN_CREDIT_START = 8 };
+
+enum shmipc_spin_result { SHMIPC_SPIN_WON, SHMIPC_SPIN_LOST, SHMIPC_SPIN_SKIPPED };
+
+/* Process-wide budget of one wait, in microseconds; 0 = never spin. Set once at start-up. */
+void shmipc_spin_set_budget(uint32_t budget_us);
+uint32_t shmipc_spin_budget(void);
+
+void shmipc_spin_init(struct shmipc_spin *spin);
+
+/* Where this thread runs, plus one; 0 where unknown. */
+uint32_t shmipc_spin_cpu(void);
+
+/* Look at ready(argument) until it says true or the budget is used up.  peer_cpu is the word that the peer
+ * publishes (see shmipc_spin_cpu), 0 if unknown; when it is our own CPU, the core is yielded between looks. */
+enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready)(void *argument),
+					  void *argument, uint32_t peer_cpu);
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/thread.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/single_threaded.h>
+#include <time.h>
+
+#include "core/cpu.h"
+#include "core/lock.h"
+#include "core/sys.h"
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
+/* One page that reads 0 in a child that was forked by whatever means. */
+static _Atomic uint32_t *alive_page;
+static _Atomic uint32_t generation = 1;
+static _Atomic bool membarrier_ok;
+
+static __thread uint32_t cached_tid;
+static __thread uint32_t cached_generation;
+
+int shmipc_process_init(void)
+{
+	long at;
+
+	if (alive_page)
+		return 0;
+	at = sys_mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at < 0 && at > -4096)
+		return (int)at;
+	if (sys_madvise((void *)at, 4096, MADV_WIPEONFORK) < 0) {
+		sys_munmap((void *)at, 4096);
+		return -ENOSYS;
+	}
+	atomic_store((_Atomic uint32_t *)at, 1);
+	alive_page = (_Atomic uint32_t *)at;
+	return 0;
+}
+
+uint32_t shmipc_process_generation(void)
+{
+	if (alive_page && atomic_load_explicit(alive_page, memory_order_relaxed) == 0) {
+		/* first call in a new child; it has one thread, but a signal handler may come here too */
+		uint32_t expected = 0;
+
+		if (atomic_compare_exchange_strong(alive_page, &expected, 1))
+			atomic_fetch_add(&generation, 1);
+	}
+	return atomic_load_explicit(&generation, memory_order_relaxed);
+}
+
+uint32_t shmipc_thread_id(void)
+{
+	uint32_t now = shmipc_process_generation();
+
+	if (cached_generation != now) {
+		cached_tid = (uint32_t)sys_gettid();
+		cached_generation = now;
+	}
+	return cached_tid;
+}
+
+bool shmipc_single_threaded(void)
+{
+	return __libc_single_threaded != 0;
+}
+
+void shmipc_membarrier_register(void)
+{
+	if (!atomic_load(&membarrier_ok) &&
+	    sys_membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0) == 0)
+		atomic_store(&membarrier_ok, true);
+}
+
+bool shmipc_membarrier_registered(void)
+{
+	return atomic_load_explicit(&membarrier_ok, memory_order_relaxed);
+}
+
+bool shmipc_membarrier(void)
+{
+	return sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0) == 0;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+uint64_t shmipc_ticks_per_us(void)
+{
+	static _Atomic uint64_t known;
+	uint64_t rate = atomic_load_explicit(&known, memory_order_relaxed);
+	uint64_t ns, ticks, ns_end;
+
+	if (rate)
+		return rate;
+	ns = now_ns();
+	ticks = shmipc_ticks();
+	do
+		ns_end = now_ns();
+	while (ns_end - ns < 50 * 1000);
+	rate = (shmipc_ticks() - ticks) * 1000 / (ns_end - ns);
+	rate = rate ? rate : 1;
+	atomic_store(&known, rate);
+	return rate;
+}
