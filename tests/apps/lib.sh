@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
+# (SC2034: variables such as QUICK are read by the scripts.)
 # Common part of the application tests.  A script sources this file, calls app_begin NAME "$@",
 # then for_pairings FUNCTION, then app_end.  A pairing is SERVER/CLIENT, each of them plain or shim.
 
@@ -12,7 +13,6 @@ APP_FAILED=0
 APP_GROUPS=()
 APP_SHM_BEFORE=
 APP_PAIRINGS="plain/plain shim/shim shim/plain plain/shim"
-# shellcheck disable=SC2034 # read by the scripts
 QUICK=0
 PAIRING=
 SERVER_SIDE=plain
@@ -104,7 +104,7 @@ check() {
 
 	shift
 	"$@" >"$APP_TMP/check.out" 2>&1 || rc=$?
-	if [ $rc -eq 0 ]; then
+	if [ "$rc" -eq 0 ]; then
 		ok "$name$(sed -n 's/^info: / (/p' "$APP_TMP/check.out" | head -n 1 | sed '/./s/$/)/')"
 	else
 		not_ok "$name (status $rc)"
@@ -213,7 +213,7 @@ wait_until() {
 	local tries=$(($1 * 20))
 
 	shift
-	while [ $tries -gt 0 ]; do
+	while [ "$tries" -gt 0 ]; do
 		"$@" >/dev/null 2>&1 && return 0
 		kill -0 "$SERVER_PID" 2>/dev/null || return 1
 		sleep 0.05
@@ -240,7 +240,7 @@ stop_server() {
 			return 0
 		fi
 	fi
-	while kill -0 "$SERVER_PID" 2>/dev/null && [ $tries -gt 0 ]; do
+	while kill -0 "$SERVER_PID" 2>/dev/null && [ "$tries" -gt 0 ]; do
 		sleep 0.05
 		tries=$((tries - 1))
 	done
@@ -249,7 +249,7 @@ stop_server() {
 		kill -KILL -- "-$SERVER_PID" 2>/dev/null || true
 	fi
 	wait "$SERVER_PID" || rc=$?
-	if [ $rc -ge 128 ] && [ $rc -ne 143 ] && [ $rc -ne 137 ]; then
+	if [ "$rc" -ge 128 ] && [ $rc -ne 143 ] && [ $rc -ne 137 ]; then
 		not_ok "$name: server ended by signal $((rc - 128))"
 	fi
 	forget_server
@@ -258,7 +258,7 @@ stop_server() {
 forget_server() {
 	local left g keep=() tries=40
 
-	while left=$(pgrep -g "$SERVER_PID" | tr '\n' ' ') && [ -n "$left" ] && [ $tries -gt 0 ]; do
+	while left=$(pgrep -g "$SERVER_PID" | tr '\n' ' ') && [ -n "$left" ] && [ "$tries" -gt 0 ]; do
 		sleep 0.05
 		tries=$((tries - 1))
 	done
