@@ -27,9 +27,7 @@ WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wvla
 BASE     := -std=gnu11 -D_GNU_SOURCE -fvisibility=hidden -fno-common -fPIC $(WARNINGS) \
 	-I. -Icore/include
-ifneq ($(WERROR),0)
-BASE     += -Werror
-endif
+FATAL    := $(if $(filter-out 0,$(WERROR)),-Werror)
 
 SAN_asan    := -fsanitize=address -fno-omit-frame-pointer
 SAN_ubsan   := -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -40,7 +38,7 @@ $(error MODE must be release, asan, ubsan or tsan, not '$(MODE)')
 endif
 SAN      := $(SAN_$(MODE))
 
-COMPILE   = $(CC) $(BASE) $(CFLAGS) $(SAN) $(EXTRA) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+COMPILE   = $(CC) $(BASE) $(FATAL) $(CFLAGS) $(SAN) $(EXTRA) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 LINK_LIBS := -Wl,--as-needed -pthread -lm
 
 # The shim defines libc's names: no macro may rename or redirect them under its feet.
@@ -82,7 +80,7 @@ UNIT     := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC)) \
 STRESS   := $(patsubst tests/stress/%.c,$(OUT)/stress/%,$(STRESS_SRC))
 
 BINARIES := $(if $(RUN_SRC),$(RUN)) $(if $(STAT_SRC),$(STAT)) $(if $(BENCH_SRC),$(BENCH))
-PRODUCTS := $(if $(CORE_SRC),$(LIB_A) $(LIB_SO)) $(if $(PRELOAD_SRC),$(SHIM)) $(BINARIES)
+PRODUCTS := $(if $(CORE_SRC),$(LIB_A) $(LIB_SO)) $(if $(wildcard preload/symbols.def),$(SHIM)) $(BINARIES)
 CONFORMANCE := $(if $(CASES_SRC),$(CASES)) $(if $(RUNNER_SRC),$(RUNNER))
 
 .DEFAULT_GOAL := all
@@ -210,6 +208,8 @@ MAN7 := $(wildcard docs/*.7)
 ROOT := $(DESTDIR)$(PREFIX)
 
 install: all
+	@for f in $(SHIM) $(LIB_SO) $(LIB_A) $(BINARIES); do \
+		[ -e $$f ] || { echo "install: $$f is not built" >&2; exit 1; }; done
 	$(Q)install -d $(ROOT)/bin $(ROOT)/lib/pkgconfig $(ROOT)/include \
 		$(ROOT)/share/man/man1 $(ROOT)/share/man/man7
 	$(Q)install -m 755 $(SHIM) $(ROOT)/lib/
