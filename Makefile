@@ -199,7 +199,8 @@ lint:
 	@scripts/lint/all $(BUILD)
 
 format:
-	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r clang-format -i
+	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r ls -d 2>/dev/null | \
+		xargs -r clang-format -i
 
 # ---- install ----------------------------------------------------------------------------------
 
