@@ -12,17 +12,13 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-enum {
-	SHIM_DIGEST_BYTES = 32,
-	SHIM_SIPHASH_KEY_BYTES = 16,
-	SHIM_SIPHASH_BYTES = 16
-};
+enum { SHIM_DIGEST_BYTES = 32, SHIM_SIPHASH_KEY_BYTES = 16, SHIM_SIPHASH_BYTES = 16 };
 
 /* One end of a TCP connection, taken out of its sockaddr; unused bytes are zero. */
 struct shim_tcp_end {
 	uint8_t family; /* 4 or 6; a v4-mapped IPv6 address counts as 4 */
 	uint8_t ip[16]; /* IPv4 in the first four bytes */
-	uint16_t port;  /* host order */
+	uint16_t port;	/* host order */
 	uint32_t scope; /* interface of a link-local address, else 0 */
 };
 
@@ -46,7 +42,7 @@ struct shim_unix_key {
 /* False, and *end all zero, for anything but an IPv4 or IPv6 address. */
 bool shim_tcp_end_of(const struct sockaddr_storage *address, struct shim_tcp_end *end);
 
-/* `client`: this process called connect().  -EAFNOSUPPORT unless both are TCP addresses of one kind. */
+/* `client`: this process called connect().  -EAFNOSUPPORT unless both are IPv4 or both IPv6. */
 int shim_tcp_key_make(struct shim_tcp_key *key, const struct sockaddr_storage *local,
 		      const struct sockaddr_storage *peer, bool client);
 

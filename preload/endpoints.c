@@ -2,7 +2,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <strings.h>
@@ -39,9 +38,12 @@ static const char *parse_ip(const char *text, int family, struct shim_endpoint *
 	struct shim_tcp_end end;
 
 	address.ss_family = (sa_family_t)family;
-	if (inet_pton(family, text,
-		      family == AF_INET ? (void *)&((struct sockaddr_in *)&address)->sin_addr : (void *)&((struct sockaddr_in6 *)&address)->sin6_addr) != 1)
-		return family == AF_INET ? "the host must be an IP address, localhost or *" : "not an IPv6 address between the brackets";
+	if (family == AF_INET) {
+		if (inet_pton(family, text, &((struct sockaddr_in *)&address)->sin_addr) != 1)
+			return "the host must be an IP address, localhost or *";
+	} else if (inet_pton(family, text, &((struct sockaddr_in6 *)&address)->sin6_addr) != 1) {
+		return "not an IPv6 address between the brackets";
+	}
 	shim_tcp_end_of(&address, &end);
 	if (memcmp(end.ip, unspecified, sizeof(end.ip)) == 0)
 		return "no connection has this address; write * for any";
@@ -172,7 +174,8 @@ static size_t unix_name(const struct sockaddr_storage *address, socklen_t bytes,
 			char name[SHIM_ENDPOINT_PATH_MAX + 1])
 {
 	const char *path = ((const struct sockaddr_un *)address)->sun_path;
-	size_t length = bytes > offsetof(struct sockaddr_un, sun_path) ? bytes - offsetof(struct sockaddr_un, sun_path) : 0;
+	const size_t before = offsetof(struct sockaddr_un, sun_path);
+	size_t length = bytes > before ? bytes - before : 0;
 
 	/* The kernel reports 109 bytes for a path that fills sun_path: its own NUL. */
 	if (length > SHIM_ENDPOINT_PATH_MAX)
@@ -199,6 +202,18 @@ static bool same_file(const char *path, const char *other)
 	       a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
+/* Programs that give bind() all of sizeof(sockaddr_un) have a name filled up with NULs. */
+static bool padded_name(const struct shim_endpoint *entry, const char *name, size_t bytes)
+{
+	if (bytes != SHIM_ENDPOINT_PATH_MAX - 1 ||
+	    memcmp(name, entry->path, entry->path_bytes) != 0)
+		return false;
+	for (size_t i = entry->path_bytes; i < bytes; i++)
+		if (name[i])
+			return false;
+	return true;
+}
+
 static bool match_unix(const struct shim_endpoint *entry, bool abstract, const char *name,
 		       size_t bytes)
 {
@@ -209,11 +224,8 @@ static bool match_unix(const struct shim_endpoint *entry, bool abstract, const c
 		return false;
 	if (bytes == entry->path_bytes && memcmp(name, entry->path, bytes) == 0)
 		return true;
-	if (abstract) /* programs that pass sizeof(sockaddr_un) have a name padded with NULs */
-		return bytes > entry->path_bytes &&
-		       memcmp(name, entry->path, entry->path_bytes) == 0 &&
-		       strnlen(name + entry->path_bytes, bytes - entry->path_bytes) == 0 &&
-		       bytes == SHIM_ENDPOINT_PATH_MAX - 1;
+	if (abstract)
+		return padded_name(entry, name, bytes);
 	/* bind() was given a path relative to some directory, perhaps this process's own. */
 	return name[0] != '/' && entry->path[0] == '/' && same_file(name, entry->path);
 }
@@ -253,7 +265,8 @@ bool shim_endpoints_match(const struct shim_endpoints *list, const struct sockad
 
 		if (wanted && !entry->exclude) /* only an exclusion can still change the answer */
 			continue;
-		if (!(is_unix ? match_unix(entry, abstract, name, name_bytes) : match_tcp(entry, &end)))
+		if (!(is_unix ? match_unix(entry, abstract, name, name_bytes)
+			      : match_tcp(entry, &end)))
 			continue;
 		if (entry->exclude)
 			return false;

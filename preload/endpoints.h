@@ -20,10 +20,10 @@ enum {
 };
 
 enum shim_endpoint_kind {
-	SHIM_ENDPOINT_TCP_ANY,       /* tcp:*:PORT */
+	SHIM_ENDPOINT_TCP_ANY,	     /* tcp:*:PORT */
 	SHIM_ENDPOINT_TCP_ADDRESS,   /* tcp:HOST:PORT */
 	SHIM_ENDPOINT_TCP_LOCALHOST, /* tcp:localhost:PORT: 127.0.0.1 and ::1 */
-	SHIM_ENDPOINT_UNIX_ANY,      /* unix:* (any named socket) */
+	SHIM_ENDPOINT_UNIX_ANY,	     /* unix:* (any named socket) */
 	SHIM_ENDPOINT_UNIX_PATH,     /* unix:/path */
 	SHIM_ENDPOINT_UNIX_ABSTRACT  /* unix:@name */
 };
@@ -31,7 +31,7 @@ enum shim_endpoint_kind {
 struct shim_endpoint {
 	enum shim_endpoint_kind kind;
 	bool exclude;
-	uint16_t port;  /* host order; 0 = any */
+	uint16_t port;	/* host order; 0 = any */
 	uint8_t family; /* of ip, as in struct shim_tcp_end */
 	uint8_t ip[16];
 	uint16_t path_bytes; /* of path, without a NUL and without the '@' */

@@ -82,8 +82,10 @@ int shim_identity_is_translated(int fd, bool client_side)
 	struct sockaddr_storage seen = { 0 }, original = { 0 };
 	struct shim_tcp_end seen_end, original_end;
 	socklen_t bytes = sizeof(seen);
-	int error = client_side ? sys_getpeername(fd, &seen, &bytes) : sys_getsockname(fd, &seen, &bytes);
+	int error;
 
+	error = client_side ? sys_getpeername(fd, &seen, &bytes)
+			    : sys_getsockname(fd, &seen, &bytes);
 	if (error)
 		return error;
 	if (!shim_tcp_end_of(&seen, &seen_end))
@@ -120,12 +122,19 @@ static int read_tcp_info(int fd, struct counter_reading *out)
 
 	if (error)
 		return error;
-	if (bytes < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
+	if (bytes <
+	    offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
 		return -EOPNOTSUPP;
 	out->acked = info.tcpi_bytes_acked;
 	out->received = info.tcpi_bytes_received;
 	out->state = info.tcpi_state;
 	return 0;
+}
+
+static bool has_counters(uint8_t state)
+{
+	return state != SHIM_TCP_CLOSE && state != SHIM_TCP_LISTEN && state != SHIM_TCP_SYN_SENT &&
+	       state != SHIM_TCP_SYN_RECV;
 }
 
 /*
@@ -137,7 +146,11 @@ static int read_counters(int fd, struct counter_reading *out)
 	struct counter_reading after;
 	int error = read_tcp_info(fd, out);
 
-	for (int attempt = 0; !error && attempt < COUNTER_ATTEMPTS; attempt++) {
+	if (error)
+		return error;
+	for (int attempt = 0; attempt < COUNTER_ATTEMPTS; attempt++) {
+		if (!has_counters(out->state))
+			return -ENOTCONN;
 		error = sys_ioctl(fd, SIOCOUTQ, &out->unacked);
 		if (!error)
 			error = sys_ioctl(fd, SIOCINQ, &out->unread);
@@ -152,21 +165,22 @@ static int read_counters(int fd, struct counter_reading *out)
 		out->received = after.received;
 		out->state = after.state;
 	}
-	return error ? error : -EAGAIN;
+	return -EAGAIN;
 }
 
 /* A FIN has a place in the sequence; write_seq, and so SIOCOUTQ or the acked count, includes it. */
 static bool sent_fin(uint8_t state)
 {
-	return state == SHIM_TCP_FIN_WAIT1 || state == SHIM_TCP_FIN_WAIT2 || state == SHIM_TCP_CLOSING ||
-	       state == SHIM_TCP_LAST_ACK || state == SHIM_TCP_TIME_WAIT;
+	return state == SHIM_TCP_FIN_WAIT1 || state == SHIM_TCP_FIN_WAIT2 ||
+	       state == SHIM_TCP_CLOSING || state == SHIM_TCP_LAST_ACK ||
+	       state == SHIM_TCP_TIME_WAIT;
 }
 
 /* Likewise in the received count; SIOCINQ takes it off by itself. */
 static bool received_fin(uint8_t state)
 {
-	return state == SHIM_TCP_CLOSE_WAIT || state == SHIM_TCP_CLOSING || state == SHIM_TCP_LAST_ACK ||
-	       state == SHIM_TCP_TIME_WAIT;
+	return state == SHIM_TCP_CLOSE_WAIT || state == SHIM_TCP_CLOSING ||
+	       state == SHIM_TCP_LAST_ACK || state == SHIM_TCP_TIME_WAIT;
 }
 
 int shim_identity_tcp_counters(int fd, bool client_side, struct shim_tcp_counters *out)
@@ -179,9 +193,6 @@ int shim_identity_tcp_counters(int fd, bool client_side, struct shim_tcp_counter
 	out->state = reading.state;
 	if (error)
 		return error;
-	if (reading.state == SHIM_TCP_CLOSE || reading.state == SHIM_TCP_LISTEN ||
-	    reading.state == SHIM_TCP_SYN_SENT || reading.state == SHIM_TCP_SYN_RECV)
-		return -ENOTCONN;
 	written = reading.acked + (uint64_t)reading.unacked;
 	consumed = reading.received - (uint64_t)reading.unread;
 	not_payload = (client_side ? 1U : 0U) + (sent_fin(reading.state) ? 1U : 0U); /* SYN, FIN */
@@ -195,9 +206,7 @@ int shim_identity_tcp_counters(int fd, bool client_side, struct shim_tcp_counter
 
 /* ---- seccomp --------------------------------------------------------------------------------- */
 
-enum { FILTER_UNKNOWN,
-       FILTER_NO,
-       FILTER_YES };
+enum { FILTER_UNKNOWN, FILTER_NO, FILTER_YES };
 
 /* Any thread may write it; all who compute it compute the same, an installation is final. */
 static _Atomic int filter_state;

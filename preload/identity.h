@@ -16,7 +16,7 @@
 enum { SHIM_COOKIE_ANY = 0 };
 #define SHIM_UID_UNKNOWN UINT32_C(0xffffffff) /* no enum: does not fit an int */
 
-/* The kernel's numbers (netinet/tcp.h and linux/tcp.h have half each and cannot meet in one file). */
+/* The kernel's numbers; netinet/tcp.h, which has them, cannot meet linux/tcp.h in one file. */
 enum shim_tcp_state {
 	SHIM_TCP_ESTABLISHED = 1,
 	SHIM_TCP_SYN_SENT,
@@ -33,11 +33,11 @@ enum shim_tcp_state {
 
 /* Fields that a function cannot know are 0, uids SHIM_UID_UNKNOWN. */
 struct shim_socket_identity {
-	uint8_t state;     /* enum shim_tcp_state, for Unix sockets too */
-	uint32_t uid;      /* the socket's owner: who made it, or who accepted it */
+	uint8_t state;	   /* enum shim_tcp_state, for Unix sockets too */
+	uint32_t uid;	   /* the socket's owner: who made it, or who accepted it */
 	uint32_t peer_uid; /* SO_PEERCRED (self only): for a client, of the listen() caller */
 	int32_t peer_pid;  /* SO_PEERCRED (self only): 0 in a foreign PID namespace */
-	uint64_t inode;    /* 0: nobody has accepted it yet */
+	uint64_t inode;	   /* 0: nobody has accepted it yet */
 	uint64_t cookie;
 	uint64_t netns_cookie; /* self only; 0 where the kernel has none */
 	uint64_t peer_inode;   /* unix_lookup only; 0: the other end is not accepted yet or gone */
@@ -56,7 +56,8 @@ struct shim_tcp_counters {
  * namespace has none; a listener never counts as found.
  */
 int shim_identity_inet_lookup(const struct sockaddr_storage *local,
-			      const struct sockaddr_storage *peer, struct shim_socket_identity *out);
+			      const struct sockaddr_storage *peer,
+			      struct shim_socket_identity *out);
 
 /*
  * The Unix socket with this inode.  -ENOENT if there is none in this network namespace, -ESTALE if
@@ -74,10 +75,10 @@ int shim_identity_self(int fd, struct shim_socket_identity *out);
 int shim_identity_is_translated(int fd, bool client_side);
 
 /*
- * Bytes that the application has written to and read from the kernel so far, exactly.  `client_side`:
- * the socket that called connect().  -EAGAIN when traffic in flight would not let two readings
- * agree, -ENOTCONN when the connection is not established or no longer (the state is set even
- * then).  Not meaningful while urgent data is pending.
+ * Bytes that the application has written to and read from the kernel so far, exactly.
+ * `client_side`: the socket that called connect().  -EAGAIN when traffic in flight would not let
+ * two readings agree, -ENOTCONN when the connection is not established or no longer (the state is
+ * set even then).  Not meaningful while urgent data is pending.
  */
 int shim_identity_tcp_counters(int fd, bool client_side, struct shim_tcp_counters *out);
 

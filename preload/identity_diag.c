@@ -129,8 +129,7 @@ static bool same_connection(const struct inet_diag_msg *message, const struct sh
 	}
 	return shim_tcp_end_of(&own, &own_end) && shim_tcp_end_of(&other, &other_end) &&
 	       own_end.family == local->family && other_end.family == peer->family &&
-	       memcmp(own_end.ip, local->ip, 16) == 0 &&
-	       memcmp(other_end.ip, peer->ip, 16) == 0 &&
+	       memcmp(own_end.ip, local->ip, 16) == 0 && memcmp(other_end.ip, peer->ip, 16) == 0 &&
 	       ntohs(message->id.idiag_sport) == local->port &&
 	       ntohs(message->id.idiag_dport) == peer->port;
 }
