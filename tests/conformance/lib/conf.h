@@ -110,6 +110,10 @@ void recv_pat(int fd, size_t len, uint64_t position); /* prints what came */
 void recv_to_eof(int fd, uint64_t position);	      /* prints total, correctness, last result */
 void *big_buffer(void);				      /* CONF_BIG bytes, one per process */
 
+/* Values that the compiler cannot see through, for calls that are wrong on purpose. */
+void *bad_pointer(void);
+int opaque(int value);
+
 void nap_ms(int ms);
 long now_ms(void);
 void set_nonblock(int fd, bool on);

@@ -120,3 +120,13 @@ void recv_to_eof(int fd, uint64_t position)
 	obs_text("received %zu, %s", done, good ? "right" : "WRONG");
 	obs("last recv", n);
 }
+
+void *bad_pointer(void)
+{
+	return (void *)(uintptr_t)16;
+}
+
+int opaque(int value)
+{
+	return value;
+}

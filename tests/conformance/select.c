@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* select() and pselect(). */
+#include "tests/conformance/lib/conf.h"
+
+enum { ANY = CONF_COLD | CONF_SWAP, EVERY = CONF_COLD | CONF_SWAP | CONF_MID };
+
+static int see(const char *what, int fd, const char *sets, int timeout_ms)
+{
+	fd_set in, out, except;
+	struct timeval t = { timeout_ms / 1000, (timeout_ms % 1000) * 1000 };
+	int r;
+
+	FD_ZERO(&in);
+	FD_ZERO(&out);
+	FD_ZERO(&except);
+	FD_SET(fd, &in);
+	FD_SET(fd, &out);
+	FD_SET(fd, &except);
+	r = select(fd + 1, strchr(sets, 'r') ? &in : NULL, strchr(sets, 'w') ? &out : NULL,
+		   strchr(sets, 'x') ? &except : NULL, timeout_ms < 0 ? NULL : &t);
+	obs_text("%s = %d%s%s%s", what, r, strchr(sets, 'r') && FD_ISSET(fd, &in) ? " read" : "",
+		 strchr(sets, 'w') && FD_ISSET(fd, &out) ? " write" : "",
+		 strchr(sets, 'x') && FD_ISSET(fd, &except) ? " except" : "");
+	return r;
+}
+
+static void send_when_told(int fd)
+{
+	await();
+	send_pat(fd, 100, 0);
+	tell(0);
+	await();
+}
+
+static void levels_server(int fd)
+{
+	char bytes[100];
+
+	see("idle read", fd, "r", 0);
+	see("idle write", fd, "w", 0);
+	see("idle all", fd, "rwx", 0);
+	see("idle none", fd, "", 1);
+	tell(0);
+	await();
+	see("pending read", fd, "r", CONF_WAIT_MS);
+	see("pending all", fd, "rwx", CONF_WAIT_MS);
+	see("pending forever", fd, "r", -1);
+	obs("recv 60", recv(fd, bytes, 60, 0));
+	see("rest", fd, "r", 0);
+	obs("recv 40", recv(fd, bytes, 60, 0));
+	see("empty", fd, "r", 0);
+	see("empty all", fd, "rwx", 0);
+	tell(0);
+}
+CASE("select.levels", levels_server, send_when_told, EVERY);
+
+static void timeout_server(int fd)
+{
+	long start = now_ms();
+	struct timespec t = { 0, 40000000 };
+	fd_set in;
+
+	see("timed out", fd, "r", 40);
+	obs_val("waited", now_ms() - start >= 40);
+	FD_ZERO(&in);
+	FD_SET(fd, &in);
+	start = now_ms();
+	obs("pselect", pselect(fd + 1, &in, NULL, NULL, &t, NULL));
+	obs_val("waited", now_ms() - start >= 39);
+	obs_val("set", FD_ISSET(fd, &in));
+	obs_val("timespec kept", t.tv_nsec);
+	tell(0);
+	await();
+	tell(0);
+}
+CASE("select.timeout", timeout_server, send_when_told, ANY);
+
+/* Linux writes the time left into the timeval. */
+static void time_left_server(int fd)
+{
+	struct timeval t = { 5, 0 };
+	fd_set in;
+
+	FD_ZERO(&in);
+	FD_SET(fd, &in);
+	tell(0);
+	obs("select", select(fd + 1, &in, NULL, NULL, &t));
+	obs_val("less left", t.tv_sec < 5);
+	obs_val("some left", t.tv_sec > 1);
+	await();
+	recv_pat(fd, 100, 0);
+	t = (struct timeval){ 0, 20000 };
+	FD_SET(fd, &in);
+	obs("select", select(fd + 1, &in, NULL, NULL, &t));
+	obs_text("left %ld.%06ld", (long)t.tv_sec, (long)t.tv_usec);
+	tell(0);
+}
+
+static void late_client(int fd)
+{
+	await();
+	nap_ms(CONF_NAP_MS);
+	send_pat(fd, 100, 0);
+	tell(0);
+	await();
+}
+CASE("select.time_left", time_left_server, late_client, ANY);
+
+static void wakes_server(int fd)
+{
+	tell(0);
+	see("woken", fd, "r", CONF_WAIT_MS);
+	await();
+	recv_pat(fd, 100, 0);
+	see("empty", fd, "r", 0);
+	tell(0);
+}
+CASE("select.wakes", wakes_server, late_client, EVERY);
+
+/* "Readable" is a promise: the blocking recv() after it must not sleep. */
+static void promise_server(int fd)
+{
+	char byte;
+
+	for (int i = 0; i < 100; i++) {
+		fd_set in;
+		struct timeval t = { 0, 100 };
+
+		FD_ZERO(&in);
+		FD_SET(fd, &in);
+		while (select(fd + 1, &in, NULL, NULL, &t) == 0) {
+			t.tv_usec = 100;
+			FD_SET(fd, &in);
+		}
+		if (recv(fd, &byte, 1, MSG_DONTWAIT) != 1)
+			obs_text("empty promise at %d", i);
+		if (i % 2)
+			send_exact(fd, "a", 1);
+		else if (recv_exact(fd, &byte, 1) == 1)
+			send_exact(fd, "a", 1);
+	}
+	see("quiet", fd, "r", 5);
+	obs_text("done");
+}
+
+static void promise_client(int fd)
+{
+	char byte;
+
+	for (int i = 0; i < 100; i++) {
+		send_exact(fd, "q", 1);
+		if (i % 2 == 0) {
+			nap_ms(1);
+			send_exact(fd, "q", 1);
+		}
+		recv_exact(fd, &byte, 1);
+	}
+}
+CASE("select.promise", promise_server, promise_client, EVERY);
+
+static void several_server(int fd)
+{
+	int ends[2];
+	fd_set in, out;
+	struct timeval t = { 5, 0 };
+	int top;
+
+	if (pipe(ends) < 0)
+		return;
+	top = (ends[1] > fd ? ends[1] : fd) + 1;
+	FD_ZERO(&in);
+	FD_ZERO(&out);
+	FD_SET(fd, &in);
+	FD_SET(ends[0], &in);
+	FD_SET(ends[1], &out);
+	obs("pipe writable", select(top, &in, &out, NULL, &t));
+	obs_text("%d %d %d", !!FD_ISSET(fd, &in), !!FD_ISSET(ends[0], &in),
+		 !!FD_ISSET(ends[1], &out));
+	tell(0);
+	await();
+	ready(fd, POLLIN);
+	obs("write", write(ends[1], "x", 1));
+	FD_SET(fd, &in);
+	FD_SET(ends[0], &in);
+	obs("both readable", select(top, &in, NULL, NULL, &t));
+	obs_text("%d %d", !!FD_ISSET(fd, &in), !!FD_ISSET(ends[0], &in));
+	recv_pat(fd, 100, 0);
+	FD_SET(fd, &in);
+	FD_SET(ends[0], &in);
+	obs("pipe readable", select(top, &in, NULL, NULL, &t));
+	obs_text("%d %d", !!FD_ISSET(fd, &in), !!FD_ISSET(ends[0], &in));
+	close(ends[0]);
+	close(ends[1]);
+	tell(0);
+}
+CASE("select.several", several_server, send_when_told, EVERY);
+
+static void bad_server(int fd)
+{
+	fd_set in;
+	struct timeval t = { 0, 0 };
+
+	FD_ZERO(&in);
+	FD_SET(fd, &in);
+	FD_SET(900, &in);
+	obs("closed fd", select(901, &in, NULL, NULL, &t));
+	obs("negative", select(-1, &in, NULL, NULL, &t));
+	FD_ZERO(&in);
+	FD_SET(fd, &in);
+	t.tv_sec = -1;
+	obs("bad time", select(fd + 1, &in, NULL, NULL, &t));
+	t.tv_sec = 0;
+	obs("not in range", select(fd, &in, NULL, NULL, &t));
+	obs("nothing", select(0, NULL, NULL, NULL, &t));
+	tell(0);
+	await();
+	tell(0);
+}
+CASE("select.bad", bad_server, send_when_told, ANY);
+
+static void eof_server(int fd)
+{
+	tell(0);
+	see("eof", fd, "rx", CONF_WAIT_MS);
+	await();
+	recv_to_eof(fd, 0);
+	see("eof", fd, "rwx", 0);
+	tell(0);
+}
+
+static void eof_client(int fd)
+{
+	await();
+	nap_ms(CONF_NAP_MS);
+	shutdown(fd, SHUT_WR);
+	tell(0);
+	await();
+}
+CASE("select.eof", eof_server, eof_client, ANY);
+
+static void rounds_server(int fd)
+{
+	char bytes[64];
+
+	for (int i = 0; i < 200; i++) {
+		see("read", fd, "r", CONF_WAIT_MS);
+		recv_exact(fd, bytes, sizeof(bytes));
+		see("write", fd, "w", CONF_WAIT_MS);
+		send_exact(fd, bytes, sizeof(bytes));
+	}
+}
+
+static void rounds_client(int fd)
+{
+	char bytes[64];
+
+	for (int i = 0; i < 200; i++) {
+		pat_fill(bytes, sizeof(bytes), (uint64_t)i);
+		send_exact(fd, bytes, sizeof(bytes));
+		see("read", fd, "r", CONF_WAIT_MS);
+		recv_exact(fd, bytes, sizeof(bytes));
+		if (!pat_good(bytes, sizeof(bytes), (uint64_t)i))
+			obs_text("wrong at %d", i);
+	}
+}
+CASE("select.rounds", rounds_server, rounds_client, EVERY);
