@@ -80,7 +80,8 @@ struct shmipc_tx_line {
 enum shmipc_tx_flag {
 	SHMIPC_TX_FIN = 1,   /* orderly end: shutdown(SHUT_WR) or close */
 	SHMIPC_TX_RESET = 2, /* closed with unread bytes: the kernel would have reset */
-	SHMIPC_TX_CLOSED = 4 /* the whole end was closed, not only this direction */
+	SHMIPC_TX_CLOSED = 4,  /* the whole end was closed, not only this direction */
+	SHMIPC_TX_UNFENCED = 8 /* registered with membarrier: may publish without a fence */
 };
 
 /* Receiver's line: written by the receiving end only. */

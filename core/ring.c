@@ -47,9 +47,16 @@ static void copy_piece(unsigned char *memory, struct shmipc_cursor *cursor, size
 {
 	while (bytes > 0) {
 		size_t here = cursor->iov->iov_len - cursor->offset;
-		unsigned char *user = (unsigned char *)cursor->iov->iov_base + cursor->offset;
 		size_t n = bytes < here ? bytes : here;
+		unsigned char *user;
 
+		if (n == 0) { /* an empty element, whose address may be anything */
+			cursor->iov++;
+			cursor->count--;
+			cursor->offset = 0;
+			continue;
+		}
+		user = (unsigned char *)cursor->iov->iov_base + cursor->offset;
 		if (way == COPY_IN)
 			memcpy(memory, user, n);
 		else
@@ -57,11 +64,6 @@ static void copy_piece(unsigned char *memory, struct shmipc_cursor *cursor, size
 		memory += n;
 		bytes -= n;
 		shmipc_cursor_skip(cursor, n);
-		if (n == 0) { /* an empty element */
-			cursor->iov++;
-			cursor->count--;
-			cursor->offset = 0;
-		}
 	}
 }
 

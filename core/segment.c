@@ -2,21 +2,14 @@
 #include "core/segment.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/memfd.h"
 #include "core/sys.h"
 
-enum {
-	SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
-	RING_BYTES_MAX = 64 << 20,
-};
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
+enum { RING_BYTES_MAX = 64 << 20 };
 
 static bool geometry_is_sane(uint32_t stream_count, uint64_t ring_bytes)
 {
@@ -40,25 +33,6 @@ static int map_whole(struct shmipc_segment *segment, int fd, uint64_t bytes)
 	return 0;
 }
 
-static int make_sealed_memfd(uint64_t bytes)
-{
-	int fd = sys_memfd_create("shmipc-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-	int error;
-
-	if (fd == -EINVAL) /* before Linux 6.3 */
-		fd = sys_memfd_create("shmipc-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0)
-		return fd;
-	error = sys_ftruncate(fd, (off_t)bytes);
-	if (!error)
-		error = sys_fcntl(fd, F_ADD_SEALS, SEALS);
-	if (error) {
-		sys_close(fd);
-		return error;
-	}
-	return fd;
-}
-
 int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count, uint64_t ring_bytes,
 			  int *fd_out)
 {
@@ -67,7 +41,7 @@ int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count,
 
 	if (!geometry_is_sane(stream_count, ring_bytes))
 		return -EINVAL;
-	fd = make_sealed_memfd(bytes);
+	fd = shmipc_memfd_create("shmipc-segment", bytes);
 	if (fd < 0)
 		return fd;
 	error = map_whole(segment, fd, bytes);
@@ -112,23 +86,19 @@ static int adopt_geometry(struct shmipc_segment *segment, uint64_t file_bytes)
 
 int shmipc_segment_map(struct shmipc_segment *segment, int fd)
 {
-	struct stat st;
-	int seals = sys_fcntl(fd, F_GET_SEALS, 0);
-	int error;
+	uint64_t bytes;
+	int error = shmipc_memfd_check(fd, &bytes);
 
-	if (seals < 0 || (seals & SEALS) != SEALS)
-		return -EPROTO;
-	error = sys_fstat(fd, &st);
 	if (error)
 		return error;
-	if (!S_ISREG(st.st_mode) || st.st_size < SHMIPC_PAGE_BYTES || st.st_size % SHMIPC_PAGE_BYTES != 0)
+	if (bytes < SHMIPC_PAGE_BYTES || bytes % SHMIPC_PAGE_BYTES != 0)
 		return -EPROTO;
-	error = map_whole(segment, fd, (uint64_t)st.st_size);
+	error = map_whole(segment, fd, bytes);
 	if (error)
 		return error;
-	error = adopt_geometry(segment, (uint64_t)st.st_size);
+	error = adopt_geometry(segment, bytes);
 	if (error) {
-		sys_munmap(segment->header, (size_t)st.st_size);
+		sys_munmap(segment->header, (size_t)bytes);
 		segment->header = NULL;
 	}
 	return error;

@@ -2,10 +2,11 @@
 #include "core/status.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 
+#include "core/memfd.h"
 #include "core/sys.h"
 
 static const char *const reason_names[SHMIPC_REASON_COUNT_OF] = {
@@ -61,16 +62,12 @@ static int map_table(struct shmipc_status *status, int fd, uint32_t rows, int pr
 
 int shmipc_status_create(struct shmipc_status *status, int *fd_out)
 {
-	int fd = sys_memfd_create(SHMIPC_STATUS_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = shmipc_memfd_create(SHMIPC_STATUS_NAME, table_bytes(SHMIPC_STATUS_ROWS));
 	int error;
 
 	if (fd < 0)
 		return fd;
-	error = sys_ftruncate(fd, (off_t)table_bytes(SHMIPC_STATUS_ROWS));
-	if (!error)
-		error = sys_fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-	if (!error)
-		error = map_table(status, fd, SHMIPC_STATUS_ROWS, PROT_READ | PROT_WRITE);
+	error = map_table(status, fd, SHMIPC_STATUS_ROWS, PROT_READ | PROT_WRITE);
 	if (error) {
 		sys_close(fd);
 		return error;
@@ -86,16 +83,12 @@ int shmipc_status_create(struct shmipc_status *status, int *fd_out)
 
 int shmipc_status_open(struct shmipc_status *status, int fd)
 {
-	int seals = sys_fcntl(fd, F_GET_SEALS, 0);
-	struct stat st;
-	int error;
+	uint64_t bytes;
+	int error = shmipc_memfd_check(fd, &bytes);
 
-	if (seals < 0 || !(seals & F_SEAL_SHRINK))
-		return -EPROTO;
-	error = sys_fstat(fd, &st);
 	if (error)
 		return error;
-	if (st.st_size != (off_t)table_bytes(SHMIPC_STATUS_ROWS))
+	if (bytes != table_bytes(SHMIPC_STATUS_ROWS))
 		return -EPROTO;
 	error = map_table(status, fd, SHMIPC_STATUS_ROWS, PROT_READ);
 	if (error)
@@ -135,7 +128,28 @@ struct shmipc_status_row *shmipc_status_take(struct shmipc_status *status)
 	return NULL;
 }
 
+static void clear(_Atomic uint64_t *counters, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		atomic_store_explicit(&counters[i], 0, memory_order_relaxed);
+}
+
+_Static_assert(sizeof(struct shmipc_status_tx) == 6 * sizeof(uint64_t), "nothing but counters");
+_Static_assert(sizeof(struct shmipc_status_rx) == 6 * sizeof(uint64_t), "nothing but counters");
+
+/* Rows are cleaned when they are given back, so that nobody, neither the next owner nor an observer, ever
+ * sees an old connection under a new generation: a row without a pid describes nothing yet. */
 void shmipc_status_give_back(struct shmipc_status_row *row)
 {
+	atomic_store_explicit(&row->pid, 0, memory_order_relaxed);
+	atomic_store_explicit(&row->fd, 0, memory_order_relaxed);
+	atomic_store_explicit(&row->state, 0, memory_order_relaxed);
+	atomic_store_explicit(&row->reason, 0, memory_order_relaxed);
+	atomic_store_explicit(&row->family, 0, memory_order_relaxed);
+	atomic_store_explicit(&row->is_server, 0, memory_order_relaxed);
+	atomic_store_explicit(&row->socket_inode, 0, memory_order_relaxed);
+	memset(row->endpoint, 0, sizeof(row->endpoint));
+	clear(&row->tx.ring_bytes, 6);
+	clear(&row->rx.ring_bytes, 6);
 	atomic_fetch_add(&row->used, 1);
 }

@@ -22,8 +22,8 @@ static _Atomic uint32_t *alive_page;
 static _Atomic uint32_t generation = 1;
 static _Atomic bool membarrier_ok;
 
-static __thread uint32_t cached_tid;
-static __thread uint32_t cached_generation;
+static __thread uint32_t cached_tid __attribute__((tls_model("initial-exec")));
+static __thread uint32_t cached_generation __attribute__((tls_model("initial-exec")));
 
 int shmipc_process_init(void)
 {

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One call of the application on a stream: what it passed, and how far we are. */
+#ifndef SHMIPC_CORE_IO_H
+#define SHMIPC_CORE_IO_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+
+#include "core/ring.h"
+
+struct shmipc_io {
+	int fd;		     /* the number that the application used; any dup of the real socket */
+	int flags;	     /* MSG_*, as passed */
+	bool private_use;    /* one thread, never shared: locks are plain stores, sleeps may consume */
+	struct shmipc_cursor cursor;
+	struct msghdr *message; /* control and name of sendmsg/recvmsg, or NULL */
+};
+
+/* The open file description's O_NONBLOCK as it is now (another process may share and change it),
+ * or MSG_DONTWAIT in this call. */
+bool shmipc_io_is_nonblocking(const struct shmipc_io *io);
+
+/* The rest of the cursor as an iovec array for a system call, at most `limit` bytes and `room` elements.
+ * Returns the number of elements. */
+int shmipc_io_vector(const struct shmipc_io *io, size_t limit, struct iovec *out, int room);
+
+#endif

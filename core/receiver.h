@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The receiving end of one direction.
+ *
+ * Follows the sender's cuts at their exact offsets (sender.h) and owns the receiver's half of the wake
+ * protocol:
+ *
+ *   arm:   want += 1 sleeper; full fence (or membarrier, when the sender publishes without one); look again;
+ *          only then sleep on the real socket.
+ *   drain: read tokens_promised, *then* find the ring empty, then take at most the promised number of tokens off
+ *          the socket; raise tokens_taken; full fence; look again before sleeping.
+ *          Why it loses nothing: a token for bytes that we have not seen was promised after the tail was
+ *          published; had we read that promise, we would have seen that tail.
+ *   strict: as long as the STRICT bit stands, a token is in the socket whenever the ring holds unread bytes.
+ *
+ * Nobody sleeps in a consuming recv() where a second sleeper could exist: two would race for token and
+ * payload.  A process with one thread and an end that was never shared sleeps in a consuming recv of one byte,
+ * which saves the call that takes the token back.
+ *
+ * Bytes are never taken from the kernel blindly while a cut may come: their number is asked first (FIONREAD), then
+ * the phase is read, and only what was there before is taken: tokens can never be mixed in.
+ */
+#ifndef SHMIPC_CORE_RECEIVER_H
+#define SHMIPC_CORE_RECEIVER_H
+
+#include <sys/types.h>
+
+#include "core/io.h"
+#include "core/layout.h"
+#include "core/lock.h"
+#include "core/ring.h"
+#include "core/spin.h"
+#include "core/status.h"
+
+struct shmipc_receiver {
+	struct shmipc_lock lock;
+	bool is_unix;
+	bool attached;
+	bool ready;	/* consent given: from here on all bytes are taken by this file's rules */
+	bool last_seen; /* LAST was taken off the socket: the ring ends at its present tail */
+	bool eof;	/* the kernel said end of stream, and everything before it is consumed */
+	bool reset_told;
+	bool stopped; /* the ring is read no more: downgrade on our request */
+	bool shut;    /* shutdown(SHUT_RD) */
+	int pending_error;
+
+	struct shmipc_rx_line *rx;
+	struct shmipc_rx_want *want;
+	const struct shmipc_tx_line *tx;
+	struct shmipc_ring ring;
+
+	_Atomic uint64_t head; /* private truth, read without the lock by waiters */
+	_Atomic uint64_t kernel_read;
+	_Atomic uint32_t phase;
+	_Atomic uint32_t kernel_readers; /* calls of this end that are inside a kernel receive, before `ready` */
+	_Atomic uint32_t watchers;	 /* waits of this process that know this end and look before they sleep */
+	uint32_t taken;
+	uint32_t cpu;
+	uint32_t streak; /* receives since the last sleep */
+	struct shmipc_spin spin;
+	struct shmipc_status_rx *count;
+	struct shmipc_status_rx uncounted;
+};
+
+void shmipc_receiver_init(struct shmipc_receiver *r, bool is_unix);
+void shmipc_receiver_attach(struct shmipc_receiver *r, struct shmipc_direction *direction,
+			    struct shmipc_ring ring);
+
+/* Locked: settle the number of payload bytes taken from the kernel so far, and consent. */
+void shmipc_receiver_consent(struct shmipc_receiver *r, uint64_t kernel_read);
+
+/* Receive as recv(2)/recvmsg(2) on the real socket would.  Bytes, 0 at the end, or -errno. */
+ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io);
+
+/* May something be there?  Shared memory only, no lock, no call; false means: certainly nothing that came by the
+ * ring.  For spinning waits. */
+bool shmipc_receiver_hint(const struct shmipc_receiver *r);
+
+/* Definitely: would a receive return at once (bytes, end, error)?  Takes tokens that stand alone off the
+ * socket.  `kernel_in`: the kernel has just said that the real socket is readable. */
+bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_use);
+
+/* Bytes that a receive could return now, FIONREAD. */
+size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use);
+
+/* One more waiter will sleep until a token comes / does not sleep any more.  After arming, ask
+ * shmipc_receiver_hint() again before sleeping. */
+void shmipc_receiver_arm(struct shmipc_receiver *r);
+void shmipc_receiver_disarm(struct shmipc_receiver *r);
+
+/* Waiters that we cannot see may exist (edge: and be edge-triggered) / certainly do not. */
+void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge);
+void shmipc_receiver_relax(struct shmipc_receiver *r);
+
+/* Ask the sender to go on by the kernel, from the byte that we have not yet read.  True once it has. */
+bool shmipc_receiver_stop(struct shmipc_receiver *r, bool private_use);
+
+/* [close] Forbid new tokens, take back the promised ones, before the descriptor is closed. True if unread payload
+ * remains in the ring. */
+bool shmipc_receiver_close(struct shmipc_receiver *r, int fd);
+
+#endif

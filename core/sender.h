@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The sending end of one direction: by the kernel, or by the ring, and the cuts between the two.
+ *
+ * Phase even: payload goes to the real socket.  Phase odd: payload goes to the ring, and the only bytes
+ * on the real socket are wake tokens.  Only this end changes the phase:
+ *
+ *   even -> odd   when the receiver has passed the last cut (rx.phase == phase), consents (ready), nobody of
+ *                 this end is inside a kernel send, and a token would find room behind the payload.
+ *                 tx.cut = payload bytes sent by the kernel so far; then tx.phase.
+ *   odd -> even   any time: the byte LAST on the real socket, then tx.phase.  (Overflow, downgrade.)
+ *
+ * Invariant: the receiver, taking exactly tx.cut kernel bytes, then the ring up to its tail as of LAST, then
+ * kernel bytes behind LAST, sees the bytes in the order in which they were sent.  The even -> odd rule keeps at most
+ * two cuts unseen, so `cut` and the tail at LAST are never overwritten before they are used.
+ *
+ * Wake protocol, sender's half (receiver's half: receiver.h):
+ *   publish tail; [full fence unless the receiver dispensed with it]; load want.
+ *   strict:  if the receiver had consumed everything before this publish (head >= old tail), or wants an
+ *            edge for each arrival: send a token.  Else an earlier token is still in the socket, because the
+ *            receiver takes tokens back only when it finds the ring empty *after* having read how many were promised.
+ *   sleepers > 0 and no token outstanding: send a token.
+ *
+ * All functions may be called by several threads, and by forked processes that share the end; those marked
+ * "locked" want the lock held.
+ */
+#ifndef SHMIPC_CORE_SENDER_H
+#define SHMIPC_CORE_SENDER_H
+
+#include <sys/types.h>
+
+#include "core/io.h"
+#include "core/layout.h"
+#include "core/lock.h"
+#include "core/ring.h"
+#include "core/spin.h"
+#include "core/status.h"
+
+struct shmipc_sender {
+	struct shmipc_lock lock;
+	bool is_unix;
+	bool attached;	   /* the words below point into a segment */
+	bool settled;	   /* kernel_bytes is known to be exact */
+	bool no_more_ring; /* downgraded for good, or the peer is gone */
+	bool shut;	   /* shutdown(SHUT_WR): the kernel answers from now on */
+	bool token_owed;   /* a token met a full socket */
+	bool broken;	   /* an owner of the lock died half way: only an error can follow */
+
+	struct shmipc_tx_line *tx;
+	const struct shmipc_rx_line *rx;
+	const struct shmipc_rx_want *want;
+	const struct shmipc_tx_line *reverse; /* the peer's own sending line */
+	struct shmipc_ring ring;
+
+	uint64_t tail, base; /* private truth; tx.tail and tx.base are copies for the peer */
+	uint64_t head;	     /* consumer's position as last seen, clamped, never back */
+	uint64_t restart_at; /* next position at which an empty ring is worth looking for */
+	uint64_t resend_to;  /* downgrade on request: ring bytes [head, resend_to) still go by the kernel */
+	uint64_t looked_at_tail, looked_at_head;
+	uint64_t looked_ticks; /* last look at the real socket for a dead peer */
+	_Atomic uint64_t kernel_bytes;
+	_Atomic uint32_t kernel_senders; /* calls of this end that are inside a kernel send */
+	uint32_t phase;
+	uint32_t tokens;
+	uint32_t cpu;
+	struct shmipc_spin spin;
+	struct shmipc_status_tx *count;
+	struct shmipc_status_tx uncounted; /* when the status table had no row */
+};
+
+void shmipc_sender_init(struct shmipc_sender *s, bool is_unix);
+
+/* Map the direction's words.  Nothing changes for the bytes until `settled` and the peer's consent. */
+void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *direction,
+			  const struct shmipc_direction *reverse, struct shmipc_ring ring);
+
+/* Send as send(2)/sendmsg(2) on the real socket would: bytes taken, or -errno.  SIGPIPE comes from the
+ * kernel. */
+ssize_t shmipc_sender_send(struct shmipc_sender *s, struct shmipc_io *io);
+
+/* Locked: from now on by the kernel; LAST is sent if the direction was on the ring.  -EAGAIN: LAST found no
+ * room, try again. */
+int shmipc_sender_downgrade(struct shmipc_sender *s, int fd);
+
+/* Serve what the receiver has asked for since (a stop of the ring); cheap when it has asked nothing. */
+void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use);
+
+/* The end of the stream: flags (enum shmipc_tx_flag) for the peer, before the kernel is told. */
+void shmipc_sender_finish(struct shmipc_sender *s, uint32_t flags);
+
+/* Published bytes that the peer has not consumed. */
+uint64_t shmipc_sender_unread(const struct shmipc_sender *s);
+
+static inline bool shmipc_sender_on_ring(const struct shmipc_sender *s)
+{
+	return s->phase & 1;
+}
+
+#endif
