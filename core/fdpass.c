@@ -62,8 +62,8 @@ static unsigned int collect(const struct msghdr *message, int fds[SHMIPC_FDPASS_
 		if (head.cmsg_len < sizeof(head) || head.cmsg_len > left)
 			break;
 		if (head.cmsg_level == SOL_SOCKET && head.cmsg_type == SCM_RIGHTS)
-			for (at = CMSG_LEN(0); at + sizeof(int) <= head.cmsg_len &&
-					       fd_count < SHMIPC_FDPASS_MAX;
+			for (at = CMSG_LEN(0);
+			     at + sizeof(int) <= head.cmsg_len && fd_count < SHMIPC_FDPASS_MAX;
 			     at += sizeof(int))
 				memcpy(&fds[fd_count++], control + at, sizeof(int));
 		step = CMSG_ALIGN(head.cmsg_len);

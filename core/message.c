@@ -86,7 +86,8 @@ static bool header_is_valid(const struct shmipc_message_header *header)
 	if (!(rules[header->type].versions & 1U << header->version))
 		return false;
 	if (header->type == SHMIPC_MESSAGE_HOT_RESTART_ACK)
-		return header->length == SHMIPC_MESSAGE_HEADER_BYTES || header->length == EPOCH_BYTES;
+		return header->length == SHMIPC_MESSAGE_HEADER_BYTES ||
+		       header->length == EPOCH_BYTES;
 	return header->length >= rules[header->type].min_bytes &&
 	       header->length <= rules[header->type].max_bytes;
 }

@@ -13,12 +13,12 @@
 #include <stdint.h>
 
 enum shmipc_message_type {
-	SHMIPC_MESSAGE_SHARE_FILE = 0,       /* queue and buffer paths of two files */
-	SHMIPC_MESSAGE_POLLING = 1,          /* drain your receive queue */
+	SHMIPC_MESSAGE_SHARE_FILE = 0,	     /* queue and buffer paths of two files */
+	SHMIPC_MESSAGE_POLLING = 1,	     /* drain your receive queue */
 	SHMIPC_MESSAGE_STREAM_CLOSE = 2,     /* a close that did not fit in the queue */
 	SHMIPC_MESSAGE_FALLBACK_DATA = 3,    /* payload that found no shared memory */
 	SHMIPC_MESSAGE_EXCHANGE_VERSION = 4, /* the version byte is the message */
-	SHMIPC_MESSAGE_SHARE_MEMFD = 5,      /* names only; the descriptors travel apart */
+	SHMIPC_MESSAGE_SHARE_MEMFD = 5,	     /* names only; the descriptors travel apart */
 	SHMIPC_MESSAGE_ACK_SHARE = 6,
 	SHMIPC_MESSAGE_ACK_READY_FD = 7,
 	SHMIPC_MESSAGE_HOT_RESTART = 8,
@@ -31,10 +31,10 @@ enum {
 	SHMIPC_MESSAGE_MAGIC = 0x7758,
 	SHMIPC_MESSAGE_HEADER_BYTES = 8,
 	SHMIPC_MESSAGE_FALLBACK_HEADER_BYTES = 16,
-	SHMIPC_MESSAGE_NAME_MAX_BYTES = 4096,           /* PATH_MAX: no longer name can be opened */
+	SHMIPC_MESSAGE_NAME_MAX_BYTES = 4096,		/* PATH_MAX: no longer name can be opened */
 	SHMIPC_MESSAGE_NEGOTIATION_MAX_BYTES = 1 << 16, /* header included */
-	SHMIPC_MESSAGE_FALLBACK_MAX_BYTES = 1 << 28,    /* header included */
-	SHMIPC_MESSAGE_VERSION_4 = 0,                   /* what version 4 writes into the header */
+	SHMIPC_MESSAGE_FALLBACK_MAX_BYTES = 1 << 28,	/* header included */
+	SHMIPC_MESSAGE_VERSION_4 = 0,			/* what version 4 writes into the header */
 	SHMIPC_MESSAGE_VERSION_2 = 2,
 	SHMIPC_MESSAGE_VERSION_3 = 3
 };

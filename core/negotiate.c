@@ -154,8 +154,9 @@ static int write_response(struct writer *writer, int error)
 	if (result)
 		return result;
 	if (error == 0) {
-		put(writer, "{\"selected_protocol\":4," SDK ",\"selected_features\":[\"" FEATURE "\"],"
-			    "\"settings\":{}}");
+		put(writer,
+		    "{\"selected_protocol\":4," SDK ",\"selected_features\":[\"" FEATURE "\"],"
+		    "\"settings\":{}}");
 		return close_negotiation(writer, start);
 	}
 	while (i < REFUSALS - 1 && refusals[i].error != error)
@@ -211,11 +212,10 @@ int shmipc_negotiate_send_hello(int channel_fd, const struct shmipc_hello *hello
 		return -EINVAL;
 	result = write_request(&writer, hello);
 	if (!result)
-		result = advance(&writer,
-				 shmipc_message_encode_share(writer.at,
-							     (size_t)(writer.end - writer.at),
-							     SHMIPC_MESSAGE_VERSION_4,
-							     SHMIPC_MESSAGE_SHARE_MEMFD, &share));
+		result = advance(&writer, shmipc_message_encode_share(
+						  writer.at, (size_t)(writer.end - writer.at),
+						  SHMIPC_MESSAGE_VERSION_4,
+						  SHMIPC_MESSAGE_SHARE_MEMFD, &share));
 	if (result)
 		return result;
 	return send_whole(channel_fd, text, (size_t)(writer.at - text), &segment_fd, 1);
@@ -232,10 +232,9 @@ int shmipc_negotiate_send_answer(int channel_fd, int error)
 	result = write_response(&writer, error);
 	if (!result && error == 0)
 		result = advance(&writer,
-				 shmipc_message_encode_plain(writer.at,
-							     (size_t)(writer.end - writer.at),
-							     SHMIPC_MESSAGE_VERSION_4,
-							     SHMIPC_MESSAGE_ACK_SHARE));
+				 shmipc_message_encode_plain(
+					 writer.at, (size_t)(writer.end - writer.at),
+					 SHMIPC_MESSAGE_VERSION_4, SHMIPC_MESSAGE_ACK_SHARE));
 	if (result)
 		return result;
 	return send_whole(channel_fd, text, (size_t)(writer.at - text), NULL, 0);

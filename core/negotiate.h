@@ -39,7 +39,7 @@ struct shmipc_negotiator {
 	uint8_t buffer[SHMIPC_NEGOTIATOR_ROOM];
 	size_t filled;
 	int received_fd; /* -1, or owned until handed out or closed */
-	int result;      /* -EAGAIN while undecided; then final */
+	int result;	 /* -EAGAIN while undecided; then final */
 };
 
 void shmipc_negotiator_init(struct shmipc_negotiator *negotiator);

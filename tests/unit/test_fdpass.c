@@ -78,8 +78,9 @@ static void bytes_and_descriptors_arrive_close_on_exec(void **state)
 		assert_int_equal(shmipc_fdpass_send(channel->ends[0], "hello", 5, sent, sent_count),
 				 5);
 		count = SHMIPC_FDPASS_MAX;
-		assert_int_equal(shmipc_fdpass_receive(channel->ends[1], text, sizeof(text), got,
-						       &count), 5);
+		assert_int_equal(
+			shmipc_fdpass_receive(channel->ends[1], text, sizeof(text), got, &count),
+			5);
 		assert_int_equal(count, sent_count);
 		assert_memory_equal(text, "hello", 5);
 		for (i = 0; i < count; i++) {
@@ -138,11 +139,11 @@ static void surplus_descriptors_are_closed(void **state)
 	before = count_open();
 	for (room = 0; room < SHMIPC_FDPASS_MAX; room++) {
 		for (sent_count = room + 1; sent_count <= SHMIPC_FDPASS_MAX; sent_count++) {
-			assert_int_equal(shmipc_fdpass_send(channel->ends[0], "x", 1, sent,
-							    sent_count), 1);
+			assert_int_equal(
+				shmipc_fdpass_send(channel->ends[0], "x", 1, sent, sent_count), 1);
 			count = room;
-			assert_int_equal(shmipc_fdpass_receive(channel->ends[1], text,
-							       sizeof(text), got, &count),
+			assert_int_equal(shmipc_fdpass_receive(channel->ends[1], text, sizeof(text),
+							       got, &count),
 					 -EMSGSIZE);
 			assert_int_equal(count, 0);
 			assert_int_equal(count_open(), before);
@@ -184,8 +185,9 @@ static void truncated_control_data_is_an_error(void **state)
 	for (sent_count = SHMIPC_FDPASS_MAX + 1; sent_count <= 64; sent_count++) {
 		send_many(channel->ends[0], channel->null_fd, sent_count);
 		count = SHMIPC_FDPASS_MAX;
-		assert_int_equal(shmipc_fdpass_receive(channel->ends[1], text, sizeof(text), got,
-						       &count), -EMSGSIZE);
+		assert_int_equal(
+			shmipc_fdpass_receive(channel->ends[1], text, sizeof(text), got, &count),
+			-EMSGSIZE);
 		assert_int_equal(count_open(), before);
 	}
 }
@@ -221,7 +223,8 @@ static void foreign_control_data_is_passed_over(void **state)
 	/* credentials come before the descriptors and leave less room for them */
 	assert_int_equal(setsockopt(channel->ends[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)), 0);
 	assert_int_equal(shmipc_fdpass_send(channel->ends[0], "x", 1, NULL, 0), 1);
-	assert_int_equal(shmipc_fdpass_receive(channel->ends[1], text, sizeof(text), &fd, &count), 1);
+	assert_int_equal(shmipc_fdpass_receive(channel->ends[1], text, sizeof(text), &fd, &count),
+			 1);
 	assert_int_equal(count, 0);
 }
 

@@ -179,8 +179,10 @@ static void header_bounds_the_length_of_every_type(void **state)
 	assert_int_equal(decode(12, 0x7758, 2, SHMIPC_MESSAGE_HOT_RESTART_ACK), -EPROTO);
 }
 
-/* The bytes are copied to the end of a block of just that size, where a sanitizer sees an overrun. */
-static int decode_cut(const uint8_t *message, size_t bytes, const struct shmipc_message_header *header)
+/* The bytes are copied to the end of a block of just that size, where a sanitizer sees an overrun.
+ */
+static int decode_cut(const uint8_t *message, size_t bytes,
+		      const struct shmipc_message_header *header)
 {
 	uint8_t made[MESSAGE_ROOM];
 	uint8_t *exact = malloc(bytes ? bytes : 1);
@@ -229,16 +231,52 @@ static int decode_names(const char *hex_body)
 static void names_must_fill_the_message_exactly(void **state)
 {
 	(void)state;
-	assert_int_equal(decode_names("0001" "71" "0001" "62"), 14);
-	assert_int_equal(decode_names("0001" "71" "0001" "62" "00"), -EPROTO); /* one byte too many */
-	assert_int_equal(decode_names("0001" "71" "0002" "62"), -EPROTO);      /* beyond the end */
-	assert_int_equal(decode_names("0001" "71" "ffff" "62"), -EPROTO);
-	assert_int_equal(decode_names("ffff" "71" "0001" "62"), -EPROTO);
-	assert_int_equal(decode_names("0003" "717171" "00"), -EPROTO); /* half a count */
-	assert_int_equal(decode_names("0004" "71717171"), -EPROTO);    /* no second name */
-	assert_int_equal(decode_names("0000" "0002" "6262"), -EPROTO); /* empty */
-	assert_int_equal(decode_names("0002" "6262" "0000"), -EPROTO);
-	assert_int_equal(decode_names("0002" "7100" "0001" "62"), -EPROTO); /* NUL inside */
+	assert_int_equal(decode_names("0001"
+				      "71"
+				      "0001"
+				      "62"),
+			 14);
+	assert_int_equal(decode_names("0001"
+				      "71"
+				      "0001"
+				      "62"
+				      "00"),
+			 -EPROTO); /* one byte too many */
+	assert_int_equal(decode_names("0001"
+				      "71"
+				      "0002"
+				      "62"),
+			 -EPROTO); /* beyond the end */
+	assert_int_equal(decode_names("0001"
+				      "71"
+				      "ffff"
+				      "62"),
+			 -EPROTO);
+	assert_int_equal(decode_names("ffff"
+				      "71"
+				      "0001"
+				      "62"),
+			 -EPROTO);
+	assert_int_equal(decode_names("0003"
+				      "717171"
+				      "00"),
+			 -EPROTO); /* half a count */
+	assert_int_equal(decode_names("0004"
+				      "71717171"),
+			 -EPROTO); /* no second name */
+	assert_int_equal(decode_names("0000"
+				      "0002"
+				      "6262"),
+			 -EPROTO); /* empty */
+	assert_int_equal(decode_names("0002"
+				      "6262"
+				      "0000"),
+			 -EPROTO);
+	assert_int_equal(decode_names("0002"
+				      "7100"
+				      "0001"
+				      "62"),
+			 -EPROTO); /* NUL inside */
 }
 
 static void decoders_refuse_other_types(void **state)
@@ -250,8 +288,9 @@ static void decoders_refuse_other_types(void **state)
 	uint64_t epoch;
 
 	(void)state;
-	assert_int_equal(shmipc_message_encode_plain(message, sizeof(message), 3,
-						     SHMIPC_MESSAGE_POLLING), 8);
+	assert_int_equal(
+		shmipc_message_encode_plain(message, sizeof(message), 3, SHMIPC_MESSAGE_POLLING),
+		8);
 	assert_int_equal(shmipc_message_decode_share(message, 8, &share), -EPROTO);
 	assert_int_equal(shmipc_message_decode_fallback(message, 8, &fallback), -EPROTO);
 	assert_int_equal(shmipc_message_decode_stream_close(message, 8, &stream), -EPROTO);
@@ -298,7 +337,8 @@ static void encoders_refuse_what_may_not_be_sent(void **state)
 	assert_int_equal(shmipc_message_encode_stream_close(to, 11, 3, 1), -ENOBUFS);
 	assert_int_equal(shmipc_message_encode_epoch(to, 15, 3, SHMIPC_MESSAGE_HOT_RESTART, 1),
 			 -ENOBUFS);
-	assert_int_equal(shmipc_message_encode_epoch(to, 16, 3, SHMIPC_MESSAGE_POLLING, 1), -EINVAL);
+	assert_int_equal(shmipc_message_encode_epoch(to, 16, 3, SHMIPC_MESSAGE_POLLING, 1),
+			 -EINVAL);
 }
 
 static void random_bytes_are_never_read_past_their_end(void **state)

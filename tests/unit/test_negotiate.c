@@ -24,10 +24,10 @@
 enum { FUZZ_ROUNDS = 100000, WIRE_ROOM = 4096 };
 
 #define KEY "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
-#define OURS                                                                     \
+#define OURS                                                                              \
 	"{\"layout\":1,\"stream\":2,\"key\":\"" KEY "\",\"cookie\":\"0123456789abcdef\"," \
 	"\"peer_cookie\":\"0000000000000000\",\"netns\":\"ffffffffffffffff\",\"uid\":1000}"
-#define REQUEST(protocols, features, settings)                                \
+#define REQUEST(protocols, features, settings)                                  \
 	"{\"supports_protocols\":" protocols ",\"supports_features\":" features \
 	",\"settings\":" settings "}"
 #define SETTINGS(ours) "{\"byte_stream_rings\":" ours "}"
@@ -66,8 +66,9 @@ static int count_open(void)
 
 static void open_channel(struct channel *channel)
 {
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
-				    channel->ends), 0);
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, channel->ends),
+		0);
 }
 
 static void close_channel(struct channel *channel)
@@ -180,8 +181,8 @@ static size_t hello_bytes(struct channel *channel, uint8_t *wire)
 {
 	ssize_t bytes;
 
-	assert_int_equal(shmipc_negotiate_send_hello(channel->ends[0], &sample,
-						     channel->segment_fd), 0);
+	assert_int_equal(
+		shmipc_negotiate_send_hello(channel->ends[0], &sample, channel->segment_fd), 0);
 	bytes = recv(channel->ends[1], wire, WIRE_ROOM, 0); /* drops the descriptor */
 	assert_true(bytes > 0);
 	return (size_t)bytes;
@@ -230,8 +231,8 @@ static void accepted_handshake(void **state)
 	shmipc_negotiator_init(&offerer);
 	assert_int_equal(shmipc_negotiator_receive_hello(&offerer, channel->ends[1], &hello, &fd),
 			 -EAGAIN);
-	assert_int_equal(shmipc_negotiate_send_hello(channel->ends[0], &sample,
-						     channel->segment_fd), 0);
+	assert_int_equal(
+		shmipc_negotiate_send_hello(channel->ends[0], &sample, channel->segment_fd), 0);
 	assert_int_equal(shmipc_negotiator_receive_answer(&dialer, channel->ends[0]), -EAGAIN);
 	assert_int_equal(shmipc_negotiator_receive_hello(&offerer, channel->ends[1], &hello, &fd),
 			 0);
@@ -258,9 +259,9 @@ static void hello_arrives_byte_by_byte(void **state)
 	shmipc_negotiator_init(&offerer);
 	for (i = 0; i < bytes; i++) {
 		raw_send(channel, 0, wire + i, 1, i == 0);
-		assert_int_equal(shmipc_negotiator_receive_hello(&offerer, channel->ends[1], &hello,
-								 &fd),
-				 i + 1 < bytes ? -EAGAIN : 0);
+		assert_int_equal(
+			shmipc_negotiator_receive_hello(&offerer, channel->ends[1], &hello, &fd),
+			i + 1 < bytes ? -EAGAIN : 0);
 	}
 	check_hello(&hello);
 	check_segment(channel, fd);
@@ -332,9 +333,12 @@ static void refusals_come_back_as_they_were_sent(void **state)
 	static const struct {
 		int sent, received;
 	} errors[] = {
-		{ -EPROTONOSUPPORT, -EPROTONOSUPPORT }, { -EOPNOTSUPP, -EOPNOTSUPP },
-		{ -EBADMSG, -EBADMSG },			{ -ECONNREFUSED, -ECONNREFUSED },
-		{ -EPERM, -ECONNREFUSED },		{ -EMSGSIZE, -ECONNREFUSED },
+		{ -EPROTONOSUPPORT, -EPROTONOSUPPORT },
+		{ -EOPNOTSUPP, -EOPNOTSUPP },
+		{ -EBADMSG, -EBADMSG },
+		{ -ECONNREFUSED, -ECONNREFUSED },
+		{ -EPERM, -ECONNREFUSED },
+		{ -EMSGSIZE, -ECONNREFUSED },
 	};
 	struct channel *channel = *state;
 	struct shmipc_negotiator dialer;
@@ -360,7 +364,8 @@ static void unknown_members_are_ignored(void **state)
 	assert_int_equal(judge_json("{\"x\":[{}],\"sdk_name\":7,\"supports_features\":[\"eventfd_"
 				    "wakeup\",null,\"byte_stream_rings\"],\"supports_protocols\":["
 				    "5,\"4\",4.5,4],\"settings\":{\"eventfd_wakeup\":1,\"byte_"
-				    "stream_rings\":" OURS "}}"), 0);
+				    "stream_rings\":" OURS "}}"),
+			 0);
 }
 
 static void versions_and_features_are_checked(void **state)
@@ -384,8 +389,9 @@ static void settings_are_checked(void **state)
 	assert_int_equal(judge_json(REQUEST("[4]", FEATURES, "{}")), -EBADMSG);
 	assert_int_equal(judge_json(REQUEST("[4]", FEATURES, "[]")), -EBADMSG);
 	assert_int_equal(judge_json(REQUEST("[4]", FEATURES, SETTINGS("null"))), -EBADMSG);
-	assert_int_equal(judge_json("{\"supports_protocols\":[4],\"supports_features\":" FEATURES
-				    "}"), -EBADMSG);
+	assert_int_equal(
+		judge_json("{\"supports_protocols\":[4],\"supports_features\":" FEATURES "}"),
+		-EBADMSG);
 	assert_int_equal(judge_json("[]"), -EBADMSG);
 	assert_int_equal(judge_json("not json"), -EBADMSG);
 	assert_int_equal(judge_json(GOOD " x"), -EBADMSG);
@@ -515,11 +521,11 @@ static void foreign_peers_are_refused_at_their_first_header(void **state)
 {
 	(void)state;
 	assert_int_equal(judge_raw("GET / HTTP/1.1\r\n", 16, 0), -EPROTO);
-	assert_int_equal(judge_raw("\0\0\0\x4b\x77\x58\x02\0", 8, 0), -EPROTO); /* v2, files */
+	assert_int_equal(judge_raw("\0\0\0\x4b\x77\x58\x02\0", 8, 0), -EPROTO);	  /* v2, files */
 	assert_int_equal(judge_raw("\0\0\0\x08\x77\x58\x03\x04", 8, 0), -EPROTO); /* v3 */
-	assert_int_equal(judge_raw("\0\0\0\x0c\x77\x58\0\x05", 8, 1), -EPROTO); /* type 5 first */
+	assert_int_equal(judge_raw("\0\0\0\x0c\x77\x58\0\x05", 8, 1), -EPROTO);	  /* type 5 first */
 	assert_int_equal(judge_raw("\0\0\0\x40\x77\x58\x03\x0a", 8, 1), -EPROTO); /* version 3 */
-	assert_int_equal(judge_raw("\0\0\0\x09\x77\x58\0\x0a", 8, 1), -EPROTO);	/* no room for {} */
+	assert_int_equal(judge_raw("\0\0\0\x09\x77\x58\0\x0a", 8, 1), -EPROTO); /* no room for {} */
 	assert_int_equal(judge_raw("\0\x01\0\x01\x77\x58\0\x0a", 8, 1), -EPROTO); /* over 64 KiB */
 	assert_int_equal(judge_raw("\0\x01\0\0\x77\x58\0\x0a", 8, 1), -EMSGSIZE);
 	assert_int_equal(judge_raw("\0\0\x08\x01\x77\x58\0\x0a", 8, 1), -EMSGSIZE);
@@ -550,7 +556,8 @@ static void wrong_second_message_or_surplus_is_refused(void **state)
 	size_t first = put_json(wire, GOOD), bytes;
 
 	(void)state;
-	assert_int_equal(shmipc_message_encode_plain(wire + first, 8, 0, SHMIPC_MESSAGE_POLLING), 8);
+	assert_int_equal(shmipc_message_encode_plain(wire + first, 8, 0, SHMIPC_MESSAGE_POLLING),
+			 8);
 	assert_int_equal(judge_raw(wire, first + 8, 1), -EPROTO);
 	bytes = first + put_share(wire + first, "name", "name");
 	wire[first + 6] = SHMIPC_MESSAGE_VERSION_3;
@@ -599,7 +606,9 @@ static void answers_are_checked(void **state)
 	assert_int_equal(judge_answer("{\"error\":1}", 0, 0), -ECONNREFUSED);
 	assert_int_equal(judge_answer("{\"error\":1,\"error\":2}", 0, 0), -EPROTO);
 	assert_int_equal(judge_answer("{\"error\":null,\"selected_protocol\":4,"
-				      "\"selected_features\":" FEATURES "}", 1, 0), 0);
+				      "\"selected_features\":" FEATURES "}",
+				      1, 0),
+			 0);
 	assert_int_equal(judge_answer("[]", 0, 0), -EPROTO);
 	assert_int_equal(judge_answer("{]", 0, 0), -EPROTO);
 	raw_send(channel, 1, "\0\0\0\x08\x77\x58\0\x06", 8, 0); /* the ack alone */
@@ -628,11 +637,13 @@ static void bad_arguments_and_full_channels(void **state)
 	assert_int_equal(receive_hello(channel->ends[1]), 0);
 	while (send(channel->ends[0], block, sizeof(block), MSG_DONTWAIT) > 0)
 		;
-	assert_int_equal(shmipc_negotiate_send_hello(channel->ends[0], &sample,
-						     channel->segment_fd), -EAGAIN);
+	assert_int_equal(
+		shmipc_negotiate_send_hello(channel->ends[0], &sample, channel->segment_fd),
+		-EAGAIN);
 	shutdown(channel->ends[1], SHUT_RDWR);
-	assert_int_equal(shmipc_negotiate_send_hello(channel->ends[0], &sample,
-						     channel->segment_fd), -EPIPE);
+	assert_int_equal(
+		shmipc_negotiate_send_hello(channel->ends[0], &sample, channel->segment_fd),
+		-EPIPE);
 	assert_int_equal(shmipc_negotiate_send_answer(channel->ends[0], 0), -EPIPE);
 }
 
@@ -642,9 +653,11 @@ static void damage(uint8_t *wire, size_t bytes)
 	long i;
 
 	for (i = random() % 4; i >= 0; i--)
-		wire[(size_t)random() % bytes] =
-			random() % 2 ? (uint8_t)random()
-				     : (uint8_t)alphabet[(size_t)random() % (sizeof(alphabet) - 1)];
+		wire[(size_t)random() % bytes] = random() % 2
+							 ? (uint8_t)random()
+							 : (uint8_t)
+								   alphabet[(size_t)random() %
+									    (sizeof(alphabet) - 1)];
 }
 
 /* Both parsers, each on a channel that is used again as long as the parser has emptied it. */
