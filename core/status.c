@@ -149,7 +149,7 @@ void shmipc_status_give_back(struct shmipc_status_row *row)
 	atomic_store_explicit(&row->is_server, 0, memory_order_relaxed);
 	atomic_store_explicit(&row->socket_inode, 0, memory_order_relaxed);
 	memset(row->endpoint, 0, sizeof(row->endpoint));
-	clear(&row->tx.ring_bytes, 6);
-	clear(&row->rx.ring_bytes, 6);
+	clear((_Atomic uint64_t *)&row->tx, 6);
+	clear((_Atomic uint64_t *)&row->rx, 6);
 	atomic_fetch_add(&row->used, 1);
 }
