@@ -146,7 +146,10 @@ static void promise_server(int fd)
 static void promise_client(int fd)
 {
 	char byte;
+	int on = 1;
 
+	if (conf.is_tcp)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	for (int i = 0; i < 100; i++) {
 		send_exact(fd, "q", 1);
 		if (i % 2 == 0) {

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Several descriptors of one connection. */
+#include "tests/conformance/lib/conf.h"
+
+#include <sys/syscall.h>
+
+enum { ANY = CONF_COLD | CONF_SWAP };
+
+/* Sends 100 bytes, takes 100, closes when told. */
+static void exchange_client(int fd)
+{
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+	both();
+}
+
+static void use_copy(int fd, int copy)
+{
+	struct stat a, b;
+
+	obs_val("got one", copy >= 0);
+	fstat(fd, &a);
+	fstat(copy, &b);
+	obs_val("same inode", a.st_ino == b.st_ino);
+	recv_pat(copy, 60, 0);
+	recv_pat(fd, 40, 60);
+	send_pat(copy, 50, 0);
+	send_pat(fd, 50, 50);
+}
+
+static void dup_server(int fd)
+{
+	int copy = dup(fd);
+
+	use_copy(fd, copy);
+	obs("close", close(copy));
+	both();
+}
+CASE("dup.dup", dup_server, exchange_client, ANY);
+
+static void dup2_server(int fd)
+{
+	use_copy(fd, dup2(fd, 500));
+	obs("same", dup2(fd, fd) == fd);
+	obs("close", close(500));
+	both();
+}
+CASE("dup.dup2", dup2_server, exchange_client, ANY);
+
+static void dup3_server(int fd)
+{
+	int copy = dup3(fd, 501, O_CLOEXEC);
+
+	obs("cloexec", fcntl(copy, F_GETFD));
+	obs("same", dup3(fd, fd, 0));
+	use_copy(fd, copy);
+	obs("close", close(copy));
+	both();
+}
+CASE("dup.dup3", dup3_server, exchange_client, ANY);
+
+static void dupfd_server(int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 300);
+	int other = fcntl(fd, F_DUPFD, 300);
+
+	obs_val("numbers", copy * 1000 + other);
+	obs("cloexec", fcntl(copy, F_GETFD));
+	obs("cloexec", fcntl(other, F_GETFD));
+	use_copy(other, copy);
+	obs("close", close(copy));
+	obs("close", close(other));
+	both();
+}
+CASE("dup.fcntl", dupfd_server, exchange_client, ANY);
+
+/* The first number is closed; the connection lives on in the copy. */
+static void original_closed_server(int fd)
+{
+	int copy = dup(fd);
+	char byte;
+
+	obs("close", close(fd));
+	obs("recv", recv(fd, &byte, 1, 0));
+	recv_pat(copy, 100, 0);
+	send_pat(copy, 100, 0);
+	both();
+	obs("close", close(copy));
+	both();
+}
+
+static void eof_after_client(int fd)
+{
+	char byte;
+
+	exchange_client(fd);
+	both();
+	ready(fd, POLLIN);
+	obs("recv", recv(fd, &byte, 1, MSG_DONTWAIT));
+}
+CASE("dup.original_closed", original_closed_server, eof_after_client, ANY);
+
+/* EOF only when the last one is closed. */
+static void last_close_server(int fd)
+{
+	int copy = dup(fd);
+
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+	obs("close", close(copy));
+	both();
+	tell(0);
+	await();
+	obs("close", close(fd));
+	tell(0);
+}
+
+static void last_close_client(int fd)
+{
+	char byte;
+
+	exchange_client(fd);
+	await();
+	obs("still open", recv(fd, &byte, 1, MSG_DONTWAIT));
+	tell(0);
+	await();
+	ready(fd, POLLIN);
+	obs("closed", recv(fd, &byte, 1, MSG_DONTWAIT));
+}
+CASE("dup.last_close", last_close_server, last_close_client, ANY);
+
+/* dup2() of something else over the connection closes it. */
+static void over_server(int fd)
+{
+	int null = open("/dev/null", O_RDWR);
+	char byte;
+
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+	both();
+	obs("dup2", dup2(null, fd) == fd);
+	obs("read", read(fd, &byte, 1));
+	obs("write", write(fd, &byte, 1));
+	obs("recv", recv(fd, &byte, 1, 0));
+	both();
+}
+CASE("dup.over_connection", over_server, eof_after_client, ANY);
+
+/* dup2() of the connection over descriptors 0 and 1, then read() and write() there. */
+static void as_stdin_server(int fd)
+{
+	int out = dup(1);
+
+	dup2(fd, 0);
+	char bytes[100];
+	obs("read", recv_exact(0, bytes, 100));
+	obs_val("right", pat_good(bytes, 100, 0));
+	dup2(fd, 1);
+	pat_fill(bytes, 100, 0);
+	ssize_t n = write(1, bytes, 100);
+	dup2(out, 1);
+	obs("write", n);
+	close(out);
+	both();
+}
+CASE("dup.as_stdin_stdout", as_stdin_server, exchange_client, ANY | CONF_EITHER);
+
+static void close_range_server(int fd)
+{
+	int copy = dup2(fd, 700);
+
+	recv_pat(copy, 100, 0);
+	send_pat(fd, 100, 0);
+	both();
+	obs("close_range", close_range((unsigned int)copy, (unsigned int)copy, 0));
+	obs("fcntl", fcntl(copy, F_GETFD));
+	obs("cloexec", close_range((unsigned int)fd, (unsigned int)fd, CLOSE_RANGE_CLOEXEC));
+	obs("fcntl", fcntl(fd, F_GETFD));
+	obs("close_range all", close_range((unsigned int)fd, ~0U, 0));
+	obs("fcntl", fcntl(fd, F_GETFD));
+	both();
+}
+CASE("dup.close_range", close_range_server, eof_after_client, ANY);
+
+/* A daemon's loop over every possible number. */
+static void close_loop_server(int fd)
+{
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+	both();
+	for (int i = fd; i < 1024; i++)
+		close(i);
+	obs("fcntl", fcntl(fd, F_GETFD));
+	both();
+}
+CASE("dup.close_loop", close_loop_server, eof_after_client, ANY);
+
+static void closefrom_server(int fd)
+{
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+	both();
+	closefrom(fd);
+	obs("fcntl", fcntl(fd, F_GETFD));
+	both();
+}
+CASE("dup.closefrom", closefrom_server, eof_after_client, ANY);
+
+/* New descriptors get the lowest numbers, as ever: nothing hidden sits among them. */
+static void numbers_server(int fd)
+{
+	int ends[2] = { -1, -1 };
+	int copy, sock, file, set;
+
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+	obs_val("connection", fd);
+	copy = dup(fd);
+	obs_val("dup", copy);
+	obs("pipe", pipe(ends));
+	obs_text("pipe %d %d", ends[0], ends[1]);
+	sock = socket(AF_INET, SOCK_STREAM, 0);
+	file = open("/dev/null", O_RDONLY);
+	set = epoll_create1(0);
+	obs_text("socket %d open %d epoll %d", sock, file, set);
+	for (int i = copy; i <= set; i++)
+		close(i);
+	both();
+}
+CASE("dup.lowest_numbers", numbers_server, exchange_client, ANY);
