@@ -4,44 +4,57 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VECTOR_WORDS = 8, STRIDE_MAX = 256 };
+enum { PAIRS = 4, STRIDE_MAX = 256 };
 
-/* Explicit vectors: the plain loop is not vectorised at -O2 by every compiler. */
-typedef uint64_t vector __attribute__((vector_size(8 * VECTOR_WORDS)));
+/* Explicit vectors of the width that every x86-64 and aarch64 has, in as many variables as hide the
+ * latency: the plain loop is not vectorised at -O2 by every compiler. */
+typedef uint64_t pair __attribute__((vector_size(16)));
 
 static const uint64_t mixer = 0x9e3779b97f4a7c15ULL;
 
-static vector first_vector(uint64_t sequence)
+/* Word i of a message is seed + i. */
+static uint64_t seed_of(uint64_t sequence)
 {
-	uint64_t seed = sequence * mixer;
+	return sequence * mixer;
+}
 
-	return (vector){ seed, seed + 1, seed + 2, seed + 3, seed + 4, seed + 5, seed + 6, seed + 7 };
+static void fill_rest(uint64_t *at, size_t words, uint64_t value)
+{
+	for (size_t i = 0; i < words; i++)
+		at[i] = value + i;
 }
 
 void pattern_fill(void *memory, size_t bytes, uint64_t sequence)
 {
-	vector value = first_vector(sequence), *at = memory;
-	size_t vectors = bytes / sizeof(vector);
-	size_t rest = bytes % sizeof(vector);
+	uint64_t seed = seed_of(sequence);
+	size_t words = bytes / 8, whole = words / (2 * PAIRS) * (2 * PAIRS);
+	pair a = { seed, seed + 1 }, b = a + 2, c = a + 4, d = a + 6;
+	pair *at = memory;
 
-	for (size_t i = 0; i < vectors; i++, value += VECTOR_WORDS)
-		at[i] = value;
-	memcpy(at + vectors, &value, rest);
+	for (size_t i = 0; i < whole / 2; i += PAIRS, a += 8, b += 8, c += 8, d += 8) {
+		at[i] = a;
+		at[i + 1] = b;
+		at[i + 2] = c;
+		at[i + 3] = d;
+	}
+	fill_rest((uint64_t *)memory + whole, words - whole, seed + whole);
 }
 
 bool pattern_check(const void *memory, size_t bytes, uint64_t sequence)
 {
-	vector value = first_vector(sequence), wrong = { 0 };
-	const vector *at = memory;
-	size_t vectors = bytes / sizeof(vector);
-	size_t rest = bytes % sizeof(vector);
-	uint64_t any = 0;
+	uint64_t seed = seed_of(sequence), wrong = 0;
+	size_t words = bytes / 8, whole = words / (2 * PAIRS) * (2 * PAIRS);
+	pair a = { seed, seed + 1 }, b = a + 2, c = a + 4, d = a + 6;
+	pair bad0 = { 0, 0 }, bad1 = { 0, 0 };
+	const pair *at = memory;
 
-	for (size_t i = 0; i < vectors; i++, value += VECTOR_WORDS)
-		wrong |= at[i] ^ value;
-	for (int i = 0; i < VECTOR_WORDS; i++)
-		any |= wrong[i];
-	return any == 0 && memcmp(at + vectors, &value, rest) == 0;
+	for (size_t i = 0; i < whole / 2; i += PAIRS, a += 8, b += 8, c += 8, d += 8) {
+		bad0 |= (at[i] ^ a) | (at[i + 1] ^ b);
+		bad1 |= (at[i + 2] ^ c) | (at[i + 3] ^ d);
+	}
+	for (size_t i = whole; i < words; i++)
+		wrong |= ((const uint64_t *)memory)[i] ^ (seed + i);
+	return (bad0[0] | bad0[1] | bad1[0] | bad1[1] | wrong) == 0;
 }
 
 size_t pattern_stride(size_t message_bytes)

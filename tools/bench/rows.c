@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { DEFAULT = BENCH_SPIN_US_DEFAULT };
+
 static const size_t ping_sizes[] = { 64,	512,	   1 << 10, 4 << 10, 16 << 10, 64 << 10,
 				     256 << 10, 512 << 10, 1 << 20, 4 << 20, 0 };
 static const size_t stream_sizes[] = { 64,	 512,	   1 << 10,   4 << 10, 16 << 10,
@@ -14,7 +16,7 @@ static const size_t small_sizes[] = { 64, 0 };
 
 #define PING(family_, name_) \
 	.workload = BENCH_PINGPONG, .family = family_, .unit = BENCH_US, .sizes = ping_sizes, \
-	.spin_us = BENCH_SPIN_US_DEFAULT, .name = name_
+	.name = name_
 #define BLOCK_ABOUT "round trip, blocking send and recv"
 #define EPOLL_ABOUT "round trip, both ends nonblocking in an epoll loop"
 #define NOSPIN_ABOUT "round trip, blocking, SHMIPC_SPIN_US=0"
@@ -22,47 +24,51 @@ static const size_t small_sizes[] = { 64, 0 };
 #define CALL(call_, name_) \
 	.name = name_, .workload = BENCH_PERCALL, .family = BENCH_NO_FAMILY, .call = call_, \
 	.unit = BENCH_CALL_NS, .fixed_pin = true, .pin = BENCH_PIN_SAME, \
-	.spin_us = BENCH_SPIN_US_DEFAULT
+	.spin_us = DEFAULT
 
 const struct bench_row bench_rows[] = {
-	{ PING(BENCH_TCP, "pingpong.tcp.block"), .about = BLOCK_ABOUT, .raw = true, .alt = true },
-	{ PING(BENCH_UNIX, "pingpong.unix.block"), .about = BLOCK_ABOUT, .raw = true, .alt = true },
-	{ PING(BENCH_TCP, "pingpong.tcp.epoll"), .about = EPOLL_ABOUT, .wait = BENCH_EPOLL },
-	{ PING(BENCH_UNIX, "pingpong.unix.epoll"), .about = EPOLL_ABOUT, .wait = BENCH_EPOLL },
+	{ PING(BENCH_TCP, "pingpong.tcp.block"), .about = BLOCK_ABOUT, .raw = true, .alt = true,
+	  .spin_us = DEFAULT },
+	{ PING(BENCH_UNIX, "pingpong.unix.block"), .about = BLOCK_ABOUT, .raw = true, .alt = true,
+	  .spin_us = DEFAULT },
+	{ PING(BENCH_TCP, "pingpong.tcp.epoll"), .about = EPOLL_ABOUT, .wait = BENCH_EPOLL,
+	  .spin_us = DEFAULT },
+	{ PING(BENCH_UNIX, "pingpong.unix.epoll"), .about = EPOLL_ABOUT, .wait = BENCH_EPOLL,
+	  .spin_us = DEFAULT },
 	{ PING(BENCH_TCP, "pingpong.tcp.nospin"), .about = NOSPIN_ABOUT, .spin_us = 0 },
 	{ PING(BENCH_UNIX, "pingpong.unix.nospin"), .about = NOSPIN_ABOUT, .spin_us = 0 },
 	{ PING(BENCH_TCP, "pingpong.tcp.onecore"), .about = ONECORE_ABOUT, .fixed_pin = true,
-	  .pin = BENCH_PIN_SAME },
+	  .pin = BENCH_PIN_SAME, .spin_us = DEFAULT },
 	{ PING(BENCH_UNIX, "pingpong.unix.onecore"), .about = ONECORE_ABOUT, .fixed_pin = true,
-	  .pin = BENCH_PIN_SAME },
+	  .pin = BENCH_PIN_SAME, .spin_us = DEFAULT },
 	{ .name = "stream.tcp", .about = "one way, by message size; alt = cubic",
 	  .workload = BENCH_STREAM, .family = BENCH_TCP, .unit = BENCH_GB_S, .sizes = stream_sizes,
-	  .spin_us = BENCH_SPIN_US_DEFAULT, .raw = true, .alt = true },
+	  .spin_us = DEFAULT, .raw = true, .alt = true },
 	{ .name = "stream.unix", .about = "one way, by message size", .workload = BENCH_STREAM,
 	  .family = BENCH_UNIX, .unit = BENCH_GB_S, .sizes = stream_sizes,
-	  .spin_us = BENCH_SPIN_US_DEFAULT, .raw = true },
+	  .spin_us = DEFAULT, .raw = true },
 	{ .name = "rate.tcp", .about = "one-way messages a second", .workload = BENCH_RATE,
 	  .family = BENCH_TCP, .unit = BENCH_MSG_S, .sizes = small_sizes,
-	  .spin_us = BENCH_SPIN_US_DEFAULT, .raw = true },
+	  .spin_us = DEFAULT, .raw = true },
 	{ .name = "rate.unix", .about = "one-way messages a second", .workload = BENCH_RATE,
 	  .family = BENCH_UNIX, .unit = BENCH_MSG_S, .sizes = small_sizes,
-	  .spin_us = BENCH_SPIN_US_DEFAULT, .raw = true },
+	  .spin_us = DEFAULT, .raw = true },
 	{ .name = "connect.tcp", .about = "connect, request, response, close: a second",
 	  .workload = BENCH_CONNECT, .family = BENCH_TCP, .unit = BENCH_CONN_S,
-	  .spin_us = BENCH_SPIN_US_DEFAULT },
+	  .spin_us = DEFAULT },
 	{ .name = "connect.unix", .about = "connect, request, response, close: a second",
 	  .workload = BENCH_CONNECT, .family = BENCH_UNIX, .unit = BENCH_CONN_S,
-	  .spin_us = BENCH_SPIN_US_DEFAULT },
+	  .spin_us = DEFAULT },
 	{ CALL(BENCH_READ, "percall.read"), .about = "read of 1 byte from a pipe" },
 	{ CALL(BENCH_WRITE, "percall.write"), .about = "write of 1 byte to a pipe" },
 	{ CALL(BENCH_SEND, "percall.send"), .about = "send of 1 byte to a socket pair" },
 	{ CALL(BENCH_RECV, "percall.recv"), .about = "recv of 1 byte from a socket pair" },
 	{ .name = "idle.tcp", .about = "CPU time of both ends of an idle connection",
 	  .workload = BENCH_IDLE, .family = BENCH_TCP, .unit = BENCH_CPU_US_S,
-	  .spin_us = BENCH_SPIN_US_DEFAULT },
+	  .spin_us = DEFAULT },
 	{ .name = "idle.unix", .about = "CPU time of both ends of an idle connection",
 	  .workload = BENCH_IDLE, .family = BENCH_UNIX, .unit = BENCH_CPU_US_S,
-	  .spin_us = BENCH_SPIN_US_DEFAULT },
+	  .spin_us = DEFAULT },
 };
 
 const size_t bench_row_count = sizeof(bench_rows) / sizeof(bench_rows[0]);
@@ -89,12 +95,12 @@ bool bench_less_is_better(enum bench_unit unit)
 
 void bench_size_name(size_t bytes, char out[16])
 {
-	if (bytes >= 1 << 20 && bytes % (1 << 20) == 0)
-		snprintf(out, 16, "%zuM", bytes >> 20);
-	else if (bytes >= 1 << 10 && bytes % (1 << 10) == 0)
-		snprintf(out, 16, "%zuK", bytes >> 10);
-	else
-		snprintf(out, 16, "%zu", bytes);
+	static const char *const suffixes[] = { "", "K", "M" };
+	unsigned int value = (unsigned int)bytes, step = 0;
+
+	for (; step < 2 && value >= 1024 && value % 1024 == 0; step++)
+		value /= 1024;
+	snprintf(out, 16, "%u%s", value, suffixes[step]);
 }
 
 size_t bench_parse_size(const char *text)
