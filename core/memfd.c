@@ -38,9 +38,9 @@ int shmipc_memfd_create(const char *name, uint64_t bytes)
 	return fd;
 }
 
-/* A file of huge pages takes the same seals, but SIGBUS answers an access when the host has no such page
- * left.  Only such a file, or an ordinary one where huge pages are the default, has big blocks: so the
- * unusual call, which a seccomp filter might not like, is rarely made. */
+/* A file of huge pages takes the same seals, but SIGBUS answers an access when the host has no such
+ * page left.  Only such a file, or an ordinary one where huge pages are the default, has big
+ * blocks: so the unusual call, which a seccomp filter might not like, is rarely made. */
 static bool pages_are_ordinary(int fd, const struct stat *st)
 {
 	struct statfs fs;
@@ -57,7 +57,8 @@ int shmipc_memfd_check(int fd, uint64_t *bytes_out)
 
 	if (seals < 0 || (seals & SEALS) != SEALS)
 		return -EPROTO;
-	if (sys_fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size <= 0 || !pages_are_ordinary(fd, &st))
+	if (sys_fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size <= 0 ||
+	    !pages_are_ordinary(fd, &st))
 		return -EPROTO;
 	*bytes_out = (uint64_t)st.st_size;
 	return 0;

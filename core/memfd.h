@@ -2,8 +2,8 @@
 /*
  * Sealed memory files: how this host's processes share memory without trusting each other.
  *
- * SHRINK and GROW keep every mapping backed by the file for ever; SEAL keeps it so.  Whoever receives a
- * descriptor asks the kernel for all of that before the first access.
+ * SHRINK and GROW keep every mapping backed by the file for ever; SEAL keeps it so.  Whoever
+ * receives a descriptor asks the kernel for all of that before the first access.
  */
 #ifndef SHMIPC_CORE_MEMFD_H
 #define SHMIPC_CORE_MEMFD_H

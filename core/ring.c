@@ -43,7 +43,8 @@ bool shmipc_ring_check(const struct shmipc_ring *ring, uint64_t base, uint64_t h
 enum copy_way { COPY_IN, COPY_OUT };
 
 /* One contiguous piece of ring memory against the cursor. */
-static void copy_piece(unsigned char *memory, struct shmipc_cursor *cursor, size_t bytes, enum copy_way way)
+static void copy_piece(unsigned char *memory, struct shmipc_cursor *cursor, size_t bytes,
+		       enum copy_way way)
 {
 	while (bytes > 0) {
 		size_t here = cursor->iov->iov_len - cursor->offset;
@@ -89,8 +90,8 @@ void shmipc_ring_get(const struct shmipc_ring *ring, uint64_t base, uint64_t pos
 	copy(ring, base, position, to, bytes, COPY_OUT);
 }
 
-int shmipc_ring_pieces(const struct shmipc_ring *ring, uint64_t base, uint64_t position, size_t bytes,
-		       struct iovec pieces[2])
+int shmipc_ring_pieces(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
+		       size_t bytes, struct iovec pieces[2])
 {
 	size_t offset = (size_t)((position - base) & (ring->ring_bytes - 1));
 	size_t to_end = (size_t)ring->ring_bytes - offset;

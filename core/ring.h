@@ -3,12 +3,13 @@
  * Byte ring: one producer, one consumer, in memory that both map.
  *
  * Positions are 64-bit and never wrap in practice; a byte at position p lies at offset
- * (p - base) mod ring_bytes.  base moves only while the ring is empty, so the producer can start again at
- * the beginning and a request/response connection keeps touching the same few lines.
+ * (p - base) mod ring_bytes.  base moves only while the ring is empty, so the producer can start
+ * again at the beginning and a request/response connection keeps touching the same few lines.
  *
  * Invariants (shmipc_ring_check):  base <= head <= tail,  tail - head <= ring_bytes.
  * Who writes: tail and base the producer, head the consumer.
- * Progress: wait-free on both sides.  A peer that dies or lies leaves at worst wrong bytes in this ring.
+ * Progress: wait-free on both sides.  A peer that dies or lies leaves at worst wrong bytes in this
+ * ring.
  *
  * Nothing here publishes: the callers (sender.c, receiver.c) own the ordering.
  */
@@ -38,9 +39,10 @@ int shmipc_cursor_init(struct shmipc_cursor *cursor, const struct iovec *iov, si
 /* Step over `bytes` (<= left) without copying. */
 void shmipc_cursor_skip(struct shmipc_cursor *cursor, size_t bytes);
 
-/* Bytes that lie between the two positions, clamped to what the ring can hold.  A foreign index that
- * claims more than the ring holds yields ring_bytes; one that runs backwards yields 0. */
-static inline uint64_t shmipc_ring_used(const struct shmipc_ring *ring, uint64_t head, uint64_t tail)
+/* Bytes that lie between the two positions, clamped to what the ring can hold.  A foreign index
+ * that claims more than the ring holds yields ring_bytes; one that runs backwards yields 0. */
+static inline uint64_t shmipc_ring_used(const struct shmipc_ring *ring, uint64_t head,
+					uint64_t tail)
 {
 	uint64_t used = tail - head;
 
@@ -51,16 +53,16 @@ static inline uint64_t shmipc_ring_used(const struct shmipc_ring *ring, uint64_t
 
 bool shmipc_ring_check(const struct shmipc_ring *ring, uint64_t base, uint64_t head, uint64_t tail);
 
-/* Copy `bytes` from the cursor to positions [position, position + bytes), or from there to the cursor.
- * The caller has made sure that the range is inside the ring.  The cursor moves on. */
+/* Copy `bytes` from the cursor to positions [position, position + bytes), or from there to the
+ * cursor. The caller has made sure that the range is inside the ring.  The cursor moves on. */
 void shmipc_ring_put(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
 		     struct shmipc_cursor *from, size_t bytes);
 void shmipc_ring_get(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
 		     struct shmipc_cursor *to, size_t bytes);
 
-/* The (at most two) pieces of memory that hold the range; returns how many.  For handing ring bytes to
- * a system call without copying. */
-int shmipc_ring_pieces(const struct shmipc_ring *ring, uint64_t base, uint64_t position, size_t bytes,
-		       struct iovec pieces[2]);
+/* The (at most two) pieces of memory that hold the range; returns how many.  For handing ring bytes
+ * to a system call without copying. */
+int shmipc_ring_pieces(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
+		       size_t bytes, struct iovec pieces[2]);
 
 #endif

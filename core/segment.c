@@ -25,7 +25,8 @@ static uint64_t stride_of(uint64_t ring_bytes)
 
 static int map_whole(struct shmipc_segment *segment, int fd, uint64_t bytes)
 {
-	long at = sys_mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	long at = sys_mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+			   fd, 0);
 
 	if (at < 0 && at > -SHMIPC_PAGE_BYTES)
 		return (int)at;
@@ -33,8 +34,8 @@ static int map_whole(struct shmipc_segment *segment, int fd, uint64_t bytes)
 	return 0;
 }
 
-int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count, uint64_t ring_bytes,
-			  int *fd_out)
+int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count,
+			  uint64_t ring_bytes, int *fd_out)
 {
 	uint64_t bytes = SHMIPC_PAGE_BYTES + stream_count * stride_of(ring_bytes);
 	int fd, error;
@@ -113,10 +114,12 @@ void shmipc_segment_unmap(struct shmipc_segment *segment)
 
 static unsigned char *stream_start(const struct shmipc_segment *segment, uint32_t index)
 {
-	return (unsigned char *)segment->header + SHMIPC_PAGE_BYTES + index * segment->stream_stride;
+	return (unsigned char *)segment->header + SHMIPC_PAGE_BYTES +
+	       index * segment->stream_stride;
 }
 
-struct shmipc_stream_control *shmipc_segment_stream(const struct shmipc_segment *segment, uint32_t index)
+struct shmipc_stream_control *shmipc_segment_stream(const struct shmipc_segment *segment,
+						    uint32_t index)
 {
 	return (struct shmipc_stream_control *)(void *)stream_start(segment, index);
 }
@@ -125,7 +128,8 @@ struct shmipc_ring shmipc_segment_ring(const struct shmipc_segment *segment, uin
 				       unsigned int direction)
 {
 	return (struct shmipc_ring){
-		.data = stream_start(segment, index) + SHMIPC_PAGE_BYTES + direction * segment->ring_bytes,
+		.data = stream_start(segment, index) + SHMIPC_PAGE_BYTES +
+			direction * segment->ring_bytes,
 		.ring_bytes = segment->ring_bytes,
 	};
 }

@@ -2,8 +2,9 @@
 /*
  * Shared segments: creation, passing on, validation, mapping.
  *
- * A segment is a memfd with the seals SHRINK, GROW and SEAL, so that no mapping of it can ever fault.  The
- * receiver of a descriptor verifies the seals and the whole geometry before it believes a word.
+ * A segment is a memfd with the seals SHRINK, GROW and SEAL, so that no mapping of it can ever
+ * fault.  The receiver of a descriptor verifies the seals and the whole geometry before it believes
+ * a word.
  */
 #ifndef SHMIPC_CORE_SEGMENT_H
 #define SHMIPC_CORE_SEGMENT_H
@@ -23,10 +24,10 @@ struct shmipc_segment {
 	uint32_t stream_count;
 };
 
-/* Create, seal and map a segment.  The descriptor (close-on-exec) is the caller's, to pass on and close.
- * Errors: -EINVAL (geometry), or what memfd_create, ftruncate, fcntl or mmap say. */
-int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count, uint64_t ring_bytes,
-			  int *fd_out);
+/* Create, seal and map a segment.  The descriptor (close-on-exec) is the caller's, to pass on and
+ * close. Errors: -EINVAL (geometry), or what memfd_create, ftruncate, fcntl or mmap say. */
+int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count,
+			  uint64_t ring_bytes, int *fd_out);
 
 /* Validate a received descriptor and map it.  The descriptor stays the caller's.
  * -EPROTO: not a regular sealed memfd of a geometry that we accept. */
@@ -34,7 +35,8 @@ int shmipc_segment_map(struct shmipc_segment *segment, int fd);
 
 void shmipc_segment_unmap(struct shmipc_segment *segment);
 
-struct shmipc_stream_control *shmipc_segment_stream(const struct shmipc_segment *segment, uint32_t index);
+struct shmipc_stream_control *shmipc_segment_stream(const struct shmipc_segment *segment,
+						    uint32_t index);
 struct shmipc_ring shmipc_segment_ring(const struct shmipc_segment *segment, uint32_t index,
 				       unsigned int direction);
 

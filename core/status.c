@@ -120,8 +120,8 @@ struct shmipc_status_row *shmipc_status_take(struct shmipc_status *status)
 		if (used & 1 || !atomic_compare_exchange_strong(&row->used, &used, used + 1))
 			continue;
 		touched = atomic_load(&status->header->rows_touched);
-		while (touched <= i &&
-		       !atomic_compare_exchange_weak(&status->header->rows_touched, &touched, i + 1))
+		while (touched <= i && !atomic_compare_exchange_weak(&status->header->rows_touched,
+								     &touched, i + 1))
 			;
 		return row;
 	}
@@ -137,8 +137,9 @@ static void clear(_Atomic uint64_t *counters, size_t count)
 _Static_assert(sizeof(struct shmipc_status_tx) == 6 * sizeof(uint64_t), "nothing but counters");
 _Static_assert(sizeof(struct shmipc_status_rx) == 6 * sizeof(uint64_t), "nothing but counters");
 
-/* Rows are cleaned when they are given back, so that nobody, neither the next owner nor an observer, ever
- * sees an old connection under a new generation: a row without a pid describes nothing yet. */
+/* Rows are cleaned when they are given back, so that nobody, neither the next owner nor an
+ * observer, ever sees an old connection under a new generation: a row without a pid describes
+ * nothing yet. */
 void shmipc_status_give_back(struct shmipc_status_row *row)
 {
 	atomic_store_explicit(&row->pid, 0, memory_order_relaxed);

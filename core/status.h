@@ -2,13 +2,14 @@
 /*
  * The status table: what shmipc-stat shows, readable from outside.
  *
- * A process that runs the shim keeps one sealed memfd named "shmipc-status" open on a high descriptor; an
- * observer of the same user finds it under /proc/PID/fd, opens it read-only and maps it.  Nothing is asked
- * of the observed program.  Forked children share the table; each row names the process that last used
- * the connection.
+ * A process that runs the shim keeps one sealed memfd named "shmipc-status" open on a high
+ * descriptor; an observer of the same user finds it under /proc/PID/fd, opens it read-only and maps
+ * it.  Nothing is asked of the observed program.  Forked children share the table; each row names
+ * the process that last used the connection.
  *
- * A row is written by the owning end only, with plain relaxed stores; an observer may see counters of
- * slightly different instants.  `used` is the row's generation: odd while the row describes a connection.
+ * A row is written by the owning end only, with plain relaxed stores; an observer may see counters
+ * of slightly different instants.  `used` is the row's generation: odd while the row describes a
+ * connection.
  */
 #ifndef SHMIPC_CORE_STATUS_H
 #define SHMIPC_CORE_STATUS_H
@@ -29,19 +30,21 @@ enum {
 
 enum shmipc_status_state {
 	SHMIPC_STATE_CANDIDATE = 0, /* by the kernel; may still be accelerated */
-	SHMIPC_STATE_ATTACHED = 1,  /* both ends map the segment; directions cut over as they are used */
+	SHMIPC_STATE_ATTACHED = 1,  /* both ends map the segment; directions cut over as they are
+				       used */
 	SHMIPC_STATE_PLAIN = 2,	    /* by the kernel for good; `reason` says why */
 };
 
 /* Why a connection stays, or went back to, the kernel. Values are stable. */
 enum shmipc_reason {
 	SHMIPC_REASON_NONE = 0,
-	SHMIPC_REASON_YOUNG = 1,	/* not enough traffic yet */
-	SHMIPC_REASON_PEER_PLAIN = 2,	/* nobody answered the offer: the peer has no shim */
-	SHMIPC_REASON_REMOTE = 3,	/* not a connection within this host */
-	SHMIPC_REASON_TRANSLATED = 4,	/* NAT stands between the two ends */
-	SHMIPC_REASON_NAMESPACE = 5,	/* the ends live in different network namespaces */
-	SHMIPC_REASON_IDENTITY = 6,	/* the kernel's word about the peer does not match what it says */
+	SHMIPC_REASON_YOUNG = 1,      /* not enough traffic yet */
+	SHMIPC_REASON_PEER_PLAIN = 2, /* nobody answered the offer: the peer has no shim */
+	SHMIPC_REASON_REMOTE = 3,     /* not a connection within this host */
+	SHMIPC_REASON_TRANSLATED = 4, /* NAT stands between the two ends */
+	SHMIPC_REASON_NAMESPACE = 5,  /* the ends live in different network namespaces */
+	SHMIPC_REASON_IDENTITY = 6, /* the kernel's word about the peer does not match what it says
+				     */
 	SHMIPC_REASON_FOREIGN_USER = 7, /* another user, not permitted */
 	SHMIPC_REASON_SHARED = 8,	/* other processes may hold the descriptor */
 	SHMIPC_REASON_OPTION = 9,	/* a socket option that only the kernel can serve */
@@ -49,11 +52,12 @@ enum shmipc_reason {
 	SHMIPC_REASON_MEMORY = 11,	/* memfd, mmap or table space refused */
 	SHMIPC_REASON_DESCRIPTORS = 12, /* no descriptors left */
 	SHMIPC_REASON_PROTOCOL = 13,	/* the peer spoke something else, or a newer version */
-	SHMIPC_REASON_DOWNGRADE = 14,	/* went back: exec, descriptor passing, stdio, urgent data ... */
-	SHMIPC_REASON_CLOSED = 15,	/* the connection ended before the upgrade */
-	SHMIPC_REASON_STDIO = 16,	/* used by a FILE */
-	SHMIPC_REASON_SYSTEM = 17,	/* a system call needed for the upgrade is refused here */
-	SHMIPC_REASON_LIMIT = 18,	/* too many accelerated connections or sessions */
+	SHMIPC_REASON_DOWNGRADE = 14, /* went back: exec, descriptor passing, stdio, urgent data ...
+				       */
+	SHMIPC_REASON_CLOSED = 15,    /* the connection ended before the upgrade */
+	SHMIPC_REASON_STDIO = 16,     /* used by a FILE */
+	SHMIPC_REASON_SYSTEM = 17,    /* a system call needed for the upgrade is refused here */
+	SHMIPC_REASON_LIMIT = 18,     /* too many accelerated connections or sessions */
 	SHMIPC_REASON_COUNT_OF = 19,
 };
 
@@ -113,7 +117,8 @@ void shmipc_status_close(struct shmipc_status *status);
 struct shmipc_status_row *shmipc_status_take(struct shmipc_status *status);
 void shmipc_status_give_back(struct shmipc_status_row *row);
 
-/* Counters have one writer at a time (the holder of the end's lock): no read-modify-write needed. */
+/* Counters have one writer at a time (the holder of the end's lock): no read-modify-write needed.
+ */
 static inline void shmipc_count(_Atomic uint64_t *counter, uint64_t n)
 {
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,

@@ -42,7 +42,8 @@ static int find_shim(char shim[PATH_MAX])
 		if (realpath(candidate, shim))
 			return 0;
 	}
-	fprintf(stderr, "shmipc-run: %s is neither in %s nor in %s/../lib\n", shim_name, directory, directory);
+	fprintf(stderr, "shmipc-run: %s is neither in %s nor in %s/../lib\n", shim_name, directory,
+		directory);
 	return -ENOENT;
 }
 
@@ -61,7 +62,9 @@ static int preload(const char *shim)
 	int error;
 
 	if (strpbrk(shim, ": ")) { /* the dynamic linker knows no way to quote them */
-		fprintf(stderr, "shmipc-run: a path with a space or a colon cannot be preloaded: %s\n", shim);
+		fprintf(stderr,
+			"shmipc-run: a path with a space or a colon cannot be preloaded: %s\n",
+			shim);
 		return -EINVAL;
 	}
 	if (!others || !*others)

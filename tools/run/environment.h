@@ -5,8 +5,8 @@
 
 #include "options.h"
 
-/* Put the shim in front of LD_PRELOAD and set the SHMIPC_ variables.  0, or -errno after one line on
- * standard error. */
+/* Put the shim in front of LD_PRELOAD and set the SHMIPC_ variables.  0, or -errno after one line
+ * on standard error. */
 int environment_prepare(const struct options *options);
 
 #endif

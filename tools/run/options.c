@@ -37,7 +37,8 @@ static const char *checked_endpoints(const char *text)
 	for (;;) {
 		entry += strspn(entry, " \t!");
 		if (strncmp(entry, "tcp:", 4) != 0 && strncmp(entry, "unix:", 5) != 0)
-			refuse("--endpoints wants a list of tcp:HOST:PORT and unix:PATH, not", text);
+			refuse("--endpoints wants a list of tcp:HOST:PORT and unix:PATH, not",
+			       text);
 		entry = strchr(entry, ',');
 		if (!entry)
 			return text;
@@ -74,9 +75,12 @@ static const char *checked_spin(const char *text)
 void options_parse(struct options *options, int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "endpoints", required_argument, NULL, 'e' }, { "log", required_argument, NULL, 'l' },
-		{ "spin-us", required_argument, NULL, 's' },   { "stats", no_argument, NULL, 'S' },
-		{ "help", no_argument, NULL, 'h' },	       { "version", no_argument, NULL, 'V' },
+		{ "endpoints", required_argument, NULL, 'e' },
+		{ "log", required_argument, NULL, 'l' },
+		{ "spin-us", required_argument, NULL, 's' },
+		{ "stats", no_argument, NULL, 'S' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int option;

@@ -141,9 +141,9 @@ static void print_group(const struct group *group, FILE *to)
 		"shmipc-run: endpoint=%s role=%s connections=%" PRIu64 " accelerated=%" PRIu64
 		" ring_tx=%" PRIu64 " ring_rx=%" PRIu64 " kernel_tx=%" PRIu64 " kernel_rx=%" PRIu64
 		" tokens=%" PRIu64 " sleeps=%" PRIu64 " spins_won=%" PRIu64 " spins_lost=%" PRIu64,
-		group->endpoint, group->role, group->connections, group->accelerated, group->ring_tx,
-		group->ring_rx, group->kernel_tx, group->kernel_rx, group->tokens, group->sleeps,
-		group->spins_won, group->spins_lost);
+		group->endpoint, group->role, group->connections, group->accelerated,
+		group->ring_tx, group->ring_rx, group->kernel_tx, group->kernel_rx, group->tokens,
+		group->sleeps, group->spins_won, group->spins_lost);
 	for (size_t i = 0; i < REASONS_MAX && group->reasons[i].count; i++)
 		fprintf(to, "%s%s:%" PRIu64, i ? "," : " plain=", group->reasons[i].name,
 			group->reasons[i].count);

@@ -13,7 +13,8 @@
 #include "options.h"
 #include "summary.h"
 
-static const int forwarded[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT };
+static const int forwarded[] = { SIGINT,  SIGTERM, SIGHUP,   SIGQUIT, SIGUSR1,
+				 SIGUSR2, SIGALRM, SIGWINCH, SIGCONT };
 
 int execute(char **command)
 {
@@ -25,7 +26,8 @@ int execute(char **command)
 	return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXECUTE;
 }
 
-/* Signals are taken one by one with sigwaitinfo(), so that no handler races with the child's end. */
+/* Signals are taken one by one with sigwaitinfo(), so that no handler races with the child's end.
+ */
 static void watched_signals(sigset_t *set)
 {
 	sigemptyset(set);
@@ -62,7 +64,8 @@ static FILE *redirect_log(const char *user_log, char *path, size_t path_bytes)
 	FILE *file;
 	int fd;
 
-	snprintf(path, path_bytes, "%s/shmipc-run.XXXXXX", directory && *directory ? directory : "/tmp");
+	snprintf(path, path_bytes, "%s/shmipc-run.XXXXXX",
+		 directory && *directory ? directory : "/tmp");
 	fd = mkostemp(path, O_CLOEXEC);
 	if (fd < 0) {
 		fprintf(stderr, "shmipc-run: cannot make %s: %s\n", path, strerror(errno));
@@ -115,7 +118,8 @@ int supervise(char **command)
 		return EXIT_OWN_FAILURE;
 	watched_signals(&watched);
 	sigprocmask(SIG_BLOCK, &watched, &before);
-	/* where SIGCHLD is ignored the kernel would reap the child, and its status, behind our back */
+	/* where SIGCHLD is ignored the kernel would reap the child, and its status, behind our back
+	 */
 	sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL }, &chld_before);
 	child = fork();
 	if (child == 0) {

@@ -3,7 +3,8 @@
 #ifndef SHMIPC_TOOLS_RUN_SUPERVISE_H
 #define SHMIPC_TOOLS_RUN_SUPERVISE_H
 
-/* Replaces this process by the command; returns only an exit status, after one line on standard error. */
+/* Replaces this process by the command; returns only an exit status, after one line on standard
+ * error. */
 int execute(char **command);
 
 /* Runs the command as a child and returns its exit status (128 + N if signal N ended it). */

@@ -13,8 +13,9 @@ enum {
 };
 
 static const char *const titles[COLUMNS_MAX] = {
-	"PID",	   "PROGRAM",  "FD",	  "ROLE",    "STATE",	 "ENDPOINT", "RING-TX",	 "RING-RX",   "KERNEL-TX",
-	"KERNEL-RX", "MSGS-TX", "MSGS-RX", "WAITS", "WAKES", "SPINS-WON", "SPINS-LOST", "CUTS", "OVERFLOW",
+	"PID",	   "PROGRAM", "FD",	   "ROLE",	 "STATE",   "ENDPOINT",
+	"RING-TX", "RING-RX", "KERNEL-TX", "KERNEL-RX",	 "MSGS-TX", "MSGS-RX",
+	"WAITS",   "WAKES",   "SPINS-WON", "SPINS-LOST", "CUTS",    "OVERFLOW",
 };
 
 /* "accelerated", or why not. */
@@ -38,7 +39,11 @@ static void format_count(char *cell, uint64_t value)
 	}
 	for (scaled /= 1000; scaled >= 999.5; scaled /= 1000)
 		unit++;
-	snprintf(cell, CELL_BYTES, "%.*f%c", scaled < 9.995 ? 2 : scaled < 99.95 ? 1 : 0, scaled, units[unit]);
+	snprintf(cell, CELL_BYTES, "%.*f%c",
+		 scaled < 9.995	  ? 2
+		 : scaled < 99.95 ? 1
+				  : 0,
+		 scaled, units[unit]);
 }
 
 static void format_cell(char *cell, const struct connection *c, size_t column)
@@ -130,10 +135,10 @@ static void print_number(const char *name, uint64_t value)
 
 static const char *family_name(uint32_t family)
 {
-	return family == AF_INET    ? "inet" :
-	       family == AF_INET6   ? "inet6" :
-	       family == AF_UNIX    ? "unix" :
-				      "unknown";
+	return family == AF_INET    ? "inet"
+	       : family == AF_INET6 ? "inet6"
+	       : family == AF_UNIX  ? "unix"
+				    : "unknown";
 }
 
 static void print_object(const struct connection *c)

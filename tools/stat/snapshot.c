@@ -11,7 +11,8 @@
 
 #include "tables.h"
 
-/* The text of a table is another process's: it may be torn, unterminated or made to annoy a terminal. */
+/* The text of a table is another process's: it may be torn, unterminated or made to annoy a
+ * terminal. */
 static void make_printable(char *text, size_t bytes)
 {
 	text[bytes - 1] = '\0';
@@ -41,7 +42,9 @@ static void read_program(pid_t pid, char program[PROGRAM_BYTES])
 	make_printable(program, PROGRAM_BYTES);
 }
 
-#define LOAD(word) atomic_load_explicit(&(word), memory_order_relaxed)
+/* Acquire, so that the second look at `used` is the last load of all: no full fence, which
+ * sanitizers do not know. */
+#define LOAD(word) atomic_load_explicit(&(word), memory_order_acquire)
 
 static void copy_row(struct connection *to, struct shmipc_status_row *row)
 {
@@ -70,13 +73,12 @@ static void copy_row(struct connection *to, struct shmipc_status_row *row)
 /* False if the row describes nothing, or changed hands while it was read (a short connection). */
 static bool read_row(struct connection *to, struct shmipc_status_row *row)
 {
-	uint32_t used = atomic_load_explicit(&row->used, memory_order_acquire);
+	uint32_t used = LOAD(row->used);
 
 	if (!(used & 1))
 		return false;
 	memset(to, 0, sizeof(*to));
 	copy_row(to, row);
-	atomic_thread_fence(memory_order_acquire);
 	if (LOAD(row->used) != used || to->pid <= 0)
 		return false;
 	make_printable(to->endpoint, sizeof(to->endpoint));
@@ -117,7 +119,8 @@ static int append(struct snapshot *snapshot, const struct connection *connection
 static int read_table(struct snapshot *snapshot, const struct table *table,
 		      const struct snapshot_filter *filter)
 {
-	uint32_t rows = atomic_load_explicit(&table->status.header->rows_touched, memory_order_acquire);
+	uint32_t rows = atomic_load_explicit(&table->status.header->rows_touched,
+					     memory_order_acquire);
 
 	if (rows > table->status.row_count)
 		rows = table->status.row_count;

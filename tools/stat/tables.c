@@ -133,7 +133,8 @@ static int search_process(struct tables *tables, pid_t pid)
 		if (entry_number(entry) < 0)
 			continue;
 		n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target));
-		if (n == (ssize_t)sizeof(table_link) - 1 && memcmp(target, table_link, (size_t)n) == 0)
+		if (n == (ssize_t)sizeof(table_link) - 1 &&
+		    memcmp(target, table_link, (size_t)n) == 0)
 			error = take_descriptor(tables, pid, dirfd(dir), entry->d_name);
 	}
 	closedir(dir);
