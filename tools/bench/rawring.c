@@ -18,6 +18,8 @@
 enum {
 	RING_BYTES = 256 << 10,
 	CHUNK_BYTES = 16 << 10, /* published at once: the consumer copies while the producer goes on */
+	CROWDED_BYTES = 2048,
+	CROWDED_PAUSES = 16,
 };
 
 struct rawring {
@@ -89,6 +91,17 @@ static bool finished(struct rawring *raw)
 	return available(raw) == 0; /* the flag was stored after the last tail */
 }
 
+/* A consumer at the producer's heels pulls the line with the tail away from it for every message.  With a
+ * buffer that has room for much more, fall back a little. */
+static void give_distance(struct rawring *raw, size_t bytes)
+{
+	if (bytes <= CROWDED_BYTES || available(raw) >= CROWDED_BYTES || available(raw) >= bytes)
+		return;
+	for (int i = 0; i < CROWDED_PAUSES; i++)
+		cpu_relax();
+	raw->tail_seen = atomic_load_explicit(&raw->in_control->tx.tail, memory_order_acquire);
+}
+
 size_t rawring_recv(struct rawring *raw, void *to, size_t bytes)
 {
 	unsigned char *at = to;
@@ -99,6 +112,7 @@ size_t rawring_recv(struct rawring *raw, void *to, size_t bytes)
 			return 0;
 		cpu_relax();
 	}
+	give_distance(raw, bytes);
 	while (got < bytes && available(raw) > 0) {
 		size_t offset = raw->head & (RING_BYTES - 1);
 		size_t n = least(least(bytes - got, CHUNK_BYTES),
