@@ -289,6 +289,7 @@ static void flags_server(int listener)
 	obs_text("flags %#x %#x", (unsigned int)fcntl(fd, F_GETFL),
 		 (unsigned int)fcntl(fd, F_GETFD));
 	obs("recv", recv(fd, &byte, 1, 0));
+	both();
 	set_nonblock(fd, false);
 	warm_up(fd, CONF_WARM_ROUNDS);
 	set_nonblock(fd, true);
@@ -307,6 +308,7 @@ static void flags_client(int none)
 	int fd = conf_connect();
 
 	(void)none;
+	both();
 	warm_up(fd, CONF_WARM_ROUNDS);
 	send_exact(fd, "f", 1);
 	both();

@@ -60,6 +60,7 @@ static void waitall_server(int fd)
 	set_timeout(fd, SO_RCVTIMEO, 40);
 	tell(0);
 	await();
+	ready(fd, POLLIN);
 	obs("recv", recv(fd, bytes, sizeof(bytes), MSG_WAITALL));
 	obs("recv", recv(fd, bytes, sizeof(bytes), MSG_WAITALL));
 	tell(0);
