@@ -2,9 +2,9 @@
 /*
  * shmipc-bench: types that its files share.
  *
- * The parent plans rows, and for each row and round runs the variants one after the other.  A variant is
- * one or two fresh processes of this same binary (`--child key=value ...`) that connect, move checked
- * payload, and print `name=value` lines, which the parent reads from a pipe.
+ * The parent plans rows, and for each row and round runs the variants one after the other.  A
+ * variant is one or two fresh processes of this same binary (`--child key=value ...`) that connect,
+ * move checked payload, and print `name=value` lines, which the parent reads from a pipe.
  */
 #ifndef SHMIPC_TOOLS_BENCH_BENCH_H
 #define SHMIPC_TOOLS_BENCH_BENCH_H
@@ -73,7 +73,7 @@ _Noreturn void bench_child_fail(const char *what);
 /* A verified message or stream position did not hold what was sent. */
 void bench_corrupt(const char *where, uint64_t position);
 
-/* Small inline clock: the only one in use. */
+/* CLOCK_MONOTONIC, and the CPU time of this process. */
 uint64_t bench_now_ns(void);
 uint64_t bench_cpu_ns(void);
 

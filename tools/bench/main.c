@@ -49,17 +49,17 @@ static void complain(const struct bench_line *line, enum bench_variant variant,
 
 static double middle(const struct bench_row *row, double *values, size_t count)
 {
-	return row->workload == BENCH_PERCALL ? stats_min(values, count) :
-						stats_median(values, count);
+	return row->workload == BENCH_PERCALL ? stats_min(values, count)
+					      : stats_median(values, count);
 }
 
-#define MEDIAN_OF(field) \
-	do { \
-		count = 0; \
-		for (unsigned int r_ = 0; r_ < rounds; r_++) \
-			if (from[r_].outcome == BENCH_OK) \
+#define MEDIAN_OF(field)                                          \
+	do {                                                      \
+		count = 0;                                        \
+		for (unsigned int r_ = 0; r_ < rounds; r_++)      \
+			if (from[r_].outcome == BENCH_OK)         \
 				values[count++] = from[r_].field; \
-		cell->median.field = middle(row, values, count); \
+		cell->median.field = middle(row, values, count);  \
 	} while (0)
 
 /* Each quantity for itself; the bytes are summed. */
@@ -101,7 +101,8 @@ static void measure_line(struct bench_line *line, const struct bench_options *op
 			line->cells[v].present = has_variant(line->row, v, options);
 			if (!line->cells[v].present)
 				continue;
-			if (v == BENCH_KERNEL_ALT && round > 0 && results[v][0].outcome != BENCH_OK) {
+			if (v == BENCH_KERNEL_ALT && round > 0 &&
+			    results[v][0].outcome != BENCH_OK) {
 				*result = results[v][0];
 				continue;
 			}
@@ -189,7 +190,8 @@ int main(int argc, char **argv)
 	}
 	to = open_output(command.output);
 	if (!command.options.shim[0])
-		fputs(BENCH_NAME ": no libshmipc_shim.so found: kernel and raw ring only\n", stderr);
+		fputs(BENCH_NAME ": no libshmipc_shim.so found: kernel and raw ring only\n",
+		      stderr);
 	make_scratch(&command.options);
 	process_catch_signals();
 	if (command.options.awake && process_start_spinners() < 0)

@@ -169,7 +169,8 @@ static void judge_end(struct bench_result *result, const char *who, int status)
 		return;
 	snprintf(why, sizeof(why), "%s: %s %d", who, status > 128 ? "signal" : "exit status",
 		 status > 128 ? status - 128 : status);
-	fail(result, status < 0 ? BENCH_TIMEOUT : BENCH_FAILED, status < 0 ? "no end in time" : why);
+	fail(result, status < 0 ? BENCH_TIMEOUT : BENCH_FAILED,
+	     status < 0 ? "no end in time" : why);
 }
 
 static void run_alone(struct run *run, enum bench_role role, struct bench_result *result)
@@ -196,7 +197,8 @@ static bool server_is_ready(struct run *run)
 	line = run->server.output;
 	if (strncmp(line, "ready=", 6) != 0)
 		return false;
-	snprintf(run->address, sizeof(run->address), "%.*s", (int)strcspn(line + 6, "\n"), line + 6);
+	snprintf(run->address, sizeof(run->address), "%.*s", (int)strcspn(line + 6, "\n"),
+		 line + 6);
 	return true;
 }
 
@@ -243,7 +245,8 @@ static void collect(const struct run *run, struct bench_result *result)
 	if (run->row->unit == BENCH_US)
 		result->value /= 1e3;
 	if (run->row->unit == BENCH_CPU_US_S)
-		result->value = (number_of(run, "client_cpu_ns") + number_of(run, "server_cpu_ns")) /
+		result->value = (number_of(run, "client_cpu_ns") +
+				 number_of(run, "server_cpu_ns")) /
 				1e3 / seconds;
 	if (isnan(result->value))
 		fail(result, BENCH_FAILED, "no result was reported");
@@ -258,8 +261,8 @@ static void prepare(struct run *run)
 	const struct bench_options *options = run->options;
 	enum bench_pin pin = run->row->fixed_pin ? run->row->pin : options->pin;
 
-	run->duration_ns = run->row->workload == BENCH_IDLE ? BENCH_IDLE_NS :
-							      (uint64_t)(options->seconds * 1e9);
+	run->duration_ns = run->row->workload == BENCH_IDLE ? BENCH_IDLE_NS
+							    : (uint64_t)(options->seconds * 1e9);
 	run->deadline_ns = bench_now_ns() + 2 * run->duration_ns + (1ULL << GRACE_NS_SHIFT);
 	run->cpu_server = run->cpu_client = -1;
 	if (pin != BENCH_PIN_NONE) {

@@ -199,8 +199,8 @@ static void apply(struct bench_command *command, int code, const char *value)
 		parse_sizes(options, value);
 		break;
 	case OPTION_ROUNDS:
-		options->rounds =
-			(unsigned int)parse_number("--rounds", value, 1, BENCH_ROUNDS_MAX);
+		options->rounds = (unsigned int)parse_number("--rounds", value, 1,
+							     BENCH_ROUNDS_MAX);
 		break;
 	case OPTION_SECONDS:
 		options->seconds = parse_seconds(value);
@@ -254,7 +254,10 @@ void options_parse(struct bench_command *command, int argc, char **argv)
 	int code;
 
 	*command = (struct bench_command){
-		.options = { .only = "*", .rounds = 5, .seconds = 0.1, .spin_us = BENCH_SPIN_US_DEFAULT },
+		.options = { .only = "*",
+			     .rounds = 5,
+			     .seconds = 0.1,
+			     .spin_us = BENCH_SPIN_US_DEFAULT },
 	};
 	while ((code = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
 		if (code == ':' || code == '?')

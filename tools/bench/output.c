@@ -40,7 +40,8 @@ static int spin_us_of(const struct bench_row *row, const struct bench_options *o
 	return row->spin_us == BENCH_SPIN_US_DEFAULT ? options->spin_us : row->spin_us;
 }
 
-/* By the shim's own counters: nearly everything, something or nothing went through shared memory. */
+/* By the shim's own counters: nearly everything, something or nothing went through shared memory.
+ */
 static const char *accelerated(const struct bench_line *line)
 {
 	const struct bench_cell *cell = &line->cells[BENCH_SHIM];
@@ -55,7 +56,9 @@ static const char *accelerated(const struct bench_line *line)
 
 static const char *failure_name(enum bench_outcome outcome)
 {
-	return outcome == BENCH_CORRUPT ? "CORRUPT" : outcome == BENCH_TIMEOUT ? "timeout" : "failed";
+	return outcome == BENCH_CORRUPT	  ? "CORRUPT"
+	       : outcome == BENCH_TIMEOUT ? "timeout"
+					  : "failed";
 }
 
 /* ---- text ---- */
@@ -209,7 +212,8 @@ static void json_line(FILE *to, const struct bench_options *options, const struc
 	const struct bench_row *row = line->row;
 	const struct bench_result *shim = &line->cells[BENCH_SHIM].median;
 
-	fprintf(to, "%s\n   {\"row\": \"%s\", \"size_bytes\": %zu, \"unit\": \"%s\", \"pin\": \"%s\"",
+	fprintf(to,
+		"%s\n   {\"row\": \"%s\", \"size_bytes\": %zu, \"unit\": \"%s\", \"pin\": \"%s\"",
 		first_object ? "" : ",", row->name, line->size_bytes, bench_unit_name(row->unit),
 		pin_names[pin_of(row, options)]);
 	first_object = false;
@@ -255,7 +259,8 @@ void output_begin(FILE *to, enum bench_format format, const struct bench_options
 		fprintf(to, "%s %s: Linux %s %s, %d CPUs, TCP default %s; medians of %u rounds\n",
 			BENCH_NAME, BENCH_VERSION, system.release, system.machine,
 			process_cpu_count(), congestion, options->rounds);
-		fprintf(to, "columns shim/k, shim/alt, shim/raw: how many times better the shim is\n");
+		fprintf(to,
+			"columns shim/k, shim/alt, shim/raw: how many times better the shim is\n");
 	} else {
 		fprintf(to, "{\"version\": \"%s\", \"kernel\": \"%s\", \"machine\": \"%s\", ",
 			BENCH_VERSION, system.release, system.machine);

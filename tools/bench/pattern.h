@@ -2,8 +2,8 @@
 /*
  * Payload patterns.
  *
- * A ping-pong message is filled and checked word by word.  A stream would then measure the filling, so
- * there every stride-th word is stamped with its position in the stream, and checked.
+ * A ping-pong message is filled and checked word by word.  A stream would then measure the filling,
+ * so there every stride-th word is stamped with its position in the stream, and checked.
  */
 #ifndef SHMIPC_TOOLS_BENCH_PATTERN_H
 #define SHMIPC_TOOLS_BENCH_PATTERN_H
@@ -16,7 +16,8 @@
 void pattern_fill(void *memory, size_t bytes, uint64_t sequence);
 bool pattern_check(const void *memory, size_t bytes, uint64_t sequence);
 
-/* The distance of the stamps for messages of this size: a power of two, 8 to 256, that divides it. */
+/* The distance of the stamps for messages of this size: a power of two, 8 to 256, that divides it.
+ */
 size_t pattern_stride(size_t message_bytes);
 void pattern_stamp(void *memory, size_t bytes, uint64_t position, size_t stride);
 /* Check the stamps that lie wholly inside [position, position + bytes). */

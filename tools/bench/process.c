@@ -116,7 +116,8 @@ static int left_ms(uint64_t deadline_ns)
 static ssize_t read_more(struct process *process)
 {
 	size_t space = PROCESS_OUTPUT_BYTES - 1 - process->output_bytes;
-	ssize_t n = space ? read(process->out_fd, process->output + process->output_bytes, space) : 0;
+	ssize_t n = space ? read(process->out_fd, process->output + process->output_bytes, space)
+			  : 0;
 
 	if (n > 0)
 		process->output_bytes += (size_t)n;

@@ -32,9 +32,11 @@ int process_cpu_count(void);
 
 /* Run this same binary.  `environment` is the whole one. */
 int process_start(struct process *process, char *const argv[], char *const environment[], int cpu);
-/* Read output until it holds `until` (or ends, with NULL).  False: time is over, or it ended too early. */
+/* Read output until it holds `until` (or ends, with NULL).  False: time is over, or it ended too
+ * early. */
 bool process_read(struct process *process, const char *until, uint64_t deadline_ns);
-/* Wait for the end, by force after the deadline.  The exit status; 128 + signal; -1: killed by us. */
+/* Wait for the end, by force after the deadline.  The exit status; 128 + signal; -1: killed by us.
+ */
 int process_end(struct process *process, uint64_t deadline_ns);
 void process_kill(struct process *process);
 

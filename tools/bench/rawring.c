@@ -17,7 +17,8 @@
 
 enum {
 	RING_BYTES = 256 << 10,
-	CHUNK_BYTES = 16 << 10, /* published at once: the consumer copies while the producer goes on */
+	CHUNK_BYTES = 16
+		      << 10, /* published at once: the consumer copies while the producer goes on */
 	CROWDED_BYTES = 2048,
 	CROWDED_PAUSES = 16,
 };
@@ -49,7 +50,8 @@ static uint64_t room(struct rawring *raw)
 
 	if (left > 0)
 		return left;
-	/* acquire: pairs with the release in rawring_recv, the bytes before head have been copied out */
+	/* acquire: pairs with the release in rawring_recv, the bytes before head have been copied
+	 * out */
 	raw->head_seen = atomic_load_explicit(&raw->out_control->rx.head, memory_order_acquire);
 	return RING_BYTES - (raw->tail - raw->head_seen);
 }
@@ -78,8 +80,8 @@ void rawring_send(struct rawring *raw, const void *from, size_t bytes)
 static uint64_t available(struct rawring *raw)
 {
 	if (raw->tail_seen == raw->head)
-		raw->tail_seen =
-			atomic_load_explicit(&raw->in_control->tx.tail, memory_order_acquire);
+		raw->tail_seen = atomic_load_explicit(&raw->in_control->tx.tail,
+						      memory_order_acquire);
 	return raw->tail_seen - raw->head;
 }
 
@@ -91,8 +93,8 @@ static bool finished(struct rawring *raw)
 	return available(raw) == 0; /* the flag was stored after the last tail */
 }
 
-/* A consumer at the producer's heels pulls the line with the tail away from it for every message.  With a
- * buffer that has room for much more, fall back a little. */
+/* A consumer at the producer's heels pulls the line with the tail away from it for every message.
+ * With a buffer that has room for much more, fall back a little. */
 static void give_distance(struct rawring *raw, size_t bytes)
 {
 	if (bytes <= CROWDED_BYTES || available(raw) >= CROWDED_BYTES || available(raw) >= bytes)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The raw ring: what two processes can do with one copy in, one copy out and two positions in shared
- * memory, when nobody ever sleeps.  It lies in a segment of the project's own layout.
+ * The raw ring: what two processes can do with one copy in, one copy out and two positions in
+ * shared memory, when nobody ever sleeps.  It lies in a segment of the project's own layout.
  */
 #ifndef SHMIPC_TOOLS_BENCH_RAWRING_H
 #define SHMIPC_TOOLS_BENCH_RAWRING_H

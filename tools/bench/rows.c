@@ -10,21 +10,20 @@ enum { DEFAULT = BENCH_SPIN_US_DEFAULT };
 
 static const size_t ping_sizes[] = { 64,	512,	   1 << 10, 4 << 10, 16 << 10, 64 << 10,
 				     256 << 10, 512 << 10, 1 << 20, 4 << 20, 0 };
-static const size_t stream_sizes[] = { 64,	 512,	   1 << 10,   4 << 10, 16 << 10,
+static const size_t stream_sizes[] = { 64,	 512,	    1 << 10,   4 << 10, 16 << 10,
 				       64 << 10, 128 << 10, 256 << 10, 1 << 20, 0 };
 static const size_t small_sizes[] = { 64, 0 };
 
-#define PING(family_, name_) \
+#define PING(family_, name_)                                                                  \
 	.workload = BENCH_PINGPONG, .family = family_, .unit = BENCH_US, .sizes = ping_sizes, \
 	.name = name_
 #define BLOCK_ABOUT "round trip, blocking send and recv"
 #define EPOLL_ABOUT "round trip, both ends nonblocking in an epoll loop"
 #define NOSPIN_ABOUT "round trip, blocking, SHMIPC_SPIN_US=0"
 #define ONECORE_ABOUT "round trip, blocking, both ends on one core"
-#define CALL(call_, name_) \
+#define CALL(call_, name_)                                                                  \
 	.name = name_, .workload = BENCH_PERCALL, .family = BENCH_NO_FAMILY, .call = call_, \
-	.unit = BENCH_CALL_NS, .fixed_pin = true, .pin = BENCH_PIN_SAME, \
-	.spin_us = DEFAULT
+	.unit = BENCH_CALL_NS, .fixed_pin = true, .pin = BENCH_PIN_SAME, .spin_us = DEFAULT
 
 const struct bench_row bench_rows[] = {
 	{ PING(BENCH_TCP, "pingpong.tcp.block"), .about = BLOCK_ABOUT, .raw = true, .alt = true,
@@ -41,33 +40,66 @@ const struct bench_row bench_rows[] = {
 	  .pin = BENCH_PIN_SAME, .spin_us = DEFAULT },
 	{ PING(BENCH_UNIX, "pingpong.unix.onecore"), .about = ONECORE_ABOUT, .fixed_pin = true,
 	  .pin = BENCH_PIN_SAME, .spin_us = DEFAULT },
-	{ .name = "stream.tcp", .about = "one way, by message size; alt = cubic",
-	  .workload = BENCH_STREAM, .family = BENCH_TCP, .unit = BENCH_GB_S, .sizes = stream_sizes,
-	  .spin_us = DEFAULT, .raw = true, .alt = true },
-	{ .name = "stream.unix", .about = "one way, by message size", .workload = BENCH_STREAM,
-	  .family = BENCH_UNIX, .unit = BENCH_GB_S, .sizes = stream_sizes,
-	  .spin_us = DEFAULT, .raw = true },
-	{ .name = "rate.tcp", .about = "one-way messages a second", .workload = BENCH_RATE,
-	  .family = BENCH_TCP, .unit = BENCH_MSG_S, .sizes = small_sizes,
-	  .spin_us = DEFAULT, .raw = true },
-	{ .name = "rate.unix", .about = "one-way messages a second", .workload = BENCH_RATE,
-	  .family = BENCH_UNIX, .unit = BENCH_MSG_S, .sizes = small_sizes,
-	  .spin_us = DEFAULT, .raw = true },
-	{ .name = "connect.tcp", .about = "connect, request, response, close: a second",
-	  .workload = BENCH_CONNECT, .family = BENCH_TCP, .unit = BENCH_CONN_S,
+	{ .name = "stream.tcp",
+	  .about = "one way, by message size; alt = cubic",
+	  .workload = BENCH_STREAM,
+	  .family = BENCH_TCP,
+	  .unit = BENCH_GB_S,
+	  .sizes = stream_sizes,
+	  .spin_us = DEFAULT,
+	  .raw = true,
+	  .alt = true },
+	{ .name = "stream.unix",
+	  .about = "one way, by message size",
+	  .workload = BENCH_STREAM,
+	  .family = BENCH_UNIX,
+	  .unit = BENCH_GB_S,
+	  .sizes = stream_sizes,
+	  .spin_us = DEFAULT,
+	  .raw = true },
+	{ .name = "rate.tcp",
+	  .about = "one-way messages a second",
+	  .workload = BENCH_RATE,
+	  .family = BENCH_TCP,
+	  .unit = BENCH_MSG_S,
+	  .sizes = small_sizes,
+	  .spin_us = DEFAULT,
+	  .raw = true },
+	{ .name = "rate.unix",
+	  .about = "one-way messages a second",
+	  .workload = BENCH_RATE,
+	  .family = BENCH_UNIX,
+	  .unit = BENCH_MSG_S,
+	  .sizes = small_sizes,
+	  .spin_us = DEFAULT,
+	  .raw = true },
+	{ .name = "connect.tcp",
+	  .about = "connect, request, response, close: a second",
+	  .workload = BENCH_CONNECT,
+	  .family = BENCH_TCP,
+	  .unit = BENCH_CONN_S,
 	  .spin_us = DEFAULT },
-	{ .name = "connect.unix", .about = "connect, request, response, close: a second",
-	  .workload = BENCH_CONNECT, .family = BENCH_UNIX, .unit = BENCH_CONN_S,
+	{ .name = "connect.unix",
+	  .about = "connect, request, response, close: a second",
+	  .workload = BENCH_CONNECT,
+	  .family = BENCH_UNIX,
+	  .unit = BENCH_CONN_S,
 	  .spin_us = DEFAULT },
 	{ CALL(BENCH_READ, "percall.read"), .about = "read of 1 byte from a pipe" },
 	{ CALL(BENCH_WRITE, "percall.write"), .about = "write of 1 byte to a pipe" },
 	{ CALL(BENCH_SEND, "percall.send"), .about = "send of 1 byte to a socket pair" },
 	{ CALL(BENCH_RECV, "percall.recv"), .about = "recv of 1 byte from a socket pair" },
-	{ .name = "idle.tcp", .about = "CPU time of both ends of an idle connection",
-	  .workload = BENCH_IDLE, .family = BENCH_TCP, .unit = BENCH_CPU_US_S,
+	{ .name = "idle.tcp",
+	  .about = "CPU time of both ends of an idle connection",
+	  .workload = BENCH_IDLE,
+	  .family = BENCH_TCP,
+	  .unit = BENCH_CPU_US_S,
 	  .spin_us = DEFAULT },
-	{ .name = "idle.unix", .about = "CPU time of both ends of an idle connection",
-	  .workload = BENCH_IDLE, .family = BENCH_UNIX, .unit = BENCH_CPU_US_S,
+	{ .name = "idle.unix",
+	  .about = "CPU time of both ends of an idle connection",
+	  .workload = BENCH_IDLE,
+	  .family = BENCH_UNIX,
+	  .unit = BENCH_CPU_US_S,
 	  .spin_us = DEFAULT },
 };
 
@@ -82,8 +114,9 @@ const char *bench_alt_name(const struct bench_row *row)
 
 const char *bench_unit_name(enum bench_unit unit)
 {
-	static const char *const names[] = { "us",	"GB/s",	   "msg/s",
-					     "conn/s", "ns/call", "cpu us/s" };
+	static const char *const names[] = {
+		"us", "GB/s", "msg/s", "conn/s", "ns/call", "cpu us/s"
+	};
 
 	return names[unit];
 }

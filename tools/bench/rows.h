@@ -23,7 +23,7 @@ struct bench_row {
 	bool fixed_pin; /* `pin` and `spin_us` of the row win over the options */
 	enum bench_pin pin;
 	int spin_us;
-	bool raw, alt; /* has these variants */
+	bool raw, alt;	     /* has these variants */
 	const size_t *sizes; /* ends with 0; NULL: no size */
 };
 

@@ -19,8 +19,9 @@ static uint32_t middle_of(uint32_t a, uint32_t b, uint32_t c)
 	return c < a ? a : c > b ? b : c;
 }
 
-/* Hoare's partition around the middle one of three: samples[low..j] <= pivot <= samples[j+1..high], with
- * low <= j < high.  Equal keys are split evenly, so a set of few distinct values stays linear. */
+/* Hoare's partition around the middle one of three: samples[low..j] <= pivot <= samples[j+1..high],
+ * with low <= j < high.  Equal keys are split evenly, so a set of few distinct values stays linear.
+ */
 static size_t partition(uint32_t *samples, size_t low, size_t high)
 {
 	uint32_t pivot = middle_of(samples[low], samples[low + (high - low) / 2], samples[high]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CPU time that a connected, warm pair uses while nothing is sent: one end in recv(), one in poll(). */
+/* CPU time that a connected, warm pair uses while nothing is sent: one end in recv(), one in
+ * poll(). */
 #include <poll.h>
 
 #include "tools/bench/pattern.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The price of a call on a descriptor that is none of the shim's business: a pipe or a socket pair. */
+/* The price of a call on a descriptor that is none of the shim's business: a pipe or a socket pair.
+ */
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -18,8 +19,8 @@ static void put(enum bench_call call, int fd)
 	ssize_t n = 0;
 
 	for (int i = 0; i < BATCH; i++)
-		n += call == BENCH_READ || call == BENCH_WRITE ? write(fd, &byte, 1) :
-								 send(fd, &byte, 1, 0);
+		n += call == BENCH_READ || call == BENCH_WRITE ? write(fd, &byte, 1)
+							       : send(fd, &byte, 1, 0);
 	if (n != BATCH)
 		bench_child_fail("write");
 }
@@ -30,8 +31,8 @@ static void get(enum bench_call call, int fd)
 	ssize_t n = 0;
 
 	for (int i = 0; i < BATCH; i++)
-		n += call == BENCH_READ || call == BENCH_WRITE ? read(fd, &byte, 1) :
-								 recv(fd, &byte, 1, 0);
+		n += call == BENCH_READ || call == BENCH_WRITE ? read(fd, &byte, 1)
+							       : recv(fd, &byte, 1, 0);
 	if (n != BATCH)
 		bench_child_fail("read");
 }
@@ -46,9 +47,9 @@ void percall_drive(const struct bench_job *job)
 
 	if (!samples)
 		bench_child_fail("out of memory");
-	if (job->call == BENCH_READ || job->call == BENCH_WRITE ?
-		    pipe(fds) < 0 :
-		    socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0)
+	if (job->call == BENCH_READ || job->call == BENCH_WRITE
+		    ? pipe(fds) < 0
+		    : socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0)
 		bench_child_fail("pipe");
 	while (bench_now_ns() < end) {
 		uint64_t t0 = bench_now_ns(), t1, t2;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One way: the client sends messages of one size, the server reads whatever there is and verifies. */
+/* One way: the client sends messages of one size, the server reads whatever there is and verifies.
+ */
 #include <stdlib.h>
 
 #include "tools/bench/pattern.h"
@@ -32,7 +33,8 @@ static bool take(struct sink *sink)
 void stream_serve(struct channel *channel, const struct bench_job *job)
 {
 	size_t bytes = job->size_bytes > RECV_BYTES_MIN ? job->size_bytes : RECV_BYTES_MIN;
-	struct sink sink = { channel, pattern_buffer(bytes), bytes, pattern_stride(job->size_bytes), 0 };
+	struct sink sink = { channel, pattern_buffer(bytes), bytes, pattern_stride(job->size_bytes),
+			     0 };
 	uint64_t from, from_ns, took_ns, end;
 
 	if (!sink.buffer)
@@ -48,7 +50,8 @@ void stream_serve(struct channel *channel, const struct bench_job *job)
 	took_ns = bench_now_ns() - from_ns;
 	bytes = (size_t)(sink.position - from);
 	if (job->workload == BENCH_RATE)
-		bench_report("value", (double)bytes / (double)job->size_bytes * 1e9 / (double)took_ns);
+		bench_report("value",
+			     (double)bytes / (double)job->size_bytes * 1e9 / (double)took_ns);
 	else
 		bench_report("value", (double)bytes / (double)took_ns); /* GB/s */
 	bench_report("count", (double)sink.position / (double)job->size_bytes);
