@@ -103,7 +103,8 @@ check() {
 	local name=$1 rc=0
 
 	shift
-	"$@" >"$APP_TMP/check.out" 2>&1 || rc=$?
+	# In a subshell: the deadline must find this shell with its own standard output.
+	("$@") >"$APP_TMP/check.out" 2>&1 || rc=$?
 	if [ "$rc" -eq 0 ]; then
 		ok "$name$(sed -n 's/^info: / (/p' "$APP_TMP/check.out" | head -n 1 | sed '/./s/$/)/')"
 	else
