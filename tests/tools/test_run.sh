@@ -108,6 +108,11 @@ forwards() # SIGNAL STATUS
 check 'TERM reaches the command' forwards TERM 143
 check 'HUP reaches the command' forwards HUP 129
 check 'USR1 reaches the command' forwards USR1 42
+# shellcheck disable=SC2016
+check 'another user can log' exits_with 0 "$run" --stats sh -c 'stat -c %a "${SHMIPC_LOG#*:}" | grep -qx 622'
+# shellcheck disable=SC2016
+check 'a process that stays' exits_with 0 "$run" --stats sh -c '{ sleep 0.3; cat "$1" >>"${SHMIPC_LOG#*:}"; } 2>/dev/null &' x "$work/log"
+sleep 0.5
 check 'killed' exits_with 137 "$run" --stats sh -c 'kill -9 $$'
 # shellcheck disable=SC2016
 check 'SIGCHLD ignored by the parent' exits_with 5 bash -c 'trap "" CHLD; exec timeout 5 "$1" --stats sh -c "exit 5"' x "$run"

@@ -9,7 +9,7 @@
 
 #include "shmipc.h"
 
-enum { SPIN_US_MAX = 1000000 };
+enum { SPIN_US_MAX = 100000 };
 
 static const char usage[] =
 	"Usage: shmipc-run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
@@ -29,7 +29,8 @@ static void refuse(const char *what, const char *value)
 	exit(EXIT_USAGE);
 }
 
-/* Only the form: the shim itself ignores, and logs, an entry whose host or port it cannot read. */
+/* Only the form: the shim itself complains of, and ignores, an entry whose host or port it cannot
+ * read. */
 static const char *checked_endpoints(const char *text)
 {
 	const char *entry = text;
@@ -68,7 +69,7 @@ static const char *checked_spin(const char *text)
 	errno = 0;
 	value = strtol(text, &end, 10);
 	if (errno || end == text || *end || value < 0 || value > SPIN_US_MAX)
-		refuse("--spin-us wants microseconds from 0 to 1000000, not", text);
+		refuse("--spin-us wants microseconds from 0 to 100000, not", text);
 	return text;
 }
 
