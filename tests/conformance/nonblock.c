@@ -310,8 +310,8 @@ static void flags_client(int none)
 	(void)none;
 	both();
 	warm_up(fd, CONF_WARM_ROUNDS);
-	send_exact(fd, "f", 1);
 	both();
+	send_exact(fd, "f", 1);
 	both();
 	close(fd);
 }

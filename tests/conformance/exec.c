@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The connection as the standard input and output of a program that knows nothing. */
+#include "tests/conformance/lib/conf.h"
+
+#include <spawn.h>
+
+enum { ANY = CONF_COLD | CONF_SWAP };
+
+static char cat_path[] = "/bin/cat";
+static char *const cat_argv[] = { cat_path, NULL };
+static char *const no_env[] = { NULL };
+
+static void reap(pid_t child)
+{
+	int status = 0;
+
+	waitpid(child, &status, 0);
+	obs_exit("child", status);
+}
+
+/* Everything comes back, then the end. */
+static void echo_client(int fd)
+{
+	send_pat(fd, 30000, 0);
+	obs("shutdown", shutdown(fd, SHUT_WR));
+	recv_to_eof(fd, 0);
+}
+
+static void cat_server(int fd)
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		dup2(fd, 0);
+		dup2(fd, 1);
+		close(fd);
+		execve(cat_path, cat_argv, no_env);
+		_exit(127);
+	}
+	close(fd);
+	reap(child);
+}
+CASE("exec.cat", cat_server, echo_client, ANY | CONF_EITHER);
+
+/* The parent has used the connection before; bytes wait unread when the child starts. */
+static void cat_pending_server(int fd)
+{
+	both();
+	ready(fd, POLLIN);
+	recv_pat(fd, 100, 1000);
+	cat_server(fd);
+}
+
+static void cat_pending_client(int fd)
+{
+	char bytes[100];
+
+	pat_fill(bytes, sizeof(bytes), 1000);
+	send_exact(fd, bytes, sizeof(bytes));
+	send_pat(fd, 50, 0);
+	both();
+	send_pat(fd, 5000, 50);
+	obs("shutdown", shutdown(fd, SHUT_WR));
+	recv_to_eof(fd, 0);
+}
+CASE("exec.cat_pending", cat_pending_server, cat_pending_client, ANY | CONF_EITHER);
+
+/* The process itself becomes the other program. */
+static void become_cat_server(int fd)
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		recv_pat(fd, 100, 0);
+		send_pat(fd, 100, 0);
+		dup2(fd, 0);
+		dup2(fd, 1);
+		close(fd);
+		execve(cat_path, cat_argv, no_env);
+		_exit(127);
+	}
+	close(fd);
+	reap(child);
+}
+
+static void become_cat_client(int fd)
+{
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+	echo_client(fd);
+}
+CASE("exec.serve_then_cat", become_cat_server, become_cat_client, ANY | CONF_EITHER);
+
+static void spawn_server(int fd)
+{
+	posix_spawn_file_actions_t actions;
+	pid_t child = 0;
+
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, fd, 0);
+	posix_spawn_file_actions_adddup2(&actions, fd, 1);
+	posix_spawn_file_actions_addclose(&actions, fd);
+	obs("posix_spawn", posix_spawn(&child, cat_path, &actions, NULL, cat_argv, no_env));
+	posix_spawn_file_actions_destroy(&actions);
+	close(fd);
+	reap(child);
+}
+CASE("exec.posix_spawn", spawn_server, echo_client, ANY | CONF_EITHER);
+
+static void vfork_server(int fd)
+{
+	int out = dup(1);
+	pid_t child;
+
+	dup2(fd, 0);
+	dup2(fd, 1);
+	fcntl(out, F_SETFD, FD_CLOEXEC);
+	close(fd);
+	child = vfork();
+	if (child == 0) {
+		execve(cat_path, cat_argv, no_env);
+		_exit(127);
+	}
+	close(0);
+	dup2(out, 1);
+	reap(child);
+}
+CASE("exec.vfork_cat", vfork_server, echo_client, ANY | CONF_EITHER);
+
+/* Close-on-exec: the program does not get it, the connection stays ours. */
+static void cloexec_server(int fd)
+{
+	char script[128];
+	char sh[] = "/bin/sh", dash_c[] = "-c";
+	char *argv[] = { sh, dash_c, script, NULL };
+	pid_t child;
+
+	snprintf(script, sizeof(script), "test ! -e /proc/self/fd/%d", fd);
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	child = fork();
+	if (child == 0) {
+		execve(sh, argv, no_env);
+		_exit(127);
+	}
+	reap(child);
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+}
+
+static void cloexec_client(int fd)
+{
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+}
+CASE("exec.cloexec", cloexec_server, cloexec_client, ANY);
+
+/* An unrelated child inherits the descriptor and sleeps: EOF waits for it, bytes do not. */
+static void system_server(int fd)
+{
+	recv_pat(fd, 100, 0);
+	obs("system", system("exit 3"));
+	send_pat(fd, 100, 0);
+	FILE *p = popen("echo hello", "r");
+	char line[32] = "";
+	if (p && fgets(line, sizeof(line), p))
+		obs_text("popen %.5s", line);
+	obs("pclose", p ? pclose(p) : -1);
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+}
+
+static void system_client(int fd)
+{
+	for (int i = 0; i < 2; i++) {
+		send_pat(fd, 100, 0);
+		recv_pat(fd, 100, 0);
+	}
+}
+CASE("exec.system_popen", system_server, system_client, ANY);
+
+/* exec that fails leaves everything as it was. */
+static void failed_server(int fd)
+{
+	char path[] = "/nonexistent/program";
+	char *argv[] = { path, NULL };
+
+	recv_pat(fd, 100, 0);
+	obs("execve", execve(path, argv, no_env));
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+}
+CASE("exec.failed", failed_server, system_client, ANY);

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ancillary data: descriptors through the stream, and the stream's own descriptor elsewhere. */
+#include "tests/conformance/lib/conf.h"
+
+enum { ANY = CONF_COLD | CONF_SWAP };
+
+union control {
+	struct cmsghdr header;
+	char space[CMSG_SPACE(sizeof(int) * 4)];
+};
+
+static ssize_t send_fd(int sock, char *bytes, size_t len, int fd)
+{
+	union control c;
+	struct iovec v = { bytes, len };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+
+	memset(&c, 0, sizeof(c));
+	m.msg_control = &c;
+	m.msg_controllen = CMSG_SPACE(sizeof(int));
+	c.header.cmsg_level = SOL_SOCKET;
+	c.header.cmsg_type = SCM_RIGHTS;
+	c.header.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&c.header), &fd, sizeof(fd));
+	return sendmsg(sock, &m, 0);
+}
+
+static ssize_t recv_fd(int sock, char *bytes, size_t len, int *fd)
+{
+	union control c;
+	struct iovec v = { bytes, len };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+	ssize_t n;
+
+	memset(&c, 0, sizeof(c));
+	m.msg_control = &c;
+	m.msg_controllen = sizeof(c);
+	*fd = -1;
+	n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
+	if (n > 0 && m.msg_controllen >= CMSG_LEN(sizeof(int)) &&
+	    c.header.cmsg_type == SCM_RIGHTS)
+		memcpy(fd, CMSG_DATA(&c.header), sizeof(*fd));
+	obs_text("recvmsg = %zd flags %#x fd %s", n,
+		 (unsigned int)m.msg_flags & ~(unsigned int)MSG_CMSG_CLOEXEC,
+		 *fd >= 0 ? "yes" : "no");
+	return n;
+}
+
+/* The descriptor arrives at its place among the bytes. */
+static void rights_server(int fd)
+{
+	char bytes[100];
+	int got = -1;
+
+	both();
+	obs("recv", recv_exact(fd, bytes, 20));
+	recv_fd(fd, bytes, 10, &got);
+	obs_val("right", pat_good(bytes, 10, 20));
+	obs("read", read(got, bytes, 5));
+	obs_sum("bytes", bytes, 5);
+	obs("cloexec", fcntl(got, F_GETFD));
+	close(got);
+	recv_fd(fd, bytes, 30, &got);
+	obs_val("right", pat_good(bytes, 30, 30));
+	send_pat(fd, 10, 0);
+}
+
+static void rights_client(int fd)
+{
+	char bytes[60];
+	int ends[2];
+
+	pat_fill(bytes, sizeof(bytes), 0);
+	if (pipe(ends) < 0 || write(ends[1], "piped", 5) != 5)
+		return;
+	obs("send", send(fd, bytes, 20, 0));
+	obs("sendmsg", send_fd(fd, bytes + 20, 10, ends[0]));
+	obs("send", send(fd, bytes + 30, 30, 0));
+	close(ends[0]);
+	close(ends[1]);
+	both();
+	recv_pat(fd, 10, 0);
+}
+CASE("passing.rights", rights_server, rights_client, ANY | CONF_UNIX_ONLY | CONF_EITHER);
+
+/* A sleeping recvmsg() is woken by it, and a plain recv() drops it. */
+static void rights_wake_server(int fd)
+{
+	char bytes[10];
+	int got = -1;
+
+	tell(0);
+	recv_fd(fd, bytes, 10, &got);
+	obs_val("valid", fcntl(got, F_GETFD) >= 0);
+	close(got);
+	tell(0);
+	obs("recv", recv_exact(fd, bytes, 10));
+	recv_pat(fd, 1000, 0);
+	send_pat(fd, 1000, 0);
+}
+
+static void rights_wake_client(int fd)
+{
+	char bytes[10] = "123456789";
+
+	for (int i = 0; i < 2; i++) {
+		await();
+		nap_ms(CONF_NAP_MS);
+		obs("sendmsg", send_fd(fd, bytes, 10, 1));
+	}
+	send_pat(fd, 1000, 0);
+	recv_pat(fd, 1000, 0);
+}
+CASE("passing.rights_wakes", rights_wake_server, rights_wake_client,
+     ANY | CONF_UNIX_ONLY | CONF_EITHER);
+
+static void no_rights_server(int fd)
+{
+	char bytes[10];
+	int got;
+
+	both();
+	recv_fd(fd, bytes, 10, &got);
+	both();
+}
+
+static void no_rights_client(int fd)
+{
+	char bytes[10] = "123456789";
+
+	obs("bad fd", send_fd(fd, bytes, 10, 4242));
+	obs("send", send(fd, bytes, 10, 0));
+	both();
+	both();
+}
+CASE("passing.bad_rights", no_rights_server, no_rights_client,
+     ANY | CONF_UNIX_ONLY | CONF_EITHER);
+
+/* The connection's own descriptor goes to a child over a socketpair; the child serves. */
+static void hand_over_server(int fd)
+{
+	int pair[2];
+	char bytes[4] = "fd";
+	int status;
+	pid_t child;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+		return;
+	child = fork();
+	if (child == 0) {
+		int got;
+
+		close(fd);
+		recv_fd(pair[1], bytes, 2, &got);
+		recv_pat(got, 5000, 0);
+		send_pat(got, 5000, 0);
+		_exit(0);
+	}
+	obs("sendmsg", send_fd(pair[0], bytes, 2, fd));
+	close(fd);
+	waitpid(child, &status, 0);
+	obs_exit("child", status);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void hand_over_client(int fd)
+{
+	send_pat(fd, 5000, 0);
+	recv_to_eof(fd, 0);
+}
+CASE("passing.hand_over", hand_over_server, hand_over_client, ANY | CONF_EITHER);
+
+static void passcred_server(int fd)
+{
+	int on = 1;
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(struct ucred))];
+	} c;
+	char bytes[10];
+	struct iovec v = { bytes, 10 };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+	struct ucred cred = { 0, 0, 0 };
+
+	obs("setsockopt", setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)));
+	both();
+	both();
+	memset(&c, 0, sizeof(c));
+	m.msg_control = &c;
+	m.msg_controllen = sizeof(c);
+	obs("recvmsg", recvmsg(fd, &m, 0));
+	obs_val("control", m.msg_controllen >= CMSG_LEN(sizeof(cred)));
+	if (c.header.cmsg_type == SCM_CREDENTIALS)
+		memcpy(&cred, CMSG_DATA(&c.header), sizeof(cred));
+	obs_val("the peer's pid", cred.pid == conf.peer_pid);
+	both();
+}
+
+static void passcred_client(int fd)
+{
+	both();
+	send_pat(fd, 10, 0);
+	both();
+	both();
+}
+CASE("passing.passcred", passcred_server, passcred_client,
+     ANY | CONF_UNIX_ONLY | CONF_EITHER);
+
+/* recvmsg() with room for control data but none sent; msg_name and flags as the kernel has them. */
+static void msghdr_server(int fd)
+{
+	union control c;
+	char bytes[10];
+	struct sockaddr_storage name;
+	struct iovec v = { bytes, 10 };
+	struct msghdr m = { .msg_name = &name,
+			    .msg_namelen = sizeof(name),
+			    .msg_iov = &v,
+			    .msg_iovlen = 1,
+			    .msg_control = &c,
+			    .msg_controllen = sizeof(c),
+			    .msg_flags = 0x7777 };
+
+	both();
+	ready(fd, POLLIN);
+	obs("recvmsg", recvmsg(fd, &m, 0));
+	obs_text("name %u control %zu flags %#x", m.msg_namelen, m.msg_controllen,
+		 (unsigned int)m.msg_flags);
+	both();
+}
+
+static void msghdr_client(int fd)
+{
+	send_pat(fd, 10, 0);
+	both();
+	both();
+}
+CASE("passing.msghdr", msghdr_server, msghdr_client, ANY);
