@@ -16,6 +16,9 @@ enum { EXIT_WRONG = 1 };
 static struct bench_result results[BENCH_VARIANTS][BENCH_ROUNDS_MAX];
 static bool something_wrong;
 
+static struct bench_sink sinks[2];
+static int sink_count;
+
 static bool has_variant(const struct bench_row *row, enum bench_variant variant,
 			const struct bench_options *options)
 {
@@ -117,10 +120,9 @@ static void measure_line(struct bench_line *line, const struct bench_options *op
 			fold(line->row, results[v], rounds, &line->cells[v]);
 }
 
-static void run_row(const struct bench_row *row, const struct bench_command *command, FILE *to)
+static void run_row(const struct bench_row *row, const struct bench_options *options)
 {
 	static const size_t no_size[] = { 0 };
-	const struct bench_options *options = &command->options;
 	const size_t *sizes = row->sizes ? row->sizes : no_size;
 
 	if (row->sizes && options->sizes_given && row->workload != BENCH_RATE)
@@ -131,7 +133,8 @@ static void run_row(const struct bench_row *row, const struct bench_command *com
 		measure_line(&line, options);
 		if (process_signal_caught())
 			return;
-		output_line(to, command->format, options, &line);
+		for (int i = 0; i < sink_count; i++)
+			output_line(&sinks[i], options, &line);
 	} while (*sizes && *++sizes);
 }
 
@@ -154,32 +157,47 @@ static void make_scratch(struct bench_options *options)
 	}
 }
 
-static FILE *open_output(const char *path)
+static void open_sinks(const struct bench_command *command)
 {
-	FILE *to = path ? fopen(path, "we") : stdout;
+	FILE *file = command->output ? fopen(command->output, "we") : stdout;
 
-	if (!to) {
-		fprintf(stderr, BENCH_NAME ": %s: %s\n", path, strerror(errno));
+	if (!file) {
+		fprintf(stderr, BENCH_NAME ": %s: %s\n", command->output, strerror(errno));
 		exit(EXIT_WRONG);
 	}
-	return to;
+	sinks[sink_count++] = (struct bench_sink){ .file = file, .format = command->format };
+	if (command->output && !command->quiet)
+		sinks[sink_count++] = (struct bench_sink){ .file = stdout, .format = BENCH_TEXT };
 }
 
-static void run_all(const struct bench_command *command, FILE *to)
+static void run_all(const struct bench_options *options)
 {
-	const struct bench_options *options = &command->options;
-
-	output_begin(to, command->format, options);
+	for (int i = 0; i < sink_count; i++)
+		output_begin(&sinks[i], options);
 	for (size_t i = 0; i < bench_row_count && !process_signal_caught(); i++)
 		if (bench_row_matches(bench_rows[i].name, options->only))
-			run_row(&bench_rows[i], command, to);
-	output_end(to, command->format);
+			run_row(&bench_rows[i], options);
+	for (int i = 0; i < sink_count; i++)
+		output_end(&sinks[i]);
+}
+
+static int close_sinks(void)
+{
+	int error = 0;
+
+	for (int i = 0; i < sink_count; i++)
+		if (ferror(sinks[i].file) | fclose(sinks[i].file))
+			error = EXIT_WRONG;
+	if (error)
+		perror(BENCH_NAME);
+	return error;
 }
 
 int main(int argc, char **argv)
 {
 	static struct bench_command command;
-	FILE *to;
+	struct bench_options *options = &command.options;
+	int error;
 
 	if (argc > 1 && !strcmp(argv[1], "--child"))
 		return bench_child_main(argc - 2, argv + 2);
@@ -188,22 +206,19 @@ int main(int argc, char **argv)
 		list_rows();
 		return 0;
 	}
-	to = open_output(command.output);
-	if (!command.options.shim[0])
+	open_sinks(&command);
+	if (!options->shim[0])
 		fputs(BENCH_NAME ": no libshmipc_shim.so found: kernel and raw ring only\n",
 		      stderr);
-	make_scratch(&command.options);
+	make_scratch(options);
 	process_catch_signals();
-	if (command.options.awake && process_start_spinners() < 0)
+	if (options->awake && process_start_spinners() < 0)
 		fputs(BENCH_NAME ": cannot keep the cores awake\n", stderr);
-	run_all(&command, to);
+	run_all(options);
 	process_stop_spinners();
-	rmdir(command.options.scratch);
-	if (fclose(to)) {
-		perror(BENCH_NAME);
-		return EXIT_WRONG;
-	}
+	rmdir(options->scratch);
+	error = close_sinks();
 	if (process_signal_caught())
 		return 128 + process_signal_caught();
-	return something_wrong ? EXIT_WRONG : 0;
+	return something_wrong ? EXIT_WRONG : error;
 }

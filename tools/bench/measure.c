@@ -147,18 +147,27 @@ static void fail(struct bench_result *result, enum bench_outcome outcome, const 
 	snprintf(result->why, sizeof(result->why), "%s", why);
 }
 
-/* What a child wrote about its own failure, up to the end of the line. */
-static bool adopt_complaint(struct bench_result *result, const struct process *process)
+/* What a child wrote behind `key` about its own failure, up to the end of the line. */
+static bool adopt_complaint(struct bench_result *result, const struct process *process,
+			    const char *key, enum bench_outcome outcome)
 {
-	const char *corrupt = strstr(process->output, "corrupt=");
-	const char *text = corrupt ? corrupt : strstr(process->output, "error=");
+	const char *text = strstr(process->output, key);
 	char line[sizeof(result->why)];
 
 	if (!text)
 		return false;
 	snprintf(line, sizeof(line), "%.*s", (int)strcspn(text, "\n"), text);
-	fail(result, corrupt ? BENCH_CORRUPT : BENCH_FAILED, line);
+	fail(result, outcome, line);
 	return true;
+}
+
+/* Wrong payload at either end explains everything else that went wrong after it. */
+static bool adopt_complaints(struct bench_result *result, const struct run *run)
+{
+	return adopt_complaint(result, &run->client, "corrupt=", BENCH_CORRUPT) ||
+	       adopt_complaint(result, &run->server, "corrupt=", BENCH_CORRUPT) ||
+	       adopt_complaint(result, &run->client, "error=", BENCH_FAILED) ||
+	       adopt_complaint(result, &run->server, "error=", BENCH_FAILED);
 }
 
 static void judge_end(struct bench_result *result, const char *who, int status)
@@ -183,7 +192,7 @@ static void run_alone(struct run *run, enum bench_role role, struct bench_result
 	}
 	process_read(&run->client, NULL, run->deadline_ns);
 	status = process_end(&run->client, run->deadline_ns);
-	if (!adopt_complaint(result, &run->client))
+	if (!adopt_complaints(result, run))
 		judge_end(result, "process", status);
 }
 
@@ -212,7 +221,7 @@ static void run_pair(struct run *run, struct bench_result *result)
 	}
 	if (!server_is_ready(run)) {
 		process_kill(&run->server);
-		if (!adopt_complaint(result, &run->server))
+		if (!adopt_complaints(result, run))
 			fail(result, BENCH_FAILED, "the server did not start");
 		return;
 	}
@@ -227,7 +236,7 @@ static void run_pair(struct run *run, struct bench_result *result)
 		run->deadline_ns = bench_now_ns() + 200000000;
 	process_read(&run->server, NULL, run->deadline_ns);
 	server_status = process_end(&run->server, run->deadline_ns);
-	if (adopt_complaint(result, &run->client) || adopt_complaint(result, &run->server))
+	if (adopt_complaints(result, run))
 		return;
 	judge_end(result, "client", client_status);
 	judge_end(result, "server", server_status);

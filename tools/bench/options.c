@@ -18,6 +18,7 @@ enum option_code {
 	OPTION_SECONDS,
 	OPTION_FORMAT,
 	OPTION_OUTPUT,
+	OPTION_QUIET,
 	OPTION_SHIM,
 	OPTION_SPIN_US,
 	OPTION_PIN,
@@ -35,6 +36,7 @@ static const struct option long_options[] = {
 	{ "seconds", required_argument, NULL, OPTION_SECONDS },
 	{ "format", required_argument, NULL, OPTION_FORMAT },
 	{ "output", required_argument, NULL, OPTION_OUTPUT },
+	{ "quiet", no_argument, NULL, OPTION_QUIET },
 	{ "shim", required_argument, NULL, OPTION_SHIM },
 	{ "spin-us", required_argument, NULL, OPTION_SPIN_US },
 	{ "pin", required_argument, NULL, OPTION_PIN },
@@ -56,7 +58,8 @@ static const char help[] =
 	"  --rounds N         alternations; the medians are printed (default 5)\n"
 	"  --seconds S        length of one measurement (default 0.1)\n"
 	"  --format FORMAT    text, csv or json (default text)\n"
-	"  --output FILE      write there instead of standard output\n"
+	"  --output FILE      write FORMAT there, and the text table to standard output\n"
+	"  --quiet            ... but nothing to standard output\n"
 	"  --shim PATH        libshmipc_shim.so (default: beside this program, or in ../lib)\n"
 	"  --spin-us N        set SHMIPC_SPIN_US for the shim\n"
 	"  --pin HOW          none, apart (one core for each end) or same (default none)\n"
@@ -210,6 +213,9 @@ static void apply(struct bench_command *command, int code, const char *value)
 		break;
 	case OPTION_OUTPUT:
 		command->output = value;
+		break;
+	case OPTION_QUIET:
+		command->quiet = true;
 		break;
 	case OPTION_SHIM:
 		set_shim(options, value);

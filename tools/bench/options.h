@@ -7,7 +7,8 @@
 struct bench_command {
 	struct bench_options options;
 	enum bench_format format;
-	const char *output; /* NULL: stdout */
+	const char *output; /* NULL: stdout.  Otherwise the text table goes to stdout as well */
+	bool quiet;	    /* ... unless this is set */
 	bool list;
 };
 

@@ -10,9 +10,6 @@
 static const char *const variant_names[BENCH_VARIANTS] = { "kernel", "alt", "shim", "raw" };
 static const char *const pin_names[] = { "none", "apart", "same" };
 
-static const struct bench_row *last_row; /* whose heading the text table is under */
-static bool first_object;
-
 static bool usable(const struct bench_cell *cell)
 {
 	return cell->present && cell->rounds_ok > 0;
@@ -111,13 +108,15 @@ static void text_heading(FILE *to, const struct bench_options *options, const st
 	fprintf(to, "  accelerated\n");
 }
 
-static void text_line(FILE *to, const struct bench_options *options, const struct bench_line *line)
+static void text_line(struct bench_sink *sink, const struct bench_options *options,
+		      const struct bench_line *line)
 {
+	FILE *to = sink->file;
 	char size[16] = "-";
 
-	if (line->row != last_row)
+	if (line->row != sink->heading)
 		text_heading(to, options, line->row);
-	last_row = line->row;
+	sink->heading = line->row;
 	if (line->size_bytes)
 		bench_size_name(line->size_bytes, size);
 	fprintf(to, "%5s", size);
@@ -207,16 +206,18 @@ static void json_cell(FILE *to, const char *name, const struct bench_cell *cell)
 	fputc('}', to);
 }
 
-static void json_line(FILE *to, const struct bench_options *options, const struct bench_line *line)
+static void json_line(struct bench_sink *sink, const struct bench_options *options,
+		      const struct bench_line *line)
 {
+	FILE *to = sink->file;
 	const struct bench_row *row = line->row;
 	const struct bench_result *shim = &line->cells[BENCH_SHIM].median;
 
 	fprintf(to,
 		"%s\n   {\"row\": \"%s\", \"size_bytes\": %zu, \"unit\": \"%s\", \"pin\": \"%s\"",
-		first_object ? "" : ",", row->name, line->size_bytes, bench_unit_name(row->unit),
+		sink->started ? "," : "", row->name, line->size_bytes, bench_unit_name(row->unit),
 		pin_names[pin_of(row, options)]);
-	first_object = false;
+	sink->started = true;
 	if (spin_us_of(row, options) != BENCH_SPIN_US_DEFAULT)
 		fprintf(to, ", \"spin_us\": %d", spin_us_of(row, options));
 	if (row->alt)
@@ -244,23 +245,21 @@ static void default_congestion(char *name, int bytes)
 	fclose(file);
 }
 
-void output_begin(FILE *to, enum bench_format format, const struct bench_options *options)
+void output_begin(struct bench_sink *sink, const struct bench_options *options)
 {
 	struct utsname system = { 0 };
 	char congestion[32];
+	FILE *to = sink->file;
 
 	uname(&system);
 	default_congestion(congestion, sizeof(congestion));
-	first_object = true;
-	last_row = NULL;
-	if (format == BENCH_CSV) {
+	if (sink->format == BENCH_CSV) {
 		csv_heading(to);
-	} else if (format == BENCH_TEXT) {
+	} else if (sink->format == BENCH_TEXT) {
 		fprintf(to, "%s %s: Linux %s %s, %d CPUs, TCP default %s; medians of %u rounds\n",
 			BENCH_NAME, BENCH_VERSION, system.release, system.machine,
 			process_cpu_count(), congestion, options->rounds);
-		fprintf(to,
-			"columns shim/k, shim/alt, shim/raw: how many times better the shim is\n");
+		fprintf(to, "shim/k, shim/alt, shim/raw: how many times better the shim is\n");
 	} else {
 		fprintf(to, "{\"version\": \"%s\", \"kernel\": \"%s\", \"machine\": \"%s\", ",
 			BENCH_VERSION, system.release, system.machine);
@@ -271,21 +270,21 @@ void output_begin(FILE *to, enum bench_format format, const struct bench_options
 	}
 }
 
-void output_line(FILE *to, enum bench_format format, const struct bench_options *options,
+void output_line(struct bench_sink *sink, const struct bench_options *options,
 		 const struct bench_line *line)
 {
-	if (format == BENCH_TEXT)
-		text_line(to, options, line);
-	else if (format == BENCH_CSV)
-		csv_line(to, options, line);
+	if (sink->format == BENCH_TEXT)
+		text_line(sink, options, line);
+	else if (sink->format == BENCH_CSV)
+		csv_line(sink->file, options, line);
 	else
-		json_line(to, options, line);
-	fflush(to);
+		json_line(sink, options, line);
+	fflush(sink->file);
 }
 
-void output_end(FILE *to, enum bench_format format)
+void output_end(struct bench_sink *sink)
 {
-	if (format == BENCH_JSON)
-		fputs("\n ]}\n", to);
-	fflush(to);
+	if (sink->format == BENCH_JSON)
+		fputs("\n ]}\n", sink->file);
+	fflush(sink->file);
 }

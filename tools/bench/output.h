@@ -22,10 +22,18 @@ struct bench_line {
 	struct bench_cell cells[BENCH_VARIANTS];
 };
 
-void output_begin(FILE *to, enum bench_format format, const struct bench_options *options);
-void output_line(FILE *to, enum bench_format format, const struct bench_options *options,
+/* One place that results go to. */
+struct bench_sink {
+	FILE *file;
+	enum bench_format format;
+	const struct bench_row *heading; /* the row whose heading the text table is under */
+	bool started;			 /* JSON: an object has been written */
+};
+
+void output_begin(struct bench_sink *sink, const struct bench_options *options);
+void output_line(struct bench_sink *sink, const struct bench_options *options,
 		 const struct bench_line *line);
-void output_end(FILE *to, enum bench_format format);
+void output_end(struct bench_sink *sink);
 
 /* How many times better `variant` is than `reference`; NAN if either is missing. */
 double bench_ratio(const struct bench_line *line, enum bench_variant variant,
