@@ -5,7 +5,8 @@
 typedef ssize_t (*transfer)(int fd, char *bytes, size_t len);
 
 static const size_t sizes[] = { 0, 1, 64, 4096, 65537, CONF_BIG };
-enum { SIZES = sizeof(sizes) / sizeof(sizes[0]), SPELLING_FLAGS = CONF_COLD | CONF_MID | CONF_SWAP };
+enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+enum { SPELLING_FLAGS = CONF_COLD | CONF_MID | CONF_SWAP };
 
 static ssize_t tx_write(int fd, char *p, size_t n)
 {

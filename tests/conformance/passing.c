@@ -156,9 +156,10 @@ static void hand_over_server(int fd)
 		send_pat(got, 5000, 0);
 		_exit(0);
 	}
-	obs("sendmsg", send_fd(pair[0], bytes, 2, fd));
+	ssize_t n = send_fd(pair[0], bytes, 2, fd);
 	close(fd);
 	waitpid(child, &status, 0);
+	obs("sendmsg", n);
 	obs_exit("child", status);
 	close(pair[0]);
 	close(pair[1]);

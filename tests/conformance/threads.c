@@ -168,20 +168,21 @@ CASE("threads.poll_while_sending", poll_while_sending_server, poll_while_sending
 
 static void *blocked_send(void *arg)
 {
-	int fd = *(int *)arg;
+	ssize_t n = send(*(int *)arg, big_buffer(), CONF_BIG, 0);
 
-	obs("blocked send", send(fd, big_buffer(), CONF_BIG, 0) > 0);
-	return NULL;
+	return (void *)(intptr_t)n;
 }
 
 /* A thread is stuck in send(); another one still receives. */
 static void blocked_sender_server(int fd)
 {
 	pthread_t t = spawn(blocked_send, &fd);
+	void *sent = NULL;
 
 	recv_pat(fd, 1000, 0);
 	both();
-	pthread_join(t, NULL);
+	pthread_join(t, &sent);
+	obs("blocked send", (long)(intptr_t)sent);
 }
 
 static void blocked_sender_client(int fd)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a case prints what it saw. One write() per line: nothing is lost when the process is killed. */
+/* How a case prints what it saw. One write() per line: a kill loses nothing. */
 #include "tests/conformance/lib/conf.h"
 
 #include <stdarg.h>
