@@ -467,6 +467,8 @@ static ssize_t wait_for_bytes(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	ssize_t n = 0;
 
+	if (r->sibling)
+		shmipc_sender_serve(r->sibling, io->fd, io->private_use);
 	spin(r);
 	if (shmipc_receiver_hint(r))
 		return 0;
@@ -649,6 +651,23 @@ bool shmipc_receiver_stop(struct shmipc_receiver *r, bool private_use)
 	gone = !(sender_phase(r) & 1);
 	shmipc_lock_drop(&r->lock, private_use);
 	return gone;
+}
+
+int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use)
+{
+	char value;
+
+	if (!r->attached || !r->ready)
+		return 0;
+	shmipc_lock_take(&r->lock, private_use);
+	while ((own_phase(r) & 1) && !r->last_seen &&
+	       sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL) == 1)
+		token_came(r, value);
+	if (r->last_seen)
+		pass_cut(r);
+	r->stopped = !(own_phase(r) & 1);
+	shmipc_lock_drop(&r->lock, private_use);
+	return r->stopped ? 0 : -EAGAIN;
 }
 
 bool shmipc_receiver_close(struct shmipc_receiver *r, int fd)

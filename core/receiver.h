@@ -29,6 +29,7 @@
 #include "core/layout.h"
 #include "core/lock.h"
 #include "core/ring.h"
+#include "core/sender.h"
 #include "core/spin.h"
 #include "core/status.h"
 
@@ -44,6 +45,7 @@ struct shmipc_receiver {
 	bool shut;    /* shutdown(SHUT_RD) */
 	int pending_error;
 
+	struct shmipc_sender *sibling; /* our own sending direction, served while we wait; or NULL */
 	struct shmipc_rx_line *rx;
 	struct shmipc_rx_want *want;
 	const struct shmipc_tx_line *tx;
@@ -94,6 +96,10 @@ void shmipc_receiver_relax(struct shmipc_receiver *r);
 
 /* Ask the sender to go on by the kernel, from the byte that we have not yet read.  True once it has. */
 bool shmipc_receiver_stop(struct shmipc_receiver *r, bool private_use);
+
+/* After a stop that was answered: take what is left of the ring phase off the socket, up to LAST, so that the rest of
+ * the stream is the kernel's alone.  -EAGAIN: LAST has not come. */
+int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use);
 
 /* [close] Forbid new tokens, take back the promised ones, before the descriptor is closed. True if unread payload
  * remains in the ring. */

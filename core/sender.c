@@ -241,6 +241,12 @@ static int serve_stop(struct shmipc_sender *s, int fd)
 	return error ? error : resend_unread(s, fd, MSG_DONTWAIT);
 }
 
+void shmipc_sender_nudge(struct shmipc_sender *s, int fd)
+{
+	if (s->attached && shmipc_sender_on_ring(s) && !s->shut)
+		send_token(s, fd, SHMIPC_TOKEN_WAKE);
+}
+
 void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use)
 {
 	if (!s->attached)

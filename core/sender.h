@@ -85,6 +85,9 @@ int shmipc_sender_downgrade(struct shmipc_sender *s, int fd);
 /* Serve what the receiver has asked for since (a stop of the ring); cheap when it has asked nothing. */
 void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use);
 
+/* Locked: wake the peer so that it looks at what we ask of it; nothing when the bytes go by the kernel. */
+void shmipc_sender_nudge(struct shmipc_sender *s, int fd);
+
 /* The end of the stream: flags (enum shmipc_tx_flag) for the peer, before the kernel is told. */
 void shmipc_sender_finish(struct shmipc_sender *s, uint32_t flags);
 
