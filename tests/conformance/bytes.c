@@ -142,18 +142,18 @@ static void transmit_plainly(int fd)
 	transmit(fd, tx_send);
 }
 
-#define TX_CASE(spelling)                                                                        \
-	static void transmit_##spelling(int fd)                                                  \
-	{                                                                                        \
-		transmit(fd, tx_##spelling);                                                     \
-	}                                                                                        \
+#define TX_CASE(spelling)                       \
+	static void transmit_##spelling(int fd) \
+	{                                       \
+		transmit(fd, tx_##spelling);    \
+	}                                       \
 	CASE("bytes.tx_" #spelling, receive_plainly, transmit_##spelling, SPELLING_FLAGS)
 
-#define RX_CASE(spelling)                                                                        \
-	static void receive_##spelling(int fd)                                                   \
-	{                                                                                        \
-		receive(fd, rx_##spelling);                                                      \
-	}                                                                                        \
+#define RX_CASE(spelling)                      \
+	static void receive_##spelling(int fd) \
+	{                                      \
+		receive(fd, rx_##spelling);    \
+	}                                      \
 	CASE("bytes.rx_" #spelling, receive_##spelling, transmit_plainly, SPELLING_FLAGS)
 
 TX_CASE(write);

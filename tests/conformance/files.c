@@ -98,8 +98,7 @@ static void sendfile_between_client(int fd)
 	recv_pat(fd, 10, 0);
 	close(file);
 }
-CASE("files.sendfile_between", sendfile_between_server, sendfile_between_client,
-     ANY | CONF_MID);
+CASE("files.sendfile_between", sendfile_between_server, sendfile_between_client, ANY | CONF_MID);
 
 static void splice_out_client(int fd)
 {

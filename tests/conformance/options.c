@@ -201,16 +201,16 @@ static void print_name(const char *what, int r, const struct sockaddr_storage *a
 		const struct sockaddr_in *in = (const struct sockaddr_in *)a;
 
 		/* The port that the kernel chose for the server is the same at both ends. */
-		obs_text("%s: inet %08x listener-port %d len %u", what,
-			 ntohl(in->sin_addr.s_addr),
+		obs_text("%s: inet %08x listener-port %d len %u", what, ntohl(in->sin_addr.s_addr),
 			 in->sin_port == ((struct sockaddr_in *)&conf.name)->sin_port, len);
 	} else {
 		const struct sockaddr_un *un = (const struct sockaddr_un *)a;
 		bool named = len > sizeof(sa_family_t);
 
 		obs_text("%s: family %d %s", what, a->ss_family,
-			 !named ? "unnamed" :
-			 strcmp(un->sun_path, conf.address) == 0 ? "the path" : "another");
+			 !named					   ? "unnamed"
+			 : strcmp(un->sun_path, conf.address) == 0 ? "the path"
+								   : "another");
 	}
 }
 
@@ -229,8 +229,7 @@ static void names_server(int fd)
 	char bytes[10];
 	send_pat(fd, 10, 0);
 	memset(&a, 0, sizeof(a));
-	obs("recvfrom",
-	    recvfrom(fd, bytes, 10, MSG_WAITALL, (struct sockaddr *)&a, &len));
+	obs("recvfrom", recvfrom(fd, bytes, 10, MSG_WAITALL, (struct sockaddr *)&a, &len));
 	obs_val("name length", len);
 	both();
 }

@@ -37,8 +37,7 @@ static ssize_t recv_fd(int sock, char *bytes, size_t len, int *fd)
 	m.msg_controllen = sizeof(c);
 	*fd = -1;
 	n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
-	if (n > 0 && m.msg_controllen >= CMSG_LEN(sizeof(int)) &&
-	    c.header.cmsg_type == SCM_RIGHTS)
+	if (n > 0 && m.msg_controllen >= CMSG_LEN(sizeof(int)) && c.header.cmsg_type == SCM_RIGHTS)
 		memcpy(fd, CMSG_DATA(&c.header), sizeof(*fd));
 	obs_text("recvmsg = %zd flags %#x fd %s", n,
 		 (unsigned int)m.msg_flags & ~(unsigned int)MSG_CMSG_CLOEXEC,
@@ -133,8 +132,7 @@ static void no_rights_client(int fd)
 	both();
 	both();
 }
-CASE("passing.bad_rights", no_rights_server, no_rights_client,
-     ANY | CONF_UNIX_ONLY | CONF_EITHER);
+CASE("passing.bad_rights", no_rights_server, no_rights_client, ANY | CONF_UNIX_ONLY | CONF_EITHER);
 
 /* The connection's own descriptor goes to a child over a socketpair; the child serves. */
 static void hand_over_server(int fd)
@@ -205,8 +203,7 @@ static void passcred_client(int fd)
 	both();
 	both();
 }
-CASE("passing.passcred", passcred_server, passcred_client,
-     ANY | CONF_UNIX_ONLY | CONF_EITHER);
+CASE("passing.passcred", passcred_server, passcred_client, ANY | CONF_UNIX_ONLY | CONF_EITHER);
 
 /* recvmsg() with room for control data but none sent; msg_name and flags as the kernel has them. */
 static void msghdr_server(int fd)

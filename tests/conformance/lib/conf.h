@@ -37,16 +37,16 @@
 #include <unistd.h>
 
 enum conf_flags {
-	CONF_COLD = 1,		/* also run without the warm-up */
-	CONF_MID = 2,		/* also run repeatedly from cold, so that an upgrade falls inside */
-	CONF_SWAP = 4,		/* also run with the two functions exchanged */
+	CONF_COLD = 1, /* also run without the warm-up */
+	CONF_MID = 2,  /* also run repeatedly from cold, so that an upgrade falls inside */
+	CONF_SWAP = 4, /* also run with the two functions exchanged */
 	CONF_TCP_ONLY = 8,
 	CONF_UNIX_ONLY = 16,
-	CONF_RAW = 32,		/* server gets the listener, client gets -1; no warm-up */
-	CONF_EITHER = 64,	/* may or may not be accelerated when both ends are shimmed */
-	CONF_NEVER = 128,	/* must not be accelerated when both ends are shimmed */
-	CONF_KILLED = 256,	/* an end dies without closing: event=accelerated is proof enough */
-	CONF_SELF = 512,	/* belongs to the harness's own test, not to the suite */
+	CONF_RAW = 32,	   /* server gets the listener, client gets -1; no warm-up */
+	CONF_EITHER = 64,  /* may or may not be accelerated when both ends are shimmed */
+	CONF_NEVER = 128,  /* must not be accelerated when both ends are shimmed */
+	CONF_KILLED = 256, /* an end dies without closing: event=accelerated is proof enough */
+	CONF_SELF = 512,   /* belongs to the harness's own test, not to the suite */
 };
 
 enum {
@@ -54,8 +54,8 @@ enum {
 	CONF_WARM_BYTES = 16,
 	CONF_MID_REPEATS = 10,
 	CONF_MID_ROUNDS = 4,
-	CONF_WAIT_MS = 5000,	/* longer than anything that is going to happen */
-	CONF_NAP_MS = 30,	/* long enough that the other end sleeps in the kernel */
+	CONF_WAIT_MS = 5000, /* longer than anything that is going to happen */
+	CONF_NAP_MS = 30,    /* long enough that the other end sleeps in the kernel */
 	CONF_BIG = 3 * 1024 * 1024,
 };
 
@@ -68,17 +68,17 @@ struct conf_case {
 
 #define CONF_CAT2(a, b) a##b
 #define CONF_CAT(a, b) CONF_CAT2(a, b)
-#define CASE(name, server, client, flags)                                                        \
-	static const struct conf_case CONF_CAT(conf_case_, __LINE__) = { name, flags, server,    \
-									 client };               \
-	__attribute__((used, section("conf_cases"))) static const struct conf_case *const        \
-		CONF_CAT(conf_ref_, __LINE__) = &CONF_CAT(conf_case_, __LINE__)
+#define CASE(name, server, client, flags)                                                     \
+	static const struct conf_case CONF_CAT(conf_case_, __LINE__) = { name, flags, server, \
+									 client };            \
+	__attribute__((used, section("conf_cases"))) static const struct conf_case *const     \
+	CONF_CAT(conf_ref_, __LINE__) = &CONF_CAT(conf_case_, __LINE__)
 
 /* The run that this process is one end of; written once, by main(). */
 struct conf_run {
 	bool is_server;
 	bool is_tcp;
-	const char *address;	/* 127.0.0.1 or the path */
+	const char *address;	      /* 127.0.0.1 or the path */
 	struct sockaddr_storage name; /* where the server listens */
 	socklen_t name_len;
 	pid_t peer_pid;
@@ -96,9 +96,9 @@ void obs_exit(const char *what, int status);
 
 /* Synchronisation of the two roles, never over the socket under test. */
 void tell(uint64_t value);
-uint64_t await(void);		/* UINT64_MAX when the other role is gone */
-void both(void);		/* a barrier */
-void await_peer_exit(void);	/* until the other role's process is a zombie or reaped */
+uint64_t await(void);	    /* UINT64_MAX when the other role is gone */
+void both(void);	    /* a barrier */
+void await_peer_exit(void); /* until the other role's process is a zombie or reaped */
 
 /* Payload whose every byte follows from its position, and transfers of an exact length. */
 void pat_fill(void *bytes, size_t len, uint64_t position);

@@ -61,10 +61,14 @@ static void usage(void)
 static void parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{ "list", no_argument, NULL, 'l' },	   { "case", required_argument, NULL, 'c' },
-		{ "role", required_argument, NULL, 'r' },  { "family", required_argument, NULL, 'f' },
-		{ "address", required_argument, NULL, 'a' }, { "mode", required_argument, NULL, 'm' },
-		{ "sync", required_argument, NULL, 's' },  { NULL, 0, NULL, 0 },
+		{ "list", no_argument, NULL, 'l' },
+		{ "case", required_argument, NULL, 'c' },
+		{ "role", required_argument, NULL, 'r' },
+		{ "family", required_argument, NULL, 'f' },
+		{ "address", required_argument, NULL, 'a' },
+		{ "mode", required_argument, NULL, 'm' },
+		{ "sync", required_argument, NULL, 's' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int opt;
 

@@ -98,8 +98,8 @@ void print_diff(FILE *to, const char *expected, const char *actual)
 			put_same(&p, a->line[i]);
 			i++;
 			j++;
-		} else if (j == b->count || (i < a->count && lcs[(i + 1) * width + j] >=
-								     lcs[i * width + j + 1])) {
+		} else if (j == b->count ||
+			   (i < a->count && lcs[(i + 1) * width + j] >= lcs[i * width + j + 1])) {
 			put_change(&p, '-', a->line[i++]);
 		} else {
 			put_change(&p, '+', b->line[j++]);

@@ -59,12 +59,18 @@ static void parse(int argc, char **argv, struct run_options *o)
 	static const char *const pairings[] = { "plain/plain", "shim/shim", "shim/plain",
 						"plain/shim", NULL };
 	static const struct option longs[] = {
-		{ "filter", required_argument, NULL, 'f' },  { "pairing", required_argument, NULL, 'p' },
-		{ "family", required_argument, NULL, 'a' },  { "mode", required_argument, NULL, 'm' },
-		{ "jobs", required_argument, NULL, 'j' },    { "repeat", required_argument, NULL, 'r' },
-		{ "deadline", required_argument, NULL, 'd' }, { "preload", required_argument, NULL, 'l' },
-		{ "verbose", no_argument, NULL, 'v' },	     { "self-test", no_argument, NULL, 's' },
-		{ "list", no_argument, NULL, 'i' },	     { "help", no_argument, NULL, 'h' },
+		{ "filter", required_argument, NULL, 'f' },
+		{ "pairing", required_argument, NULL, 'p' },
+		{ "family", required_argument, NULL, 'a' },
+		{ "mode", required_argument, NULL, 'm' },
+		{ "jobs", required_argument, NULL, 'j' },
+		{ "repeat", required_argument, NULL, 'r' },
+		{ "deadline", required_argument, NULL, 'd' },
+		{ "preload", required_argument, NULL, 'l' },
+		{ "verbose", no_argument, NULL, 'v' },
+		{ "self-test", no_argument, NULL, 's' },
+		{ "list", no_argument, NULL, 'i' },
+		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int opt;
@@ -192,6 +198,16 @@ static void wait_one(void)
 	}
 }
 
+static void adopt_orphans(void)
+{
+	sigset_t child;
+
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child, NULL);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+}
+
 static void start_job(const struct run_options *o, const struct job *job, struct worker *w)
 {
 	w->report = tmpfile();
@@ -206,13 +222,8 @@ static void start_job(const struct run_options *o, const struct job *job, struct
 		exit(3);
 	}
 	if (w->pid == 0) {
-		sigset_t child;
-
-		sigemptyset(&child);
-		sigaddset(&child, SIGCHLD);
-		sigprocmask(SIG_BLOCK, &child, NULL);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		prctl(PR_SET_CHILD_SUBREAPER, 1);
+		adopt_orphans();
 		judge_job(o, job, w->report);
 		fflush(w->report);
 		_exit(0);
@@ -255,13 +266,13 @@ static int count_shared_files(void)
 	return count;
 }
 
-static void find_programs(struct run_options *o, const char *self)
+/* Beside this program: the cases; one folder up: the shim. */
+static void find_programs(struct run_options *o)
 {
 	static char cases_path[RUN_PATH_MAX];
 	char here[RUN_PATH_MAX];
 	char *slash;
 
-	(void)self;
 	ssize_t n = readlink("/proc/self/exe", here, sizeof(here) - 1);
 	here[n > 0 ? n : 0] = '\0';
 	slash = strrchr(here, '/');
@@ -271,7 +282,8 @@ static void find_programs(struct run_options *o, const char *self)
 		exit(3);
 	o->cases_path = cases_path;
 	if (!o->preload[0]) {
-		if (snprintf(o->preload, sizeof(o->preload), "%.480s/../libshmipc_shim.so", here) < 0)
+		if (snprintf(o->preload, sizeof(o->preload), "%.480s/../libshmipc_shim.so", here) <
+		    0)
 			exit(3);
 	}
 	char *real = realpath(o->preload, NULL);
@@ -283,38 +295,49 @@ static void find_programs(struct run_options *o, const char *self)
 		fprintf(stderr, "run: no libshmipc_shim.so: only plain/plain is run\n");
 }
 
-/* The harness itself: each of its cases must be judged exactly as its name says. */
-static int run_self_test(struct run_options *o)
+/* What the report must say of each of the harness's own cases. */
+static const struct {
+	const char *name;
+	const char *text;
+} verdicts[] = {
+	{ "self.differs", "differs from" },
+	{ "self.hangs", "timed out" },
+	{ "self.leaks_child", "leaked children: 1" },
+	{ "self.leaks_file", "leaked files: 1" },
+	{ "self.not_accelerated", "#   not accelerated" },
+	{ "self.wrongly_accelerated", "must not be" },
+};
+
+static bool verdict_right(const char *name, const char *report)
 {
-	int wrong = 0;
+	for (size_t i = 0; i < sizeof(verdicts) / sizeof(verdicts[0]); i++) {
+		if (strcmp(name, verdicts[i].name) == 0)
+			return strncmp(report, "not ok", 6) == 0 &&
+			       strstr(report, verdicts[i].text);
+	}
+	return strncmp(report, "ok", 2) == 0;
+}
+
+/* The harness itself: each of its cases must be judged exactly as its name says. */
+static int run_self_test(const struct run_options *o)
+{
+	size_t wrong = 0;
 
 	for (size_t i = 0; i < job_count; i++) {
-		struct job *job = &jobs[i];
-		bool hangs = strstr(job->name, "hang"), good;
+		const struct job *job = &jobs[i];
 		struct run_options mine = *o;
 		char *text = NULL;
 		size_t size = 0;
 		FILE *to = open_memstream(&text, &size);
-		const char *expected = strchr(job->name, '.') + 1;
+		bool good;
 
-		mine.deadline_s = hangs ? 1 : mine.deadline_s;
-		mine.pairing = strcmp(expected, "not_accelerated") == 0 ? "shim/shim" : "shim/plain";
+		if (strcmp(job->name, "self.hangs") == 0)
+			mine.deadline_s = 1;
+		mine.pairing = strcmp(job->name, "self.not_accelerated") == 0 ? "shim/shim"
+									      : "shim/plain";
 		judge_job(&mine, job, to);
 		fclose(to);
-		if (strcmp(expected, "passes") == 0)
-			good = strncmp(text, "ok", 2) == 0;
-		else if (strcmp(expected, "differs") == 0)
-			good = strstr(text, "differs from") && strstr(text, "not ok");
-		else if (strcmp(expected, "hangs") == 0)
-			good = strstr(text, "timed out") && strstr(text, "not ok");
-		else if (strcmp(expected, "leaks_child") == 0)
-			good = strstr(text, "leaked children: 1") && strstr(text, "not ok");
-		else if (strcmp(expected, "leaks_file") == 0)
-			good = strstr(text, "leaked files: 1") && strstr(text, "not ok");
-		else if (strcmp(expected, "not_accelerated") == 0)
-			good = strstr(text, "#   not accelerated") && strstr(text, "not ok");
-		else
-			good = strstr(text, "must not be") && strstr(text, "not ok");
+		good = verdict_right(job->name, text);
 		printf("%s %zu - harness: %s %s\n", good ? "ok" : "not ok", i + 1, job->name,
 		       job->family);
 		if (!good || o->verbose)
@@ -322,7 +345,7 @@ static int run_self_test(struct run_options *o)
 		wrong += !good;
 		free(text);
 	}
-	printf("%zu passed, %d failed\n", job_count - (size_t)wrong, wrong);
+	printf("1..%zu\n%zu passed, %zu failed\n", job_count, job_count - wrong, wrong);
 	return wrong ? 1 : 0;
 }
 
@@ -332,7 +355,7 @@ int main(int argc, char **argv)
 	int shared_files;
 
 	parse(argc, argv, &o);
-	find_programs(&o, argv[0]);
+	find_programs(&o);
 	load_jobs(&o);
 	if (o.list) {
 		for (size_t i = 0; i < job_count; i++)
@@ -345,12 +368,7 @@ int main(int argc, char **argv)
 	}
 	shared_files = count_shared_files();
 	if (o.self_test) {
-		sigset_t child;
-
-		sigemptyset(&child);
-		sigaddset(&child, SIGCHLD);
-		sigprocmask(SIG_BLOCK, &child, NULL);
-		prctl(PR_SET_CHILD_SUBREAPER, 1);
+		adopt_orphans();
 		return run_self_test(&o);
 	}
 	printf("TAP version 13\n");

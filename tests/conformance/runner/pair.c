@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -83,12 +84,18 @@ static void become_end(const struct run_options *o, const struct job *job, const
 		       const char *folder)
 {
 	char address[RUN_PATH_MAX];
-	char *argv[] = { (char *)(uintptr_t)o->cases_path, (char *)(uintptr_t) "--case",
-			 (char *)(uintptr_t)job->name,	   (char *)(uintptr_t) "--role",
-			 (char *)(uintptr_t)e->role,	   (char *)(uintptr_t) "--family",
-			 (char *)(uintptr_t)job->family,   (char *)(uintptr_t) "--address",
-			 address,			   (char *)(uintptr_t) "--mode",
-			 (char *)(uintptr_t)job->mode,	   NULL };
+	char *argv[] = { (char *)(uintptr_t)o->cases_path,
+			 (char *)(uintptr_t) "--case",
+			 (char *)(uintptr_t)job->name,
+			 (char *)(uintptr_t) "--role",
+			 (char *)(uintptr_t)e->role,
+			 (char *)(uintptr_t) "--family",
+			 (char *)(uintptr_t)job->family,
+			 (char *)(uintptr_t) "--address",
+			 address,
+			 (char *)(uintptr_t) "--mode",
+			 (char *)(uintptr_t)job->mode,
+			 NULL };
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	int in = fcntl(e->sync_in, F_DUPFD_CLOEXEC, 20);
 	int out = fcntl(e->sync_out, F_DUPFD_CLOEXEC, 20);
@@ -99,6 +106,7 @@ static void become_end(const struct run_options *o, const struct job *job, const
 	else
 		snprintf(address, sizeof(address), "%s/socket", folder);
 	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* an interrupted runner leaves nothing */
 	dup2(null, 0);
 	redirect(e->out_path, 1);
 	redirect(e->err_path, 2);
