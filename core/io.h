@@ -14,6 +14,7 @@ struct shmipc_io {
 	bool private_use;    /* one thread, never shared: locks are plain stores, sleeps may consume */
 	struct shmipc_cursor cursor;
 	struct msghdr *message; /* control and name of sendmsg/recvmsg, or NULL */
+	size_t control_room;	/* receiver.c's own: room for control data that the caller gave */
 };
 
 /* The open file description's O_NONBLOCK as it is now (another process may share and change it),

@@ -69,9 +69,10 @@ struct shmipc_tx_line {
 	_Atomic uint64_t base; /* position that lies at ring offset 0; changes only while the ring is empty */
 	_Atomic uint64_t cut;  /* payload bytes sent by the kernel, in all, when the direction went to the ring */
 	/* Number of cut-overs.  Even: the sender sends by the kernel.  Odd: by the ring.  Raised by one with
-	 * each cut.  kernel -> ring stores `cut` first; ring -> kernel sends the byte LAST first. */
+	 * each cut.  kernel -> ring stores `cut` first; ring -> kernel sends the byte LAST first, so a
+	 * receiver that has met LAST may be ahead of this word by one. */
 	_Atomic uint32_t phase;
-	_Atomic uint32_t tokens_promised; /* ledger: raised before a token is sent */
+	_Atomic uint32_t tokens_promised; /* ledger: raised before a token, or LAST, is sent */
 	_Atomic uint32_t cpu;		  /* where the sender last ran, +1; 0 unknown */
 	_Atomic uint32_t flags;		  /* enum shmipc_tx_flag */
 	_Atomic uint32_t space_wanted;	  /* the sender sleeps on rx.space_bell */
@@ -81,7 +82,8 @@ enum shmipc_tx_flag {
 	SHMIPC_TX_FIN = 1,   /* orderly end: shutdown(SHUT_WR) or close */
 	SHMIPC_TX_RESET = 2, /* closed with unread bytes: the kernel would have reset */
 	SHMIPC_TX_CLOSED = 4,  /* the whole end was closed, not only this direction */
-	SHMIPC_TX_UNFENCED = 8 /* registered with membarrier: may publish without a fence */
+	SHMIPC_TX_UNFENCED = 8, /* registered with membarrier: may publish without a fence */
+	SHMIPC_TX_CUTTING = 16, /* about to cut to the ring: wait a moment, then read the phase */
 };
 
 /* Receiver's line: written by the receiving end only. */

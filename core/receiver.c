@@ -606,6 +606,24 @@ bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_us
 	return there;
 }
 
+void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen, bool private_use)
+{
+	uint32_t promised;
+	char value;
+
+	if (!r->ready || shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+		return;
+	promised = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire);
+	/* a tail that moved after `seen` may be what the youngest token stands for: leave it */
+	while ((own_phase(r) & 1) && !r->last_seen && r->taken != promised &&
+	       atomic_load_explicit(&r->tx->tail, memory_order_acquire) == seen) {
+		if (sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL) != 1)
+			break;
+		token_came(r, value);
+	}
+	shmipc_lock_drop(&r->lock, private_use);
+}
+
 size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use)
 {
 	size_t pending = 0;
@@ -665,7 +683,7 @@ int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_u
 		token_came(r, value);
 	if (r->last_seen)
 		pass_cut(r);
-	r->stopped = !(own_phase(r) & 1);
+	r->stopped = own_phase(r) == sender_phase(r);
 	shmipc_lock_drop(&r->lock, private_use);
 	return r->stopped ? 0 : -EAGAIN;
 }

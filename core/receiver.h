@@ -82,6 +82,22 @@ bool shmipc_receiver_hint(const struct shmipc_receiver *r);
  * socket.  `kernel_in`: the kernel has just said that the real socket is readable. */
 bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_use);
 
+/* Are tokens promised that we have not taken off the socket?  Shared memory only. */
+static inline bool shmipc_receiver_has_tokens(const struct shmipc_receiver *r)
+{
+	return r->ready && atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) != r->taken;
+}
+
+/* Tokens of bytes up to position `seen` are news to nobody: take them off the socket although the ring may hold
+ * unread bytes (an edge-triggered waiter that was told of them sleeps again).  Relaxed waiters only. */
+void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen, bool private_use);
+
+/* The sender's position, for waiters that want to know of each arrival. */
+static inline uint64_t shmipc_receiver_arrived(const struct shmipc_receiver *r)
+{
+	return r->ready ? atomic_load_explicit(&r->tx->tail, memory_order_acquire) : 0;
+}
+
 /* Bytes that a receive could return now, FIONREAD. */
 size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use);
 

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One connection of the application: the record from which every hook works.
+ *
+ * Records lie in memory that forked children share, so positions, byte counts and locks of an end are common to
+ * all processes that hold its descriptors.  Pointers in them lead into segments that the children inherit at the
+ * same address.  A record is type-stable: it is reused, never unmapped.
+ *
+ * Life: CANDIDATE (by the kernel, counted) -> ATTACHED (upgrade.c) -> PLAIN (downgrade.c, or a reason not to start).
+ */
+#ifndef SHMIPC_PRELOAD_CONN_H
+#define SHMIPC_PRELOAD_CONN_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "core/receiver.h"
+#include "core/sender.h"
+#include "core/status.h"
+#include "preload/fdtable.h"
+
+enum {
+	SHIM_CONN_MAX = 16384,
+	SHIM_SESSION_NONE = -1,
+};
+
+struct shim_upgrade; /* rendezvous in progress, upgrade.c */
+
+struct shim_conn {
+	_Atomic uint32_t used;
+	_Atomic uint32_t state;	  /* enum shmipc_status_state */
+	_Atomic uint32_t holders; /* processes that hold a descriptor of it */
+	_Atomic uint32_t shared;  /* was ever held by more than one process */
+	uint32_t generation;	  /* of the process that made the record */
+	uint32_t spawns;	  /* shim_process_spawns() when it was made */
+	bool is_unix;
+	bool is_server;
+	bool foreign_waits; /* somebody we cannot see may wait: stay strict */
+	int family;
+
+	/* what the application believes it has set on the real socket */
+	_Atomic int nodelay, cork; /* -1: as it was */
+
+	/* growing up: when is the connection worth a ring */
+	_Atomic uint32_t trips;	 /* changes from sending to receiving */
+	_Atomic uint32_t sent_last;
+	_Atomic uint64_t traffic;
+	_Atomic uint32_t steps;	    /* calls since the threshold */
+	_Atomic uint32_t next_step; /* the one at which the rendezvous is looked at again */
+	_Atomic uint32_t stepping;  /* one thread at a time */
+	struct shim_upgrade *upgrade; /* private memory of the process `generation` */
+	int session;		      /* index in that process, SHIM_SESSION_NONE */
+	uint32_t stream;
+
+	struct shmipc_sender tx;
+	struct shmipc_receiver rx;
+	struct shmipc_status_row *row;
+};
+
+extern struct shim_conn *shim_conns;
+
+int shim_conn_start(void);
+
+static inline struct shim_conn *shim_conn_at(uint32_t index)
+{
+	return &shim_conns[index];
+}
+
+static inline uint32_t shim_conn_index(const struct shim_conn *conn)
+{
+	return (uint32_t)(conn - shim_conns);
+}
+
+/* The live connection behind a number, or NULL: then libc's call is right. */
+static inline struct shim_conn *shim_conn_of(int fd)
+{
+	uint32_t word = shim_fd_word(fd);
+
+	if (__builtin_expect(shim_fd_kind(word) != SHIM_FD_CONN, 1))
+		return NULL;
+	return shim_conn_at(shim_fd_index(word));
+}
+
+static inline bool shim_conn_is_attached(const struct shim_conn *conn)
+{
+	return atomic_load_explicit(&conn->state, memory_order_relaxed) == SHMIPC_STATE_ATTACHED;
+}
+
+/* One thread in this process, and no other process: locks are plain stores. */
+bool shim_conn_private(const struct shim_conn *conn);
+
+/* A connected, or connecting, stream socket on a configured endpoint: start to watch it. */
+void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t bytes, bool is_server);
+
+/* The number is about to be closed (the caller closes it): drop our knowledge.  Last descriptor of the last
+ * process: the end of the stream is told to the peer, tokens are drained. */
+void shim_conn_forget(int fd);
+/* The number has just been given out again for something else; a close was not seen. */
+void shim_conn_flush(int fd);
+/* `to` is now another name of `from`. */
+void shim_conn_duplicate(int from, int to);
+
+/* Never accelerated (any more): why. */
+void shim_conn_make_plain(struct shim_conn *conn, enum shmipc_reason reason);
+void shim_conn_set_reason(struct shim_conn *conn, enum shmipc_reason reason);
+void shim_conn_log(const struct shim_conn *conn, int fd, const char *event, bool with_counts);
+
+/* fork: in the parent before, in the parent after (failed: undo), in the child. */
+void shim_conn_before_fork(void);
+void shim_conn_fork_failed(void);
+void shim_conn_in_child(void);
+
+/* The process ends in good order: as if every descriptor were closed. */
+void shim_conn_exit_all(void);
+
+/* Children that no table of ours knows: how many spawns this process has seen. */
+uint32_t shim_process_spawns(void);
+void shim_process_spawned(void);
+/* True in a child that shares our memory (vfork, clone): its closes are not ours. */
+bool shim_process_is_borrowed(void);
+
+#endif

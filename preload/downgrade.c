@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "preload/downgrade.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include "core/sys.h"
+
+enum {
+	ANSWER_TRIES = 400, /* how long the peer may take: naps of ANSWER_NAP_NS */
+	ANSWER_NAP_NS = 500 * 1000,
+	LAST_TRIES = 100,
+};
+
+static void nap(void)
+{
+	const struct timespec time = { 0, ANSWER_NAP_NS };
+
+	sys_nanosleep(&time);
+}
+
+/* Options go back to what the application set. */
+static void restore_options(struct shim_conn *conn, int fd)
+{
+	int value = atomic_load(&conn->nodelay);
+
+	if (conn->is_unix)
+		return;
+	if (value == 0)
+		sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, sizeof(value));
+	value = atomic_load(&conn->cork);
+	if (value > 0)
+		sys_setsockopt(fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
+}
+
+/* The peer may sleep: a token makes it look. */
+static void nudge(struct shim_conn *conn, int fd, bool alone)
+{
+	shmipc_lock_take(&conn->tx.lock, alone);
+	shmipc_sender_nudge(&conn->tx, fd);
+	shmipc_lock_drop(&conn->tx.lock, alone);
+}
+
+static bool stop_receiving(struct shim_conn *conn, int fd, bool alone)
+{
+	bool stopped = shmipc_receiver_stop(&conn->rx, alone);
+
+	if (!stopped)
+		nudge(conn, fd, alone);
+	for (int i = 0; i < ANSWER_TRIES && !stopped; i++) {
+		nap();
+		stopped = shmipc_receiver_stop(&conn->rx, alone);
+	}
+	return stopped && shmipc_receiver_leave_ring(&conn->rx, fd, alone) == 0;
+}
+
+static bool stop_sending(struct shim_conn *conn, int fd, bool alone)
+{
+	int error = -EAGAIN;
+
+	for (int i = 0; i < LAST_TRIES && error == -EAGAIN; i++) {
+		shmipc_lock_take(&conn->tx.lock, alone);
+		error = shmipc_sender_downgrade(&conn->tx, fd);
+		shmipc_lock_drop(&conn->tx.lock, alone);
+		if (error == -EAGAIN)
+			nap();
+	}
+	return error == 0;
+}
+
+int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason)
+{
+	bool alone = shim_conn_private(conn);
+	bool received, sent;
+
+	if (atomic_load(&conn->state) == SHMIPC_STATE_CANDIDATE) {
+		shim_conn_make_plain(conn, reason);
+		return 0;
+	}
+	if (!shim_conn_is_attached(conn))
+		return 0;
+	received = stop_receiving(conn, fd, alone);
+	sent = stop_sending(conn, fd, alone);
+	if (!received || !sent)
+		return -EBUSY;
+	restore_options(conn, fd);
+	/* the record stays in use: the peer may still read what lies in the ring */
+	shim_conn_set_reason(conn, reason);
+	shim_conn_log(conn, fd, "downgraded", false);
+	return 0;
+}
+
+void shim_downgrade_number(int fd)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (conn)
+		shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
+}
+
+void shim_downgrade_inherited(void)
+{
+	for (int fd = 0; fd < shim_fd_limit(); fd++) {
+		struct shim_conn *conn = shim_conn_of(fd);
+
+		if (conn && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
+			shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
+	}
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What this process knows about a descriptor number.
+ *
+ * One word a number, read by every hook before anything else: 0 = nothing of ours, call libc.  Private to the
+ * process (a forked child has its copy); only the number -> connection relation lives here, everything that must
+ * survive fork lives in the connection record (conn.h).
+ */
+#ifndef SHMIPC_PRELOAD_FDTABLE_H
+#define SHMIPC_PRELOAD_FDTABLE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum { SHIM_FD_MAX = 1 << 20 };
+
+enum shim_fd_kind {
+	SHIM_FD_NONE = 0,
+	SHIM_FD_CONN = 1, /* index of a connection that is, or may become, accelerated */
+	SHIM_FD_PLAIN = 2, /* index of a connection that stays plain: known for its row only */
+	SHIM_FD_SET = 3,  /* index of an epoll set */
+};
+
+#define SHIM_FD_INDEX_BITS 24
+
+extern _Atomic uint32_t shim_fd_table[SHIM_FD_MAX];
+
+static inline uint32_t shim_fd_word(int fd)
+{
+	if (__builtin_expect((uint32_t)fd >= SHIM_FD_MAX, 0))
+		return 0;
+	/* [fd:acq] the record that the word names is complete; pairs with [fd:rel] */
+	return atomic_load_explicit(&shim_fd_table[fd], memory_order_acquire);
+}
+
+static inline enum shim_fd_kind shim_fd_kind(uint32_t word)
+{
+	return (enum shim_fd_kind)(word >> SHIM_FD_INDEX_BITS);
+}
+
+static inline uint32_t shim_fd_index(uint32_t word)
+{
+	return word & ((1u << SHIM_FD_INDEX_BITS) - 1);
+}
+
+static inline uint32_t shim_fd_make(enum shim_fd_kind kind, uint32_t index)
+{
+	return (uint32_t)kind << SHIM_FD_INDEX_BITS | index;
+}
+
+/* The old word. */
+static inline uint32_t shim_fd_set(int fd, uint32_t word)
+{
+	if ((uint32_t)fd >= SHIM_FD_MAX)
+		return 0;
+	return atomic_exchange_explicit(&shim_fd_table[fd], word, memory_order_acq_rel); /* [fd:rel] */
+}
+
+/* Numbers below this one have been used; for walks over the table. */
+int shim_fd_limit(void);
+void shim_fd_touch(int fd);
+
+/* Move a descriptor of our own out of the application's sight: to a high number, close-on-exec.
+ * Returns the new number (the old one is closed), or the old one where no high number is to be had. */
+int shim_fd_hide(int fd);
+/* Is this number one of ours?  The application's close() of it is refused with EBADF. */
+int shim_fd_is_hidden(int fd);
+void shim_fd_unhide(int fd);
+
+#endif

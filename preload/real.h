@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libc's own functions.
+ *
+ * All are bound at once, by the constructor or, if somebody calls us before it ran, by that first call; never one
+ * by one inside a hook (dlsym may allocate, and allocators call us).  A call that comes while binding is under
+ * way on the same thread gets a raw system call instead.
+ */
+#ifndef SHMIPC_PRELOAD_REAL_H
+#define SHMIPC_PRELOAD_REAL_H
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define SHIM_EXPORT __attribute__((visibility("default")))
+
+/* Exported by glibc, declared in none of its headers (or only when fortifying). */
+int __connect(int fd, const struct sockaddr *address, socklen_t bytes);
+ssize_t __read(int fd, void *to, size_t bytes);
+ssize_t __write(int fd, const void *from, size_t bytes);
+ssize_t __send(int fd, const void *from, size_t bytes, int flags);
+int __close(int fd);
+int __poll(struct pollfd *fds, nfds_t count, int timeout_ms);
+int __select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout);
+int __dup2(int from, int to);
+int __fcntl(int fd, int command, ...);
+pid_t __fork(void);
+ssize_t __read_chk(int fd, void *to, size_t bytes, size_t room);
+ssize_t __recv_chk(int fd, void *to, size_t bytes, size_t room, int flags);
+ssize_t __recvfrom_chk(int fd, void *to, size_t bytes, size_t room, int flags,
+		       struct sockaddr *address, socklen_t *address_bytes);
+int __poll_chk(struct pollfd *fds, nfds_t count, int timeout_ms, size_t room);
+int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask,
+		size_t room);
+int __dprintf_chk(int fd, int flag, const char *format, ...);
+int __vdprintf_chk(int fd, int flag, const char *format, va_list arguments);
+void __chk_fail(void) __attribute__((noreturn));
+
+struct shim_real_calls {
+#define SYMBOL(name) __typeof__(&name) name;
+#define SYMBOL_OPTIONAL(name) SYMBOL(name)
+#include "preload/symbols.def"
+#undef SYMBOL
+#undef SYMBOL_OPTIONAL
+};
+
+extern struct shim_real_calls shim_real_calls;
+
+/* Bind everything; idempotent, any thread. */
+void shim_real_bind(void);
+
+/* libc's table, bound. */
+static inline const struct shim_real_calls *shim_real(void)
+{
+	if (__builtin_expect(!shim_real_calls.read, 0))
+		shim_real_bind();
+	return &shim_real_calls;
+}
+
+/* `real.send(...)` in the hooks */
+#define real (*shim_real())
+
+#endif

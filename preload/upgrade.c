@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "preload/upgrade.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/negotiate.h"
+#include "core/sys.h"
+#include "core/thread.h"
+#include "preload/config.h"
+#include "preload/eligible.h"
+#include "preload/fdtable.h"
+#include "preload/log.h"
+#include "preload/session.h"
+
+enum {
+	UPGRADES_MAX = 128, /* rendezvous of this process under way at a time */
+	STEPS_MAX = 4096,   /* calls after the threshold; then the peer is plain */
+	ANNOUNCED_STEPS = 6, /* an announcement in shared memory gets this long before the name is offered too */
+};
+
+/* Private memory of the process that made it. */
+struct shim_upgrade {
+	_Atomic uint32_t used;
+	int listener; /* client: hidden descriptors, -1 = none */
+	int channel;
+	struct shim_rendezvous_keys keys;
+	struct shmipc_negotiator negotiator;
+	int session; /* client: announced there; server: made by us */
+	uint32_t stream;
+	uint32_t steps;
+	bool second_name; /* server: the other name is tried in turn */
+};
+
+static struct shim_upgrade *upgrades;
+
+int shim_upgrade_start(void)
+{
+	long at = sys_mmap(NULL, UPGRADES_MAX * sizeof(struct shim_upgrade), PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at < 0 && at > -4096)
+		return (int)at;
+	upgrades = (struct shim_upgrade *)at;
+	return 0;
+}
+
+static void close_hidden(int *fd)
+{
+	if (*fd >= 0) {
+		shim_fd_unhide(*fd);
+		sys_close(*fd);
+	}
+	*fd = -1;
+}
+
+static struct shim_upgrade *take_upgrade(void)
+{
+	for (int i = 0; i < UPGRADES_MAX; i++) {
+		struct shim_upgrade *u = &upgrades[i];
+		uint32_t used = 0;
+
+		if (atomic_load(&u->used) || !atomic_compare_exchange_strong(&u->used, &used, 1))
+			continue;
+		memset((char *)u + sizeof(u->used), 0, sizeof(*u) - sizeof(u->used));
+		u->listener = u->channel = -1;
+		u->session = SHIM_SESSION_NONE;
+		shmipc_negotiator_init(&u->negotiator);
+		return u;
+	}
+	return NULL;
+}
+
+static void drop_upgrade(struct shim_conn *conn)
+{
+	struct shim_upgrade *u = conn->upgrade;
+
+	conn->upgrade = NULL;
+	close_hidden(&u->listener);
+	close_hidden(&u->channel);
+	shmipc_negotiator_close(&u->negotiator);
+	atomic_store(&u->used, 0);
+}
+
+void shim_upgrade_abandon(struct shim_conn *conn)
+{
+	struct shim_upgrade *u = conn->upgrade;
+
+	if (!u || conn->generation != shmipc_process_generation())
+		return;
+	if (u->session != SHIM_SESSION_NONE)
+		shim_session_withdraw(u->session, u->stream);
+	drop_upgrade(conn);
+}
+
+void shim_upgrade_in_child(void)
+{
+	for (int i = 0; i < UPGRADES_MAX; i++) {
+		if (!atomic_load(&upgrades[i].used))
+			continue;
+		close_hidden(&upgrades[i].listener);
+		close_hidden(&upgrades[i].channel);
+		atomic_store(&upgrades[i].used, 0);
+	}
+}
+
+void shim_upgrade_detach(struct shim_conn *conn)
+{
+	if (conn->session != SHIM_SESSION_NONE)
+		shim_session_leave(conn->session, conn->stream);
+	conn->session = SHIM_SESSION_NONE;
+}
+
+/* ---- attach ---- */
+
+/* Tokens must not wait for acknowledgements: the real socket runs without Nagle and cork.  What the application
+ * has set is remembered, for getsockopt and for the way back. */
+static void unblock_tokens(struct shim_conn *conn, int fd)
+{
+	const int on = 1, off = 0;
+	int value = 0;
+	socklen_t bytes = sizeof(value);
+
+	if (conn->is_unix)
+		return;
+	if (sys_getsockopt(fd, IPPROTO_TCP, TCP_CORK, &value, &bytes) == 0) {
+		atomic_store(&conn->cork, value);
+		if (value)
+			sys_setsockopt(fd, IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
+	}
+	bytes = sizeof(value);
+	if (sys_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &bytes) == 0) {
+		atomic_store(&conn->nodelay, value);
+		sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	}
+}
+
+static void attach(struct shim_conn *conn, int fd, int session, uint32_t stream)
+{
+	const struct shmipc_segment *segment = &shim_session_at(session)->segment;
+	struct shmipc_stream_control *control = shmipc_segment_stream(segment, stream);
+	unsigned int mine = conn->is_server ? 1 : 0;
+
+	unblock_tokens(conn, fd);
+	conn->session = session;
+	conn->stream = stream;
+	if (!shim_identity_seccomp_filtered())
+		shmipc_membarrier_register();
+	shmipc_lock_take(&conn->tx.lock, false);
+	shmipc_sender_attach(&conn->tx, &control->direction[mine], &control->direction[!mine],
+			     shmipc_segment_ring(segment, stream, mine));
+	if (shmipc_membarrier_registered())
+		shmipc_sender_finish(&conn->tx, SHMIPC_TX_UNFENCED);
+	shmipc_lock_drop(&conn->tx.lock, false);
+	shmipc_lock_take(&conn->rx.lock, false);
+	shmipc_receiver_attach(&conn->rx, &control->direction[!mine],
+			       shmipc_segment_ring(segment, stream, !mine));
+	shmipc_lock_drop(&conn->rx.lock, false);
+	atomic_store(&conn->state, SHMIPC_STATE_ATTACHED);
+	if (conn->row)
+		atomic_store(&conn->row->state, SHMIPC_STATE_ATTACHED);
+	shim_conn_set_reason(conn, SHMIPC_REASON_NONE);
+	shim_conn_log(conn, fd, "accelerated", false);
+}
+
+/* ---- the channel ---- */
+
+static int make_channel_socket(void)
+{
+	int fd = sys_socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	return fd < 0 ? fd : shim_fd_hide(fd);
+}
+
+static bool peer_of_channel_is_trusted(int channel)
+{
+	struct ucred who;
+	socklen_t bytes = sizeof(who);
+
+	return sys_getsockopt(channel, SOL_SOCKET, SO_PEERCRED, &who, &bytes) == 0 &&
+	       shim_eligible_user(who.uid);
+}
+
+/* ---- client ---- */
+
+static void client_offer_name(struct shim_upgrade *u)
+{
+	struct sockaddr_un name;
+	socklen_t bytes;
+
+	u->listener = make_channel_socket();
+	if (u->listener < 0)
+		return;
+	if (shim_rendezvous_name(u->keys.first, SHIM_DIGEST_BYTES, &name, &bytes) < 0 ||
+	    sys_bind(u->listener, &name, bytes) < 0 || sys_listen(u->listener, 4) < 0)
+		close_hidden(&u->listener);
+}
+
+static enum shmipc_reason judge_hello(const struct shim_upgrade *u, const struct shmipc_hello *hello)
+{
+	if (hello->layout != SHMIPC_LAYOUT_VERSION || hello->stream != 0)
+		return SHMIPC_REASON_PROTOCOL;
+	if (memcmp(hello->key, u->keys.first, SHIM_DIGEST_BYTES) != 0)
+		return SHMIPC_REASON_IDENTITY;
+	if (hello->netns_cookie && u->keys.self.netns_cookie &&
+	    hello->netns_cookie != u->keys.self.netns_cookie)
+		return SHMIPC_REASON_NAMESPACE;
+	if (u->keys.peer_cookie && hello->cookie != u->keys.peer_cookie)
+		return SHMIPC_REASON_IDENTITY;
+	if (hello->peer_cookie && hello->peer_cookie != u->keys.self.cookie)
+		return SHMIPC_REASON_IDENTITY;
+	return SHMIPC_REASON_NONE;
+}
+
+/* A whole hello has come. */
+static enum shmipc_reason client_accept_hello(struct shim_conn *conn, int fd, const struct shmipc_hello *hello,
+					      int segment_fd)
+{
+	struct shim_upgrade *u = conn->upgrade;
+	struct shmipc_segment segment;
+	enum shmipc_reason reason = judge_hello(u, hello);
+	int error = reason ? -EPERM : shmipc_segment_map(&segment, segment_fd);
+	int session;
+
+	sys_close(segment_fd);
+	if (error) {
+		shmipc_negotiate_send_answer(u->channel, error);
+		return reason ? reason : error == -EPROTO ? SHMIPC_REASON_PROTOCOL : SHMIPC_REASON_MEMORY;
+	}
+	session = shim_session_add(&segment, true, u->keys.endpoint);
+	if (session < 0) {
+		shmipc_segment_unmap(&segment);
+		shmipc_negotiate_send_answer(u->channel, session);
+		return SHMIPC_REASON_LIMIT;
+	}
+	if (u->session != SHIM_SESSION_NONE)
+		shim_session_withdraw(u->session, u->stream);
+	u->session = SHIM_SESSION_NONE;
+	shim_session_take_first(session, u->keys.first);
+	shmipc_negotiate_send_answer(u->channel, 0);
+	drop_upgrade(conn);
+	attach(conn, fd, session, 0);
+	return SHMIPC_REASON_NONE;
+}
+
+/* -1: nothing decided, look again later. */
+static int client_step(struct shim_conn *conn, int fd)
+{
+	struct shim_upgrade *u = conn->upgrade;
+	struct shmipc_hello hello;
+	int segment_fd, result;
+
+	if (u->steps == 0)
+		shim_session_offer(u->keys.endpoint, u->keys.first, &u->session, &u->stream);
+	if (u->session != SHIM_SESSION_NONE && shim_session_answered(u->session, u->stream)) {
+		int session = u->session;
+		uint32_t stream = u->stream;
+
+		drop_upgrade(conn);
+		attach(conn, fd, session, stream);
+		return SHMIPC_REASON_NONE;
+	}
+	if (u->listener < 0 && (u->session == SHIM_SESSION_NONE || u->steps >= ANNOUNCED_STEPS)) {
+		client_offer_name(u);
+		if (u->listener < 0)
+			return SHMIPC_REASON_DESCRIPTORS;
+	}
+	if (u->channel < 0 && u->listener >= 0) {
+		int channel = sys_accept4(u->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (channel < 0)
+			return -1;
+		u->channel = shim_fd_hide(channel);
+		if (!peer_of_channel_is_trusted(u->channel)) {
+			close_hidden(&u->channel); /* a squatter; the right one may still come */
+			return -1;
+		}
+	}
+	if (u->channel < 0)
+		return -1;
+	result = shmipc_negotiator_receive_hello(&u->negotiator, u->channel, &hello, &segment_fd);
+	if (result == -EAGAIN)
+		return -1;
+	if (result < 0) {
+		shmipc_negotiate_send_answer(u->channel, result);
+		return SHMIPC_REASON_PROTOCOL;
+	}
+	return (int)client_accept_hello(conn, fd, &hello, segment_fd);
+}
+
+/* ---- server ---- */
+
+static int server_send_hello(struct shim_upgrade *u, const uint8_t *key)
+{
+	struct shmipc_hello hello = {
+		.layout = SHMIPC_LAYOUT_VERSION,
+		.stream = 0,
+		.cookie = u->keys.self.cookie,
+		.peer_cookie = u->keys.peer_cookie,
+		.netns_cookie = u->keys.self.netns_cookie,
+		.uid = sys_geteuid(),
+		.segment_name = "shmipc-segment",
+	};
+	struct shmipc_segment segment;
+	int fd, error = shmipc_segment_create(&segment, SHIM_SESSION_STREAMS, SHIM_SESSION_RING_BYTES, &fd);
+
+	if (error)
+		return SHMIPC_REASON_MEMORY;
+	memcpy(hello.key, key, SHIM_DIGEST_BYTES);
+	u->session = shim_session_add(&segment, false, u->keys.endpoint);
+	if (u->session < 0) {
+		u->session = SHIM_SESSION_NONE;
+		shmipc_segment_unmap(&segment);
+		sys_close(fd);
+		return SHMIPC_REASON_LIMIT;
+	}
+	u->stream = 0;
+	shim_session_answer_first(u->session);
+	error = shmipc_negotiate_send_hello(u->channel, &hello, fd);
+	sys_close(fd);
+	return error ? SHMIPC_REASON_PROTOCOL : -1;
+}
+
+static int server_dial(struct shim_upgrade *u)
+{
+	const uint8_t *key = u->second_name ? u->keys.second : u->keys.first;
+	struct sockaddr_un name;
+	socklen_t bytes;
+	int error;
+
+	if (u->keys.has_second)
+		u->second_name = !u->second_name;
+	if (shim_rendezvous_name(key, SHIM_DIGEST_BYTES, &name, &bytes) < 0)
+		return SHMIPC_REASON_SYSTEM;
+	u->channel = make_channel_socket();
+	if (u->channel < 0)
+		return u->channel == -EMFILE || u->channel == -ENFILE ? SHMIPC_REASON_DESCRIPTORS :
+									SHMIPC_REASON_SYSTEM;
+	error = sys_connect(u->channel, &name, bytes);
+	if (error || !peer_of_channel_is_trusted(u->channel)) {
+		close_hidden(&u->channel);
+		return -1; /* not offered yet, or not by somebody whom we trust */
+	}
+	return server_send_hello(u, key);
+}
+
+static int server_step(struct shim_conn *conn, int fd)
+{
+	struct shim_upgrade *u = conn->upgrade;
+	int result, session;
+	uint32_t stream;
+
+	if (u->channel < 0) {
+		if (shim_session_answer(u->keys.first, &session, &stream) == 0 ||
+		    (u->keys.has_second && shim_session_answer(u->keys.second, &session, &stream) == 0)) {
+			drop_upgrade(conn);
+			attach(conn, fd, session, stream);
+			return SHMIPC_REASON_NONE;
+		}
+		return server_dial(u);
+	}
+	result = shmipc_negotiator_receive_answer(&u->negotiator, u->channel);
+	if (result == -EAGAIN)
+		return -1;
+	if (result < 0) {
+		shim_session_leave(u->session, u->stream);
+		u->session = SHIM_SESSION_NONE;
+		return result == -ECONNREFUSED ? SHMIPC_REASON_IDENTITY : SHMIPC_REASON_PROTOCOL;
+	}
+	session = u->session;
+	drop_upgrade(conn);
+	attach(conn, fd, session, 0);
+	return SHMIPC_REASON_NONE;
+}
+
+/* ---- when ---- */
+
+/* Each of the first calls, then every 4th, 16th, 64th ... */
+static uint32_t pause_after(uint32_t steps)
+{
+	return steps < 32 ? 1 : steps < 128 ? 4 : steps < 1024 ? 16 : 64;
+}
+
+static int begin(struct shim_conn *conn, int fd)
+{
+	struct shim_rendezvous_keys keys;
+	enum shmipc_reason reason = shim_eligible(conn, fd, &keys);
+
+	if (reason == SHMIPC_REASON_YOUNG)
+		return -1;
+	if (reason)
+		return (int)reason;
+	conn->upgrade = take_upgrade();
+	if (!conn->upgrade)
+		return -1; /* too many under way: later */
+	conn->upgrade->keys = keys;
+	return 0;
+}
+
+/* One thread at a time, never inside the connection's locks. */
+static void step(struct shim_conn *conn, int fd)
+{
+	uint32_t calls = atomic_load(&conn->steps);
+	int result = 0;
+
+	if (atomic_exchange(&conn->stepping, 1))
+		return;
+	if (atomic_load(&conn->state) != SHMIPC_STATE_CANDIDATE ||
+	    conn->generation != shmipc_process_generation()) {
+		atomic_store(&conn->stepping, 0);
+		return;
+	}
+	if (!conn->upgrade)
+		result = begin(conn, fd);
+	if (conn->upgrade) {
+		result = conn->is_server ? server_step(conn, fd) : client_step(conn, fd);
+		if (conn->upgrade)
+			conn->upgrade->steps++;
+	}
+	if (result == -1 && calls >= STEPS_MAX)
+		result = SHMIPC_REASON_PEER_PLAIN;
+	atomic_store(&conn->next_step, calls + pause_after(calls));
+	if (result > 0)
+		shim_conn_make_plain(conn, (enum shmipc_reason)result);
+	atomic_store(&conn->stepping, 0);
+}
+
+static void one_more_call(struct shim_conn *conn, int fd)
+{
+	uint32_t trips = atomic_load_explicit(&conn->trips, memory_order_relaxed);
+	uint64_t traffic = atomic_load_explicit(&conn->traffic, memory_order_relaxed);
+	uint32_t calls;
+
+	if (trips < shim_config.upgrade_after &&
+	    traffic < (uint64_t)shim_config.upgrade_after * SHIM_UPGRADE_BYTES_PER_TRIP)
+		return;
+	calls = atomic_fetch_add(&conn->steps, 1);
+	if (calls >= atomic_load_explicit(&conn->next_step, memory_order_relaxed))
+		step(conn, fd);
+}
+
+void shim_upgrade_sent(struct shim_conn *conn, int fd, size_t bytes)
+{
+	atomic_fetch_add_explicit(&conn->traffic, bytes, memory_order_relaxed);
+	atomic_store_explicit(&conn->sent_last, 1, memory_order_relaxed);
+	one_more_call(conn, fd);
+}
+
+void shim_upgrade_received(struct shim_conn *conn, int fd, size_t bytes)
+{
+	atomic_fetch_add_explicit(&conn->traffic, bytes, memory_order_relaxed);
+	if (bytes && atomic_load_explicit(&conn->sent_last, memory_order_relaxed)) {
+		atomic_store_explicit(&conn->sent_last, 0, memory_order_relaxed);
+		atomic_fetch_add_explicit(&conn->trips, 1, memory_order_relaxed);
+	}
+	one_more_call(conn, fd);
+}
+
+/* ---- settling the byte counts ---- */
+
+/* TCP: the kernel's own counters, which also see what was moved behind our back.  Unix: what we counted. */
+static int exact_count(struct shim_conn *conn, int fd, bool sent, uint64_t *bytes)
+{
+	struct shim_tcp_counters counters;
+	int error;
+
+	if (conn->is_unix) {
+		*bytes = sent ? atomic_load(&conn->tx.kernel_bytes) : atomic_load(&conn->rx.kernel_read);
+		return 0;
+	}
+	error = shim_identity_tcp_counters(fd, !conn->is_server, &counters);
+	if (error)
+		return error;
+	if (counters.state != SHIM_TCP_ESTABLISHED)
+		return -ENOTCONN;
+	*bytes = sent ? counters.sent : counters.received;
+	return 0;
+}
+
+void shim_upgrade_settle_tx(struct shim_conn *conn, int fd)
+{
+	struct shmipc_sender *s = &conn->tx;
+	bool alone = shim_conn_private(conn);
+	uint64_t bytes;
+
+	if (shmipc_lock_take(&s->lock, alone) == SHMIPC_LOCK_REENTERED)
+		return;
+	if (!s->settled && !s->no_more_ring && atomic_load(&s->kernel_senders) == 0) {
+		int error = exact_count(conn, fd, true, &bytes);
+
+		if (!error) {
+			atomic_store(&s->kernel_bytes, bytes);
+			s->settled = true;
+		} else if (error != -EAGAIN) {
+			s->no_more_ring = true;
+		}
+	}
+	shmipc_lock_drop(&s->lock, alone);
+}
+
+void shim_upgrade_settle_rx(struct shim_conn *conn, int fd)
+{
+	struct shmipc_receiver *r = &conn->rx;
+	bool alone = shim_conn_private(conn);
+	uint64_t bytes;
+
+	if (shmipc_lock_take(&r->lock, alone) == SHMIPC_LOCK_REENTERED)
+		return;
+	if (r->attached && !r->ready && !r->stopped && atomic_load(&r->kernel_readers) == 0) {
+		int error = exact_count(conn, fd, false, &bytes);
+
+		if (!error)
+			shmipc_receiver_consent(r, bytes);
+		else if (error != -EAGAIN)
+			r->stopped = true;
+	}
+	shmipc_lock_drop(&r->lock, alone);
+}

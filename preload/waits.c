@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "preload/waits.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "core/sys.h"
+#include "core/thread.h"
+#include "preload/sets.h"
+#include "preload/upgrade.h"
+
+enum {
+	IN_EVENTS = POLLIN | POLLRDNORM,
+	HANGUP_EVENTS = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP,
+	LOOK_AT_KERNEL_US = 10, /* while spinning */
+};
+
+uint64_t shim_wait_now_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+uint64_t shim_wait_deadline(const struct timespec *timeout)
+{
+	uint64_t now = shim_wait_now_ns(), span;
+
+	if (!timeout)
+		return SHIM_WAIT_FOR_EVER;
+	if ((uint64_t)timeout->tv_sec > UINT64_MAX / 4000000000u)
+		return SHIM_WAIT_FOR_EVER;
+	span = (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec;
+	return now + span;
+}
+
+struct timespec shim_wait_left(uint64_t deadline_ns)
+{
+	uint64_t now = shim_wait_now_ns();
+	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+
+	return (struct timespec){ (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
+}
+
+/* ---- which of them are ours ---- */
+
+static struct shim_conn *waits_for_bytes(const struct pollfd *entry)
+{
+	struct shim_conn *conn = entry->fd >= 0 ? shim_conn_of(entry->fd) : NULL;
+
+	return conn && shim_conn_is_attached(conn) && (entry->events & IN_EVENTS) ? conn : NULL;
+}
+
+bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count)
+{
+	bool ours = false;
+
+	for (nfds_t i = 0; i < count; i++) {
+		uint32_t word = fds[i].fd >= 0 ? shim_fd_word(fds[i].fd) : 0;
+
+		if (__builtin_expect(word == 0, 1))
+			continue;
+		if (shim_fd_kind(word) == SHIM_FD_SET)
+			shim_set_is_foreign(fds[i].fd); /* a set inside a wait: the kernel must tell the truth */
+		else if (shim_fd_kind(word) == SHIM_FD_CONN)
+			ours |= shim_conn_is_attached(shim_conn_at(shim_fd_index(word)));
+	}
+	return ours;
+}
+
+bool shim_wait_is_true(struct shim_conn *conn, int fd)
+{
+	shmipc_sender_serve(&conn->tx, fd, shim_conn_private(conn));
+	return shmipc_receiver_readable(&conn->rx, fd, shim_conn_private(conn));
+}
+
+struct poll_wait {
+	struct pollfd *fds;
+	nfds_t count;
+};
+
+static bool any_hint(void *argument)
+{
+	const struct poll_wait *wait = argument;
+
+	for (nfds_t i = 0; i < wait->count; i++) {
+		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
+
+		if (conn && shmipc_receiver_hint(&conn->rx))
+			return true;
+	}
+	return false;
+}
+
+/* ---- one look ---- */
+
+/* The kernel's answer, corrected by what the rings hold. */
+static int correct(const struct poll_wait *wait)
+{
+	int ready = 0;
+
+	for (nfds_t i = 0; i < wait->count; i++) {
+		struct pollfd *entry = &wait->fds[i];
+		struct shim_conn *conn = waits_for_bytes(entry);
+
+		if (conn && !(entry->revents & HANGUP_EVENTS)) {
+			if (shmipc_receiver_hint(&conn->rx))
+				entry->revents |= (short)(entry->events & IN_EVENTS);
+			else if ((entry->revents & IN_EVENTS) && !shim_wait_is_true(conn, entry->fd))
+				entry->revents &= (short)~IN_EVENTS;
+		} else if (conn && shmipc_receiver_hint(&conn->rx)) {
+			entry->revents |= (short)(entry->events & IN_EVENTS);
+		}
+		ready += entry->revents != 0;
+	}
+	return ready;
+}
+
+static int look(const struct poll_wait *wait, const sigset_t *mask)
+{
+	const struct timespec now = { 0, 0 };
+	int n = sys_ppoll(wait->fds, wait->count, &now, mask);
+
+	return n < 0 ? n : correct(wait);
+}
+
+/* ---- spinning: the budget and the credit of the first connection stand for all ---- */
+
+static struct shim_conn *first_of_ours(const struct poll_wait *wait)
+{
+	for (nfds_t i = 0; i < wait->count; i++) {
+		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
+
+		if (conn && conn->rx.ready)
+			return conn;
+	}
+	return NULL;
+}
+
+static bool spin(struct poll_wait *wait)
+{
+	struct shim_conn *conn = first_of_ours(wait);
+	enum shmipc_spin_result result;
+
+	if (!conn || !(atomic_load_explicit(&conn->rx.phase, memory_order_relaxed) & 1))
+		return any_hint(wait);
+	result = shmipc_spin_until(&conn->rx.spin, any_hint, wait, atomic_load(&conn->rx.tx->cpu));
+	if (result == SHMIPC_SPIN_WON)
+		shmipc_count(&conn->rx.count->spins_won, 1);
+	else if (result == SHMIPC_SPIN_LOST)
+		shmipc_count(&conn->rx.count->spins_lost, 1);
+	return result == SHMIPC_SPIN_WON;
+}
+
+/* ---- sleeping ---- */
+
+static void arm_all(const struct poll_wait *wait)
+{
+	for (nfds_t i = 0; i < wait->count; i++) {
+		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
+
+		if (!conn || !conn->rx.ready)
+			continue;
+		if (!conn->foreign_waits)
+			shmipc_receiver_relax(&conn->rx); /* the application waits here, in our own call */
+		shmipc_receiver_arm(&conn->rx);
+	}
+}
+
+static void disarm_all(const struct poll_wait *wait)
+{
+	for (nfds_t i = 0; i < wait->count; i++) {
+		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
+
+		if (conn && conn->rx.ready)
+			shmipc_receiver_disarm(&conn->rx);
+	}
+}
+
+/* Tokens that were sent for bytes read meanwhile would end the sleep at once. */
+static void drop_stale_tokens(const struct poll_wait *wait)
+{
+	for (nfds_t i = 0; i < wait->count; i++) {
+		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
+
+		if (!conn || !conn->rx.ready)
+			continue;
+		shmipc_sender_serve(&conn->tx, wait->fds[i].fd, shim_conn_private(conn));
+		if (shmipc_receiver_has_tokens(&conn->rx))
+			shmipc_receiver_readable(&conn->rx, wait->fds[i].fd, shim_conn_private(conn));
+	}
+}
+
+static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t *mask)
+{
+	struct timespec left;
+	int n = 0;
+
+	arm_all(wait);
+	if (!any_hint(wait)) {
+		drop_stale_tokens(wait);
+		if (!any_hint(wait)) {
+			struct shim_conn *conn = first_of_ours(wait);
+
+			if (conn)
+				shmipc_count(&conn->rx.count->waits, 1);
+			left = shim_wait_left(deadline_ns);
+			n = sys_ppoll(wait->fds, wait->count,
+				      deadline_ns == SHIM_WAIT_FOR_EVER ? NULL : &left, mask);
+		}
+	}
+	disarm_all(wait);
+	return n;
+}
+
+int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask)
+{
+	struct poll_wait wait = { fds, count };
+	int n = look(&wait, mask);
+
+	if (n != 0)
+		return n;
+	while (deadline_ns == SHIM_WAIT_FOR_EVER || shim_wait_now_ns() < deadline_ns) {
+		/* a spin looks at memory only; what the kernel has is found when it ends */
+		if (spin(&wait)) {
+			n = look(&wait, mask);
+		} else {
+			n = sleep_in_kernel(&wait, deadline_ns, mask);
+			if (n < 0)
+				return n;
+			n = n > 0 ? correct(&wait) : look(&wait, mask);
+		}
+		if (n != 0)
+			return n;
+	}
+	return 0;
+}

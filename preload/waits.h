@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Waiting on several descriptors of which some are accelerated: the core of poll, select and their kin.
+ *
+ * The kernel is always asked too (plain descriptors must not starve, and HUP, ERR and OUT are its own); what the ring
+ * holds is added to its answer, and a readiness that is only a wake token is taken out of it.
+ */
+#ifndef SHMIPC_PRELOAD_WAITS_H
+#define SHMIPC_PRELOAD_WAITS_H
+
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "preload/conn.h"
+
+/* Absolute end of a wait on CLOCK_MONOTONIC, in ns. */
+#define SHIM_WAIT_FOR_EVER UINT64_MAX
+
+uint64_t shim_wait_now_ns(void);
+/* timeout NULL: for ever. */
+uint64_t shim_wait_deadline(const struct timespec *timeout);
+struct timespec shim_wait_left(uint64_t deadline_ns);
+
+/* Does any of them need more than the kernel's own call? */
+bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count);
+
+/* As ppoll(2): number of ready entries, 0 on time-out, or -errno. */
+int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask);
+
+/* After the kernel reported POLLIN/EPOLLIN (and no error or hang-up) for an accelerated descriptor: is
+ * anything there for the application?  Takes a token that stands alone off the socket. */
+bool shim_wait_is_true(struct shim_conn *conn, int fd);
+
+#endif
