@@ -135,6 +135,7 @@ static void waitall_signal_server(int fd)
 
 	on_signal(SIGALRM, 0);
 	await();
+	ready(fd, POLLIN);
 	setitimer(ITIMER_REAL, &timer, NULL);
 	obs("recv with bytes", recv(fd, bytes, sizeof(bytes), MSG_WAITALL));
 	setitimer(ITIMER_REAL, &timer, NULL);
