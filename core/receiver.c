@@ -472,7 +472,9 @@ static ssize_t wait_for_bytes(struct shmipc_receiver *r, struct shmipc_io *io)
 	spin(r);
 	if (shmipc_receiver_hint(r))
 		return 0;
-	shmipc_receiver_relax(r); /* we wait here, in our own call */
+	/* we wait here, in our own call; a set that knows this end relaxes it itself, once it has armed it */
+	if (!atomic_load(&r->foreign) && atomic_load(&r->watchers) == 0)
+		shmipc_receiver_relax(r);
 	shmipc_receiver_arm(r);
 	if (!shmipc_receiver_hint(r)) {
 		bool there;

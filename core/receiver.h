@@ -55,6 +55,7 @@ struct shmipc_receiver {
 	_Atomic uint64_t kernel_read;
 	_Atomic uint32_t phase;
 	_Atomic uint32_t kernel_readers; /* calls of this end that are inside a kernel receive, before `ready` */
+	_Atomic bool foreign; /* waits that we cannot see exist: stay strict for good */
 	_Atomic uint32_t watchers;	 /* waits of this process that know this end and look before they sleep */
 	uint32_t taken;
 	uint32_t cpu;

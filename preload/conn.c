@@ -363,7 +363,7 @@ static void one_more_holder(struct shim_conn *conn)
 	atomic_store(&conn->shared, 1);
 	if (shim_conn_is_attached(conn) && conn->rx.ready)
 		shmipc_receiver_strict(&conn->rx, true);
-	conn->foreign_waits = true;
+	conn->rx.foreign = true;
 }
 
 static void one_holder_less(struct shim_conn *conn)

@@ -37,7 +37,6 @@ struct shim_conn {
 	uint32_t spawns;	  /* shim_process_spawns() when it was made */
 	bool is_unix;
 	bool is_server;
-	bool foreign_waits; /* somebody we cannot see may wait: stay strict */
 	int family;
 
 	/* what the application believes it has set on the real socket */

@@ -75,9 +75,13 @@ bool shim_wait_is_true(struct shim_conn *conn, int fd)
 	return shmipc_receiver_readable(&conn->rx, fd, shim_conn_private(conn));
 }
 
+enum { ARMED_MAX = 64 }; /* accelerated descriptors in one call; more than these are strict */
+
 struct poll_wait {
 	struct pollfd *fds;
 	nfds_t count;
+	int armed_count;
+	struct shim_conn *armed[ARMED_MAX];
 };
 
 static bool any_hint(void *argument)
@@ -155,27 +159,30 @@ static bool spin(struct poll_wait *wait)
 
 /* ---- sleeping ---- */
 
-static void arm_all(const struct poll_wait *wait)
+static void arm_all(struct poll_wait *wait)
 {
+	wait->armed_count = 0;
 	for (nfds_t i = 0; i < wait->count; i++) {
 		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
 
 		if (!conn || !conn->rx.ready)
 			continue;
-		if (!conn->foreign_waits)
-			shmipc_receiver_relax(&conn->rx); /* the application waits here, in our own call */
+		if (wait->armed_count == ARMED_MAX) {
+			shmipc_receiver_strict(&conn->rx, true);
+			continue;
+		}
+		/* the application waits here, in our own call */
+		if (!conn->rx.foreign && atomic_load(&conn->rx.watchers) == 0)
+			shmipc_receiver_relax(&conn->rx);
 		shmipc_receiver_arm(&conn->rx);
+		wait->armed[wait->armed_count++] = conn;
 	}
 }
 
 static void disarm_all(const struct poll_wait *wait)
 {
-	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
-
-		if (conn && conn->rx.ready)
-			shmipc_receiver_disarm(&conn->rx);
-	}
+	for (int i = 0; i < wait->armed_count; i++)
+		shmipc_receiver_disarm(&wait->armed[i]->rx);
 }
 
 /* Tokens that were sent for bytes read meanwhile would end the sleep at once. */
@@ -216,7 +223,7 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 
 int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask)
 {
-	struct poll_wait wait = { fds, count };
+	struct poll_wait wait = { .fds = fds, .count = count };
 	int n = look(&wait, mask);
 
 	if (n != 0)

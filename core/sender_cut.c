@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sender's tokens and its cuts between kernel and ring. */
+#include "core/sender.h"
+
+#include <errno.h>
+#include <linux/sock_diag.h>
+
+#include "core/sender_parts.h"
+#include "core/sys.h"
+
+#ifndef SO_MEMINFO
+#define SO_MEMINFO 55
+#endif
+
+enum {
+	EDGE_TOKENS_MAX = 32, /* unread tokens of an edge-triggered waiter that never reads */
+	TOKEN_ROOM_BYTES = 16 * 1024,
+};
+
+/* ---- tokens ---- */
+
+/* Promise first, then look whether the other end is leaving: it forbids first, then drains what was promised
+ * ([close] in receiver_leave.c), so no token is left behind unread. */
+static uint32_t promise(struct shmipc_sender *s)
+{
+	shmipc_sender_doing(s, SHMIPC_SENDER_IN_TOKEN);
+	s->tokens++;
+	atomic_store_explicit(&s->tx->tokens_promised, s->tokens, memory_order_seq_cst);
+	return atomic_load_explicit(&s->want->want, memory_order_seq_cst);
+}
+
+static void take_promise_back(struct shmipc_sender *s)
+{
+	s->tokens--;
+	atomic_store_explicit(&s->tx->tokens_promised, s->tokens, memory_order_seq_cst);
+}
+
+static bool is_passing(ssize_t result)
+{
+	return result == -EAGAIN || result == -ENOBUFS || result == -ENOMEM || result == -EINTR;
+}
+
+/* 0 also when the socket has no room just now: then the token is owed. */
+static int send_token(struct shmipc_sender *s, int fd)
+{
+	const char value = SHMIPC_TOKEN_WAKE;
+	uint32_t want = promise(s);
+	ssize_t n;
+
+	if (want & SHMIPC_WANT_CLOSED)
+		n = -EPIPE;
+	else if (want & SHMIPC_WANT_STOP)
+		n = 0;
+	else
+		n = sys_sendto(fd, &value, 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+	if (n == 1)
+		shmipc_count(&s->count->tokens, 1);
+	else
+		take_promise_back(s);
+	s->token_owed = is_passing(n);
+	shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
+	return n >= 0 || is_passing(n) ? 0 : (int)n;
+}
+
+static uint32_t outstanding_tokens(const struct shmipc_sender *s)
+{
+	/* [taken] The receiver declares a token taken before it removes it, and removes it only if the ring is
+	 * still empty after that: so either we see it taken here and send another, or it sees our tail and
+	 * leaves the token where it is. */
+	return s->tokens - atomic_load_explicit(&s->rx->tokens_taken, memory_order_seq_cst);
+}
+
+int shmipc_sender_wake(struct shmipc_sender *s, int fd, uint64_t tail_before)
+{
+	uint32_t want, outstanding;
+
+	/* [sleep] store tail, fence, load want; the receiver stores want, fences, loads tail.
+	 * [empty] the same for head against tail. */
+	atomic_thread_fence(memory_order_seq_cst);
+	want = atomic_load_explicit(&s->want->want, memory_order_relaxed);
+	if (want & SHMIPC_WANT_CLOSED)
+		return -EPIPE;
+	if (!(want & (SHMIPC_WANT_STRICT | SHMIPC_WANT_SLEEPERS)))
+		return 0;
+	outstanding = outstanding_tokens(s);
+	if (outstanding == 0)
+		return send_token(s, fd);
+	if (!(want & SHMIPC_WANT_STRICT))
+		return 0;
+	if (shmipc_sender_load_head(s) >= tail_before || s->token_owed ||
+	    ((want & SHMIPC_WANT_EDGE) && outstanding < EDGE_TOKENS_MAX))
+		return send_token(s, fd);
+	return 0;
+}
+
+/* ---- cuts ---- */
+
+static bool token_would_fit(const struct shmipc_sender *s, int fd)
+{
+	uint32_t memory[SK_MEMINFO_VARS] = { 0 };
+	socklen_t bytes = sizeof(memory);
+	uint32_t queued;
+
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &bytes) < 0)
+		return false;
+	queued = s->is_unix ? memory[SK_MEMINFO_WMEM_ALLOC] : memory[SK_MEMINFO_WMEM_QUEUED];
+	return queued + TOKEN_ROOM_BYTES <= memory[SK_MEMINFO_SNDBUF];
+}
+
+bool shmipc_sender_cut_to_ring(struct shmipc_sender *s, int fd)
+{
+	uint32_t want;
+
+	if (!s->settled || s->no_more_ring || s->head < s->resend_to)
+		return false;
+	if (atomic_load_explicit(&s->rx->phase, memory_order_acquire) != s->phase ||
+	    !atomic_load_explicit(&s->want->ready, memory_order_acquire))
+		return false;
+	if (atomic_load(&s->kernel_senders) != 0 || !token_would_fit(s, fd))
+		return false;
+	shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
+	/* [stop] say that we are cutting, fence, look for STOP; the receiver says STOP, fences, waits until nobody
+	 * is cutting, looks at the phase: one of the two sees the other */
+	atomic_fetch_or(&s->tx->flags, SHMIPC_TX_CUTTING);
+	atomic_thread_fence(memory_order_seq_cst);
+	want = atomic_load_explicit(&s->want->want, memory_order_relaxed);
+	if (!(want & (SHMIPC_WANT_STOP | SHMIPC_WANT_CLOSED))) {
+		atomic_store_explicit(&s->tx->cut, atomic_load(&s->kernel_bytes), memory_order_relaxed);
+		s->phase++;
+		/* [phase:rel] publishes cut; pairs with [phase:acq] in receiver_parts.h */
+		atomic_store_explicit(&s->tx->phase, s->phase, memory_order_release);
+		shmipc_count(&s->count->cuts, 1);
+	}
+	atomic_fetch_and(&s->tx->flags, ~(uint32_t)SHMIPC_TX_CUTTING);
+	shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
+	return shmipc_sender_on_ring(s);
+}
+
+static void leave(struct shmipc_sender *s)
+{
+	s->phase++;
+	atomic_store_explicit(&s->tx->phase, s->phase, memory_order_release);
+	shmipc_count(&s->count->cuts, 1);
+	s->token_owed = false;
+}
+
+/* The receiver has declared where it stopped, and no token is under way or will be: the kernel's stream is clean
+ * without LAST. */
+static void leave_stopped(struct shmipc_sender *s)
+{
+	shmipc_sender_load_head(s);
+	s->resend_to = s->tail;
+	s->no_more_ring = true;
+	leave(s);
+}
+
+/* LAST is in the socket before the phase says so: whoever sees the phase finds LAST.  It stands in the ledger like
+ * a token: a receiver that stops or closes finds it there. */
+int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
+{
+	const char last = SHMIPC_TOKEN_LAST;
+	uint32_t want = promise(s);
+	ssize_t n;
+
+	shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
+	if (want & SHMIPC_WANT_STOP) {
+		take_promise_back(s);
+		leave_stopped(s);
+		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
+		return 0;
+	}
+	n = want & SHMIPC_WANT_CLOSED ? -EPIPE : sys_sendto(fd, &last, 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+	if (n != 1)
+		take_promise_back(s);
+	if (is_passing(n)) {
+		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
+		return -EAGAIN;
+	}
+	if (n != 1)
+		s->no_more_ring = true; /* nobody will read either way; the kernel gives the error */
+	leave(s);
+	shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
+	return 0;
+}
+
+int shmipc_sender_downgrade(struct shmipc_sender *s, int fd)
+{
+	s->no_more_ring = true;
+	return shmipc_sender_on_ring(s) ? shmipc_sender_cut_to_kernel(s, fd) : 0;
+}
+
+/* ---- a receiver that stops ---- */
+
+int shmipc_sender_resend(struct shmipc_sender *s, int fd, int flags)
+{
+	while (s->head < s->resend_to) {
+		struct iovec pieces[2];
+		int count = shmipc_ring_pieces(&s->ring, s->base, s->head, (size_t)(s->resend_to - s->head),
+					       pieces);
+		struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)count };
+		ssize_t n;
+
+		shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
+		n = sys_sendmsg(fd, &message, flags | MSG_NOSIGNAL);
+		if (n > 0) {
+			s->head += (uint64_t)n;
+			atomic_fetch_add(&s->kernel_bytes, (uint64_t)n);
+		}
+		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
+		if (n < 0)
+			return (int)n;
+	}
+	return 0;
+}
+
+int shmipc_sender_serve_stop(struct shmipc_sender *s, int fd)
+{
+	if (shmipc_sender_on_ring(s)) {
+		shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
+		leave_stopped(s);
+		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
+	}
+	s->no_more_ring = true;
+	return shmipc_sender_resend(s, fd, MSG_DONTWAIT);
+}
+
+void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd)
+{
+	if (!s->attached)
+		return;
+	if (atomic_load(&s->want->want) & SHMIPC_WANT_STOP)
+		shmipc_sender_serve_stop(s, fd);
+	else if (s->token_owed && shmipc_sender_on_ring(s))
+		send_token(s, fd);
+}
+
+void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use)
+{
+	enum shmipc_lock_result locked;
+
+	if (!s->attached)
+		return;
+	if (!(atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOP) &&
+	    !s->token_owed)
+		return;
+	locked = shmipc_lock_take(&s->lock, private_use);
+	if (locked == SHMIPC_LOCK_REENTERED)
+		return;
+	if (locked == SHMIPC_LOCK_RECOVERED)
+		shmipc_sender_recover(s, fd);
+	if (!s->broken)
+		shmipc_sender_serve_locked(s, fd);
+	shmipc_lock_drop(&s->lock, private_use);
+}
+
+/* ---- a holder of the lock that died ---- */
+
+void shmipc_sender_recover(struct shmipc_sender *s, int fd)
+{
+	uint32_t doing = atomic_load_explicit(&s->doing, memory_order_relaxed);
+
+	if (!s->attached)
+		return;
+	if (doing == SHMIPC_SENDER_IN_CUT) {
+		s->broken = true;
+		return;
+	}
+	/* it may have copied without publishing: the private words are the truth */
+	atomic_store_explicit(&s->tx->base, s->base, memory_order_relaxed);
+	atomic_store_explicit(&s->tx->tail, s->tail, memory_order_release);
+	if (doing != SHMIPC_SENDER_IN_TOKEN || !shmipc_sender_on_ring(s))
+		return;
+	/* promised, but sent? LAST sets the ledger right on both sides */
+	if (shmipc_sender_cut_to_kernel(s, fd) < 0)
+		s->broken = true;
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "preload/registrations.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/sys.h"
+
+enum { POOL = 65536 };
+
+static struct shim_registration *pool;
+static _Atomic uint32_t search_from;
+
+int shim_registrations_start(void)
+{
+	long at = sys_mmap(NULL, POOL * sizeof(struct shim_registration), PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at < 0 && at > -4096)
+		return (int)at;
+	pool = (struct shim_registration *)at;
+	return 0;
+}
+
+void shim_registrations_init(struct shim_registrations *list)
+{
+	memset(list, 0, sizeof(*list));
+}
+
+static unsigned int fd_bucket(int fd)
+{
+	return (unsigned int)fd % SHIM_REGISTRATION_BUCKETS;
+}
+
+static unsigned int data_bucket(uint64_t data)
+{
+	return (unsigned int)((data * 0x9e3779b97f4a7c15ULL) >> 56) % SHIM_REGISTRATION_BUCKETS;
+}
+
+static struct shim_registration *take(void)
+{
+	uint32_t start = atomic_load_explicit(&search_from, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < POOL; i++) {
+		struct shim_registration *r = &pool[(start + i) % POOL];
+		uint32_t used = 0;
+
+		if (atomic_load_explicit(&r->used, memory_order_relaxed) ||
+		    !atomic_compare_exchange_strong(&r->used, &used, 1))
+			continue;
+		if (i > 64)
+			atomic_store_explicit(&search_from, (start + i) % POOL, memory_order_relaxed);
+		return r;
+	}
+	return NULL;
+}
+
+static void link_data(struct shim_registrations *list, struct shim_registration *r, uint64_t data)
+{
+	struct shim_registration **bucket = &list->by_data[data_bucket(data)];
+
+	r->event.data.u64 = data;
+	r->next_by_data = *bucket;
+	*bucket = r;
+}
+
+static void unlink_data(struct shim_registrations *list, struct shim_registration *r)
+{
+	struct shim_registration **at = &list->by_data[data_bucket(r->event.data.u64)];
+
+	while (*at && *at != r)
+		at = &(*at)->next_by_data;
+	if (*at)
+		*at = r->next_by_data;
+}
+
+struct shim_registration *shim_registration_add(struct shim_registrations *list, int fd, uint64_t data)
+{
+	struct shim_registration *r = take();
+
+	if (!r)
+		return NULL;
+	r->fd = fd;
+	r->hot = false;
+	r->next_hot = NULL;
+	r->previous_hot = NULL;
+	r->next = list->all;
+	r->back = &list->all;
+	if (list->all)
+		list->all->back = &r->next;
+	list->all = r;
+	r->next_by_fd = list->by_fd[fd_bucket(fd)];
+	list->by_fd[fd_bucket(fd)] = r;
+	link_data(list, r, data);
+	return r;
+}
+
+void shim_registration_remove(struct shim_registrations *list, struct shim_registration *r)
+{
+	struct shim_registration **at = &list->by_fd[fd_bucket(r->fd)];
+
+	while (*at && *at != r)
+		at = &(*at)->next_by_fd;
+	if (*at)
+		*at = r->next_by_fd;
+	unlink_data(list, r);
+	*r->back = r->next;
+	if (r->next)
+		r->next->back = r->back;
+	shim_registration_make_cold(list, r);
+	atomic_store_explicit(&r->used, 0, memory_order_release);
+}
+
+void shim_registration_rehash(struct shim_registrations *list, struct shim_registration *r, uint64_t data)
+{
+	if (r->event.data.u64 == data)
+		return;
+	unlink_data(list, r);
+	link_data(list, r, data);
+}
+
+struct shim_registration *shim_registration_by_fd(struct shim_registrations *list, int fd)
+{
+	struct shim_registration *r = list->by_fd[fd_bucket(fd)];
+
+	while (r && r->fd != fd)
+		r = r->next_by_fd;
+	return r;
+}
+
+static struct shim_registration *with_data(struct shim_registration *r, uint64_t data)
+{
+	while (r && r->event.data.u64 != data)
+		r = r->next_by_data;
+	return r;
+}
+
+struct shim_registration *shim_registration_by_data(struct shim_registrations *list, uint64_t data)
+{
+	return with_data(list->by_data[data_bucket(data)], data);
+}
+
+struct shim_registration *shim_registration_same_data(const struct shim_registration *r)
+{
+	return with_data(r->next_by_data, r->event.data.u64);
+}
+
+void shim_registration_make_cold(struct shim_registrations *list, struct shim_registration *r)
+{
+	if (!r->hot)
+		return;
+	if (r->previous_hot)
+		r->previous_hot->next_hot = r->next_hot;
+	else
+		list->first_hot = r->next_hot;
+	if (r->next_hot)
+		r->next_hot->previous_hot = r->previous_hot;
+	else
+		list->last_hot = r->previous_hot;
+	r->hot = false;
+}
+
+void shim_registration_make_hot(struct shim_registrations *list, struct shim_registration *r)
+{
+	if (r->hot && list->last_hot == r)
+		return;
+	shim_registration_make_cold(list, r);
+	r->next_hot = NULL;
+	r->previous_hot = list->last_hot;
+	if (list->last_hot)
+		list->last_hot->next_hot = r;
+	else
+		list->first_hot = r;
+	list->last_hot = r;
+	r->hot = true;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The registrations of one epoll set: found by number, by the application's data, and listed hot ones first to be looked
+ * at.  The set's lock protects all of it; only the walk over the hot ones may go without (records are
+ * type-stable, and the walk decides nothing).
+ */
+#ifndef SHMIPC_PRELOAD_REGISTRATIONS_H
+#define SHMIPC_PRELOAD_REGISTRATIONS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+struct shim_conn;
+
+struct shim_registration {
+	_Atomic uint32_t used;
+	int fd;
+	struct shim_conn *conn;
+	struct epoll_event event;
+	uint64_t seen; /* edge-triggered: position of the sender when we last told */
+	bool armed;    /* one of the connection's sleepers */
+	bool disabled; /* one-shot, told */
+	bool hot;
+	struct shim_registration *next; /* of the set */
+	struct shim_registration **back;
+	struct shim_registration *next_by_fd, *next_by_data;
+	struct shim_registration *volatile next_hot;
+	struct shim_registration *previous_hot;
+};
+
+enum { SHIM_REGISTRATION_BUCKETS = 256 };
+
+struct shim_registrations {
+	struct shim_registration *all;
+	struct shim_registration *volatile first_hot;
+	struct shim_registration *last_hot;
+	struct shim_registration *by_fd[SHIM_REGISTRATION_BUCKETS];
+	struct shim_registration *by_data[SHIM_REGISTRATION_BUCKETS];
+};
+
+int shim_registrations_start(void);
+void shim_registrations_init(struct shim_registrations *list);
+
+/* NULL: the pool is used up. */
+struct shim_registration *shim_registration_add(struct shim_registrations *list, int fd, uint64_t data);
+void shim_registration_remove(struct shim_registrations *list, struct shim_registration *r);
+/* The application has given it other data; event.data is still the old one. */
+void shim_registration_rehash(struct shim_registrations *list, struct shim_registration *r, uint64_t data);
+
+struct shim_registration *shim_registration_by_fd(struct shim_registrations *list, int fd);
+struct shim_registration *shim_registration_by_data(struct shim_registrations *list, uint64_t data);
+struct shim_registration *shim_registration_same_data(const struct shim_registration *r);
+
+static inline struct shim_registration *shim_registration_first(const struct shim_registrations *list)
+{
+	return list->all;
+}
+
+static inline struct shim_registration *shim_registration_next(const struct shim_registration *r)
+{
+	return r->next;
+}
+
+/* Hot ones, in the order in which they became so. make_hot of a hot one moves it to the end. */
+void shim_registration_make_hot(struct shim_registrations *list, struct shim_registration *r);
+void shim_registration_make_cold(struct shim_registrations *list, struct shim_registration *r);
+
+static inline struct shim_registration *shim_registration_hot(const struct shim_registrations *list)
+{
+	return list->first_hot;
+}
+
+static inline struct shim_registration *shim_registration_next_hot(const struct shim_registration *r)
+{
+	return r->next_hot;
+}
+
+#endif

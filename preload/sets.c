@@ -1,0 +1,602 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "preload/sets.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#include "core/sys.h"
+#include "core/thread.h"
+#include "preload/conn.h"
+#include "preload/registrations.h"
+#include "preload/waits.h"
+
+enum {
+	SETS_MAX = 1024,
+	IN_EVENTS = EPOLLIN | EPOLLRDNORM,
+	HANGUP_EVENTS = EPOLLERR | EPOLLHUP | EPOLLRDHUP,
+};
+
+struct shim_set {
+	struct shmipc_lock lock;
+	_Atomic uint32_t used;
+	int epfd;
+	bool strict;		   /* others than one wait of ours may look at it */
+	bool kernel_first;	   /* whose events get the room in the next wait */
+	_Atomic uint32_t sleepers; /* threads of ours in the kernel on this set */
+	_Atomic uint32_t members;
+	struct shmipc_spin spin;
+	struct shim_registrations registrations;
+};
+
+static struct shim_set *sets;
+static _Atomic int kick_fd = -1;
+static const char kick_mark; /* its address is the data of our own registration */
+
+#define KICK_DATA ((uint64_t)(uintptr_t)&kick_mark ^ 0x5b1d000000000000ULL)
+
+int shim_sets_start(void)
+{
+	long at = sys_mmap(NULL, SETS_MAX * sizeof(struct shim_set), PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at < 0 && at > -4096)
+		return (int)at;
+	sets = (struct shim_set *)at;
+	return shim_registrations_start();
+}
+
+static struct shim_set *set_of(int epfd)
+{
+	uint32_t word = shim_fd_word(epfd);
+
+	return shim_fd_kind(word) == SHIM_FD_SET ? &sets[shim_fd_index(word)] : NULL;
+}
+
+static bool enter(struct shim_set *set)
+{
+	return shmipc_lock_take(&set->lock, false) != SHMIPC_LOCK_REENTERED;
+}
+
+static void leave(struct shim_set *set)
+{
+	shmipc_lock_drop(&set->lock, false);
+}
+
+void shim_set_opened(int epfd)
+{
+	if (!sets || (uint32_t)epfd >= SHIM_FD_MAX)
+		return;
+	for (uint32_t i = 0; i < SETS_MAX; i++) {
+		struct shim_set *set = &sets[i];
+		uint32_t used = 0;
+
+		if (atomic_load(&set->used) || !atomic_compare_exchange_strong(&set->used, &used, 1))
+			continue;
+		set->epfd = epfd;
+		set->strict = false;
+		atomic_store(&set->sleepers, 0);
+		atomic_store(&set->members, 0);
+		shmipc_spin_init(&set->spin);
+		shim_registrations_init(&set->registrations);
+		shim_fd_touch(epfd);
+		shim_fd_set(epfd, shim_fd_make(SHIM_FD_SET, i));
+		return;
+	}
+}
+
+/* ---- one registration ---- */
+
+static bool is_ours(const struct shim_registration *r)
+{
+	return shim_conn_is_attached(r->conn) && r->conn->rx.ready;
+}
+
+static bool wants_bytes(const struct shim_registration *r)
+{
+	return (r->event.events & IN_EVENTS) && !r->disabled && is_ours(r);
+}
+
+/* Bytes in the ring that this registration has not been told of (level: any). */
+static bool has_news(const struct shim_registration *r)
+{
+	if (!wants_bytes(r) || !shmipc_receiver_hint(&r->conn->rx))
+		return false;
+	return !(r->event.events & EPOLLET) || shmipc_receiver_arrived(&r->conn->rx) != r->seen;
+}
+
+static void told(struct shim_registration *r)
+{
+	r->seen = shmipc_receiver_arrived(&r->conn->rx);
+}
+
+static void disarm(struct shim_registration *r)
+{
+	if (r->armed)
+		shmipc_receiver_disarm(&r->conn->rx);
+	r->armed = false;
+}
+
+/* A sleep is about to begin, or is under way: the next bytes must bring a token. */
+static void arm(struct shim_set *set, struct shim_registration *r)
+{
+	if (!(r->event.events & IN_EVENTS) || !is_ours(r) || r->armed)
+		return;
+	shmipc_receiver_arm(&r->conn->rx);
+	r->armed = true;
+	if (set->strict || r->conn->rx.foreign)
+		shmipc_receiver_strict(&r->conn->rx, true);
+	else if (atomic_load(&r->conn->rx.watchers) == 1) /* a second set may not have armed it */
+		shmipc_receiver_relax(&r->conn->rx);
+	if (!has_news(r) && shmipc_receiver_has_tokens(&r->conn->rx)) {
+		bool alone = shim_conn_private(r->conn);
+
+		if (r->event.events & EPOLLET && !set->strict && !r->conn->rx.foreign)
+			shmipc_receiver_drop_tokens(&r->conn->rx, r->fd, r->seen, alone);
+		else
+			shmipc_receiver_readable(&r->conn->rx, r->fd, alone);
+	}
+}
+
+static void remove_registration(struct shim_set *set, struct shim_registration *r)
+{
+	disarm(r);
+	atomic_fetch_sub(&r->conn->rx.watchers, 1);
+	atomic_fetch_sub(&set->members, 1);
+	shim_registration_remove(&set->registrations, r);
+}
+
+/* ---- waking sleepers of our own process ---- */
+
+static void make_kick_fd(void)
+{
+	int none = -1;
+	long fd = sys_call3(SYS_eventfd2, 1, EFD_CLOEXEC | EFD_NONBLOCK, 0);
+
+	if (fd < 0)
+		return;
+	fd = shim_fd_hide((int)fd);
+	if (!atomic_compare_exchange_strong(&kick_fd, &none, (int)fd)) {
+		shim_fd_unhide((int)fd);
+		sys_close((int)fd);
+	}
+}
+
+/* Make the set ready in the kernel: an eventfd that always is becomes a member, until a wait takes it out. */
+static void kick(struct shim_set *set)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u64 = KICK_DATA };
+
+	if (atomic_load(&kick_fd) < 0)
+		make_kick_fd();
+	if (atomic_load(&kick_fd) >= 0)
+		sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, atomic_load(&kick_fd), &event);
+}
+
+static void unkick(struct shim_set *set)
+{
+	struct epoll_event event = { 0 };
+
+	sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, atomic_load(&kick_fd), &event);
+}
+
+/* ---- strict ---- */
+
+/* Locked. */
+static void make_strict(struct shim_set *set)
+{
+	bool news = false;
+
+	if (set->strict)
+		return;
+	set->strict = true;
+	for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
+	     r = shim_registration_next(r)) {
+		r->conn->rx.foreign = true;
+		if (!is_ours(r))
+			continue;
+		shmipc_receiver_strict(&r->conn->rx, true);
+		news |= shmipc_receiver_hint(&r->conn->rx);
+	}
+	if (news)
+		kick(set);
+}
+
+void shim_set_is_foreign(int epfd)
+{
+	struct shim_set *set = set_of(epfd);
+
+	if (!set || set->strict || !enter(set))
+		return;
+	make_strict(set);
+	leave(set);
+}
+
+void shim_sets_before_fork(void)
+{
+	for (int i = 0; sets && i < SETS_MAX; i++)
+		if (atomic_load(&sets[i].used))
+			shim_set_is_foreign(sets[i].epfd);
+}
+
+/* ---- changes ---- */
+
+void shim_set_closed(int epfd)
+{
+	struct shim_set *set = set_of(epfd);
+	struct shim_registration *r;
+
+	if (!set)
+		return;
+	shim_fd_set(epfd, 0);
+	if (!enter(set))
+		return;
+	while ((r = shim_registration_first(&set->registrations)))
+		remove_registration(set, r);
+	leave(set);
+	atomic_store(&set->used, 0);
+}
+
+void shim_set_number_closed(int fd)
+{
+	for (int i = 0; sets && i < SETS_MAX; i++) {
+		struct shim_set *set = &sets[i];
+		struct shim_registration *r;
+
+		if (!atomic_load_explicit(&set->used, memory_order_relaxed) ||
+		    atomic_load_explicit(&set->members, memory_order_relaxed) == 0 || !enter(set))
+			continue;
+		r = shim_registration_by_fd(&set->registrations, fd);
+		if (r) {
+			/* a dup keeps the kernel's registration alive, under a number that is none */
+			r->conn->rx.foreign = true;
+			if (is_ours(r))
+				shmipc_receiver_strict(&r->conn->rx, true);
+			remove_registration(set, r);
+		}
+		leave(set);
+	}
+}
+
+static void added(struct shim_set *set, struct shim_conn *conn, int fd, const struct epoll_event *event)
+{
+	struct shim_registration *r = shim_registration_by_fd(&set->registrations, fd);
+
+	if (!r) {
+		r = shim_registration_add(&set->registrations, fd, event->data.u64);
+		if (!r) {
+			conn->rx.foreign = true;
+			if (conn->rx.ready)
+				shmipc_receiver_strict(&conn->rx, true);
+			return;
+		}
+		r->conn = conn;
+		r->armed = false;
+		atomic_fetch_add(&conn->rx.watchers, 1);
+		atomic_fetch_add(&set->members, 1);
+	} else {
+		shim_registration_rehash(&set->registrations, r, event->data.u64);
+	}
+	r->event = *event;
+	r->disabled = false;
+	r->seen = shmipc_receiver_arrived(&conn->rx) - 1; /* what is there now is news */
+	disarm(r);
+	shim_registration_make_hot(&set->registrations, r);
+	if (set->strict) {
+		conn->rx.foreign = true;
+		if (conn->rx.ready)
+			shmipc_receiver_strict(&conn->rx, true);
+	}
+	if (set->strict || atomic_load(&set->sleepers) > 0) {
+		arm(set, r);
+		if (has_news(r))
+			kick(set);
+	}
+}
+
+void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event *event)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	struct shim_set *set = set_of(epfd);
+	struct shim_registration *r;
+
+	if (shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET && operation == EPOLL_CTL_ADD)
+		shim_set_is_foreign(fd); /* nested */
+	if (!conn)
+		return;
+	if (!set) {
+		if (operation != EPOLL_CTL_DEL) {
+			conn->rx.foreign = true;
+			if (conn->rx.ready)
+				shmipc_receiver_strict(&conn->rx, true);
+		}
+		return;
+	}
+	if (!enter(set))
+		return;
+	if (operation != EPOLL_CTL_DEL)
+		added(set, conn, fd, event);
+	else if ((r = shim_registration_by_fd(&set->registrations, fd)))
+		remove_registration(set, r);
+	leave(set);
+}
+
+bool shim_set_concerns_us(int epfd)
+{
+	struct shim_set *set = set_of(epfd);
+
+	return set && atomic_load_explicit(&set->members, memory_order_relaxed) > 0;
+}
+
+/* ---- waiting ---- */
+
+/* Reported from memory; the kernel's registration must know that a one-shot has been used. */
+static void used_up(struct shim_set *set, struct shim_registration *r)
+{
+	struct epoll_event silent = { .events = EPOLLET | EPOLLONESHOT, .data = r->event.data };
+
+	if (!(r->event.events & EPOLLONESHOT))
+		return;
+	r->disabled = true;
+	sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &silent);
+}
+
+/* Locked.  What the rings of the hot ones hold. */
+static int collect(struct shim_set *set, struct epoll_event *events, int room)
+{
+	struct shim_registration *r = shim_registration_hot(&set->registrations), *next;
+	const struct shim_registration *first = NULL; /* that we have told, now at the end of the line */
+	int n = 0;
+
+	for (; r && r != first && n < room; r = next) {
+		next = shim_registration_next_hot(r);
+		if (!has_news(r)) {
+			/* armed and nothing there: the kernel will tell */
+			if (r->armed)
+				shim_registration_make_cold(&set->registrations, r);
+			continue;
+		}
+		events[n].events = r->event.events & IN_EVENTS;
+		/* each arrival is an edge of all that is true, as in the kernel */
+		if ((r->event.events & (EPOLLET | EPOLLOUT)) == (EPOLLET | EPOLLOUT) &&
+		    shmipc_sender_on_ring(&r->conn->tx))
+			events[n].events |= EPOLLOUT;
+		events[n++].data = r->event.data;
+		told(r);
+		used_up(set, r);
+		/* to the end of the line: the others have their turn in the next wait */
+		if (!first)
+			first = r;
+		shim_registration_make_hot(&set->registrations, r);
+		if (!next)
+			break;
+	}
+	return n;
+}
+
+/* Locked.  The kernel says that there is something to read: is that so?  Several registrations may carry the same
+ * data; the application cannot tell them apart either. */
+static bool input_is_true(struct shim_set *set, const struct epoll_event *event)
+{
+	struct shim_registration *r = shim_registration_by_data(&set->registrations, event->data.u64);
+	bool known = false, is_true = false;
+
+	for (; r; r = shim_registration_same_data(r)) {
+		if (!is_ours(r) || !(r->event.events & IN_EVENTS)) {
+			is_true = true;
+			continue;
+		}
+		known = true;
+		if (!set->strict)
+			disarm(r);
+		shim_registration_make_hot(&set->registrations, r);
+		if (has_news(r)) {
+			is_true = true;
+			told(r);
+		} else if (shim_wait_is_true(r->conn, r->fd)) {
+			/* payload by the kernel, the end, or bytes of the ring that an edge was reported for */
+			bool by_ring = shmipc_receiver_arrived(&r->conn->rx) == r->seen &&
+				       atomic_load(&r->conn->rx.phase) & 1 && !r->conn->rx.eof &&
+				       !r->conn->rx.pending_error;
+
+			is_true |= !((r->event.events & EPOLLET) && by_ring);
+			told(r);
+		}
+		if (is_true && (r->event.events & EPOLLONESHOT))
+			r->disabled = true; /* the kernel has done the same */
+	}
+	return is_true || !known;
+}
+
+/* Dropped although one-shot: the kernel must tell again. */
+static void rearm_dropped(struct shim_set *set, const struct epoll_event *event)
+{
+	struct shim_registration *r = shim_registration_by_data(&set->registrations, event->data.u64);
+
+	for (; r; r = shim_registration_same_data(r)) {
+		struct epoll_event again = r->event;
+
+		if ((r->event.events & EPOLLONESHOT) && !r->disabled)
+			sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &again);
+	}
+}
+
+static bool is_silenced(struct shim_set *set, const struct epoll_event *event)
+{
+	struct shim_registration *r = shim_registration_by_data(&set->registrations, event->data.u64);
+
+	return r && r->disabled && !shim_registration_same_data(r);
+}
+
+/* Locked.  events[0 .. n) come from memory, events[n .. n + k) from the kernel.  Returns how many remain. */
+static int merge(struct shim_set *set, struct epoll_event *events, int n, int k)
+{
+	int out = n;
+
+	for (int i = n; i < n + k; i++) {
+		struct epoll_event event = events[i];
+		int same = 0;
+
+		if (event.data.u64 == KICK_DATA) {
+			unkick(set);
+			continue;
+		}
+		while (same < n && events[same].data.u64 != event.data.u64)
+			same++;
+		if (same < n) {
+			events[same].events |= event.events;
+			continue;
+		}
+		if (is_silenced(set, &event))
+			continue;
+		if ((event.events & IN_EVENTS) && !(event.events & HANGUP_EVENTS) &&
+		    !input_is_true(set, &event)) {
+			event.events &= ~(uint32_t)IN_EVENTS;
+			if (event.events == 0) {
+				rearm_dropped(set, &event);
+				continue;
+			}
+		}
+		events[out++] = event;
+	}
+	return out;
+}
+
+static int ask_kernel(struct shim_set *set, struct epoll_event *events, int room, uint64_t deadline_ns,
+		      const sigset_t *mask)
+{
+	struct timespec left = shim_wait_left(deadline_ns);
+	int n = (int)sys_call6(SYS_epoll_pwait2, set->epfd, (long)events, room,
+			       deadline_ns == SHIM_WAIT_FOR_EVER ? 0 : (long)&left, (long)mask, 8);
+	int64_t ms = -1;
+
+	if (n != -ENOSYS)
+		return n;
+	if (deadline_ns != SHIM_WAIT_FOR_EVER)
+		ms = (int64_t)left.tv_sec * 1000 + (left.tv_nsec + 999999) / 1000000;
+	return (int)sys_call6(SYS_epoll_pwait, set->epfd, (long)events, room,
+			      ms > INT32_MAX ? INT32_MAX : (long)ms, (long)mask, 8);
+}
+
+/* events[0 .. n) are from memory: add the kernel's, without waiting. */
+static int add_kernel(struct shim_set *set, struct epoll_event *events, int n, int room, const sigset_t *mask)
+{
+	int k = ask_kernel(set, events + n, room - n, 0, mask);
+
+	if (k <= 0)
+		return n > 0 ? n : k;
+	if (!enter(set))
+		return n;
+	n = merge(set, events, n, k);
+	leave(set);
+	return n;
+}
+
+/* Memory and kernel, without waiting.  Neither may starve the other where the room is short. */
+static int look(struct shim_set *set, struct epoll_event *events, int room, const sigset_t *mask)
+{
+	bool kernel_first = set->kernel_first = !set->kernel_first;
+	int n = 0;
+
+	if (room == 1 && kernel_first) {
+		n = add_kernel(set, events, 0, 1, mask);
+		if (n != 0)
+			return n;
+	}
+	if (!enter(set))
+		return -EINTR;
+	n = collect(set, events, kernel_first && room > 1 ? room - 1 : room);
+	leave(set);
+	return room > n ? add_kernel(set, events, n, room, mask) : n;
+}
+
+static bool any_news(void *argument)
+{
+	struct shim_set *set = argument;
+
+	/* without the lock: a registration that changes meanwhile is looked at again under it */
+	for (struct shim_registration *r = shim_registration_hot(&set->registrations); r;
+	     r = shim_registration_next_hot(r))
+		if (has_news(r))
+			return true;
+	return false;
+}
+
+static bool spin(struct shim_set *set)
+{
+	struct shim_registration *hot = shim_registration_hot(&set->registrations);
+	struct shmipc_status_rx *count;
+	enum shmipc_spin_result result;
+
+	if (!hot || !is_ours(hot) || set->strict)
+		return false;
+	count = hot->conn->rx.count;
+	result = shmipc_spin_until(&set->spin, any_news, set, atomic_load(&hot->conn->rx.tx->cpu));
+	if (result == SHMIPC_SPIN_WON)
+		shmipc_count(&count->spins_won, 1);
+	else if (result == SHMIPC_SPIN_LOST)
+		shmipc_count(&count->spins_lost, 1);
+	return result == SHMIPC_SPIN_WON;
+}
+
+/* Locked.  Arm what is hot.  True: news came meanwhile, do not sleep. */
+static bool arm_hot(struct shim_set *set)
+{
+	struct shim_registration *r = shim_registration_hot(&set->registrations), *next;
+	bool news = false;
+
+	for (; r; r = next) {
+		next = shim_registration_next_hot(r);
+		if (is_ours(r))
+			shmipc_sender_serve(&r->conn->tx, r->fd, shim_conn_private(r->conn));
+		arm(set, r);
+		if (has_news(r))
+			news = true;
+		else
+			shim_registration_make_cold(&set->registrations, r);
+	}
+	return news;
+}
+
+static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int room, uint64_t deadline_ns,
+			   const sigset_t *mask)
+{
+	bool news;
+	int n = 0;
+
+	if (!enter(set))
+		return -EINTR;
+	if (atomic_fetch_add(&set->sleepers, 1) > 0)
+		make_strict(set); /* two threads in one set */
+	news = arm_hot(set);
+	leave(set);
+	if (!news)
+		n = ask_kernel(set, events, room, deadline_ns, mask);
+	if (!enter(set)) {
+		atomic_fetch_sub(&set->sleepers, 1);
+		return n;
+	}
+	atomic_fetch_sub(&set->sleepers, 1);
+	if (n > 0)
+		n = merge(set, events, 0, n);
+	leave(set);
+	return n;
+}
+
+int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadline_ns, const sigset_t *mask)
+{
+	struct shim_set *set = set_of(epfd);
+	int n = look(set, events, room, mask);
+
+	while (n == 0 && (deadline_ns == SHIM_WAIT_FOR_EVER || shim_wait_now_ns() < deadline_ns)) {
+		if (!spin(set)) {
+			n = sleep_in_kernel(set, events, room, deadline_ns, mask);
+			if (n != 0)
+				return n;
+		}
+		n = look(set, events, room, mask);
+	}
+	return n;
+}
