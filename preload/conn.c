@@ -22,6 +22,7 @@ static struct shmipc_status status;
 static _Atomic int status_fd = -1;
 static _Atomic uint32_t status_state; /* 0 not tried, 1 being made, 2 there, 3 not to be had */
 static _Atomic uint32_t search_from;
+static _Atomic uint32_t touched; /* records at and above were never used in this family of processes */
 static _Atomic uint16_t *descriptors; /* by record: numbers of this process; private memory */
 static _Atomic uint32_t spawns;
 static int own_pid;
@@ -69,6 +70,14 @@ bool shim_process_is_borrowed(void)
 
 /* ---- records ---- */
 
+static void raise_touched(uint32_t limit)
+{
+	uint32_t now = atomic_load(&touched);
+
+	while (now < limit && !atomic_compare_exchange_weak(&touched, &now, limit))
+		;
+}
+
 static struct shim_conn *take_record(void)
 {
 	uint32_t start = atomic_load_explicit(&search_from, memory_order_relaxed);
@@ -80,6 +89,7 @@ static struct shim_conn *take_record(void)
 		if (atomic_load_explicit(&conn->used, memory_order_relaxed) ||
 		    !atomic_compare_exchange_strong(&conn->used, &used, 1))
 			continue;
+		raise_touched((start + i) % SHIM_CONN_MAX + 1);
 		/* low indices first keeps the touched memory small */
 		atomic_store_explicit(&search_from, i > 64 ? (start + i) % SHIM_CONN_MAX : start,
 				      memory_order_relaxed);
@@ -348,9 +358,9 @@ void shim_conn_duplicate(int from, int to)
 
 static void for_each_held(void (*visit)(struct shim_conn *conn))
 {
-	for (uint32_t i = 0; i < SHIM_CONN_MAX; i++) {
-		if (i >= 1024 && !atomic_load(&shim_conns[i].used) && i > atomic_load(&search_from) + 1024)
-			return;
+	uint32_t limit = atomic_load(&touched);
+
+	for (uint32_t i = 0; i < limit; i++) {
 		if (atomic_load_explicit(&shim_conns[i].used, memory_order_relaxed) &&
 		    atomic_load_explicit(&descriptors[i], memory_order_relaxed) > 0)
 			visit(&shim_conns[i]);
@@ -392,22 +402,29 @@ void shim_conn_in_child(void)
 		shim_upgrade_in_child();
 }
 
+static void leave_at_exit(struct shim_conn *conn)
+{
+	uint32_t index = shim_conn_index(conn);
+	int fd = 0;
+
+	while (fd < shim_fd_limit() && (shim_fd_word(fd) == 0 || shim_fd_index(shim_fd_word(fd)) != index ||
+					shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET))
+		fd++;
+	if (fd == shim_fd_limit())
+		return;
+	shim_conn_log(conn, fd, "closed", true);
+	shim_upgrade_abandon(conn);
+	if (atomic_fetch_sub(&conn->holders, 1) == 1 && shim_conn_is_attached(conn))
+		end_stream(conn, fd);
+}
+
+/* The numbers stay known: destructors that run after ours may still send. */
 void shim_conn_exit_all(void)
 {
+	static _Atomic int done_by;
+
 	if (!shim_config.enabled || shim_process_is_borrowed())
 		return;
-	for (int fd = 0; fd < shim_fd_limit(); fd++) {
-		uint32_t word = shim_fd_word(fd);
-		struct shim_conn *conn;
-
-		if (shim_fd_kind(word) != SHIM_FD_CONN && shim_fd_kind(word) != SHIM_FD_PLAIN)
-			continue;
-		conn = shim_conn_at(shim_fd_index(word));
-		if (shim_fd_set(fd, 0) == 0 ||
-		    atomic_fetch_sub(&descriptors[shim_fd_index(word)], 1) != 1)
-			continue;
-		shim_conn_log(conn, fd, "closed", true);
-		if (atomic_fetch_sub(&conn->holders, 1) == 1 && shim_conn_is_attached(conn))
-			end_stream(conn, fd);
-	}
+	if (atomic_exchange(&done_by, own_pid) != own_pid)
+		for_each_held(leave_at_exit);
 }

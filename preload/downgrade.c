@@ -92,6 +92,12 @@ int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 	return 0;
 }
 
+void shim_downgrade_sending(struct shim_conn *conn, int fd)
+{
+	if (shim_conn_is_attached(conn))
+		stop_sending(conn, fd, shim_conn_private(conn));
+}
+
 void shim_downgrade_number(int fd)
 {
 	struct shim_conn *conn = shim_conn_of(fd);

@@ -12,10 +12,13 @@
  * for which we wait a bounded time.  0, or -EBUSY: the peer has not answered, the connection stays attached. */
 int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason);
 
-/* The same for whatever the number is; nothing for an untracked one. */
+/* Our own direction only. */
+void shim_downgrade_sending(struct shim_conn *conn, int fd);
+
+/* Both directions of whatever the number is; nothing for an untracked one. */
 void shim_downgrade_number(int fd);
 
-/* exec: every connection that the new program inherits (`all`: also those marked close-on-exec). */
+/* exec: every connection that the new program inherits. */
 void shim_downgrade_inherited(void);
 
 #endif

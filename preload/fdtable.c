@@ -71,3 +71,16 @@ void shim_fd_unhide(int fd)
 			return;
 	}
 }
+
+int shim_fd_next_hidden(int from)
+{
+	int lowest = -1;
+
+	for (int i = 0; i < HIDDEN_MAX; i++) {
+		int fd = atomic_load_explicit(&hidden[i], memory_order_relaxed) - 1;
+
+		if (fd >= from && (lowest < 0 || fd < lowest))
+			lowest = fd;
+	}
+	return lowest;
+}

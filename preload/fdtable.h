@@ -66,5 +66,7 @@ int shim_fd_hide(int fd);
 /* Is this number one of ours?  The application's close() of it is refused with EBADF. */
 int shim_fd_is_hidden(int fd);
 void shim_fd_unhide(int fd);
+/* The lowest hidden number that is not below `from`, or -1. */
+int shim_fd_next_hidden(int from);
 
 #endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Calls that move payload between the kernel and the real socket without passing through us (sendfile, splice): a
+ * direction that is by the kernel now stays there while such a call is under way, and its bytes are counted.
+ */
+#ifndef SHMIPC_CORE_BYPASS_H
+#define SHMIPC_CORE_BYPASS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "core/receiver.h"
+#include "core/sender.h"
+
+/* False: the direction is on the ring (or this thread is inside it): do not call. */
+bool shmipc_bypass_send_begin(struct shmipc_sender *s, bool private_use);
+/* n: what the call returned, bytes or an error. */
+void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n);
+
+/* False: the peer may cut to the ring at any time: bytes must be received by receiver.c. */
+bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, bool private_use);
+void shmipc_bypass_receive_end(struct shmipc_receiver *r, ssize_t n);
+
+#endif

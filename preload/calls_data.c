@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* read and write, send and recv, in all their spellings. */
+#include <errno.h>
+#include <stddef.h>
+
+#include "preload/conn.h"
+#include "preload/real.h"
+#include "preload/transfer.h"
+
+/* The kernel's own limit of one transfer. */
+static size_t clamp(size_t bytes)
+{
+	return bytes > 0x7ffff000u ? 0x7ffff000u : bytes;
+}
+
+static ssize_t receive_one(struct shim_conn *conn, int fd, void *to, size_t bytes, int flags)
+{
+	const struct iovec iov = { to, clamp(bytes) };
+
+	return shim_receive(conn, fd, &iov, 1, flags, NULL);
+}
+
+static ssize_t send_one(struct shim_conn *conn, int fd, const void *from, size_t bytes, int flags)
+{
+	const struct iovec iov = { (void *)(uintptr_t)from, clamp(bytes) };
+
+	return shim_send(conn, fd, &iov, 1, flags, NULL);
+}
+
+SHIM_EXPORT ssize_t read(int fd, void *to, size_t bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return conn ? receive_one(conn, fd, to, bytes, 0) : real.read(fd, to, bytes);
+}
+
+SHIM_EXPORT ssize_t __read(int fd, void *to, size_t bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return conn ? receive_one(conn, fd, to, bytes, 0) : real.__read(fd, to, bytes);
+}
+
+SHIM_EXPORT ssize_t __read_chk(int fd, void *to, size_t bytes, size_t room)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (!conn)
+		return real.__read_chk(fd, to, bytes, room);
+	if (bytes > room)
+		__chk_fail();
+	return receive_one(conn, fd, to, bytes, 0);
+}
+
+SHIM_EXPORT ssize_t write(int fd, const void *from, size_t bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return conn ? send_one(conn, fd, from, bytes, 0) : real.write(fd, from, bytes);
+}
+
+SHIM_EXPORT ssize_t __write(int fd, const void *from, size_t bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return conn ? send_one(conn, fd, from, bytes, 0) : real.__write(fd, from, bytes);
+}
+
+SHIM_EXPORT ssize_t recv(int fd, void *to, size_t bytes, int flags)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return conn ? receive_one(conn, fd, to, bytes, flags) : real.recv(fd, to, bytes, flags);
+}
+
+SHIM_EXPORT ssize_t __recv_chk(int fd, void *to, size_t bytes, size_t room, int flags)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (!conn)
+		return real.__recv_chk(fd, to, bytes, room, flags);
+	if (bytes > room)
+		__chk_fail();
+	return receive_one(conn, fd, to, bytes, flags);
+}
+
+SHIM_EXPORT ssize_t send(int fd, const void *from, size_t bytes, int flags)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return conn ? send_one(conn, fd, from, bytes, flags) : real.send(fd, from, bytes, flags);
+}
+
+SHIM_EXPORT ssize_t __send(int fd, const void *from, size_t bytes, int flags)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return conn ? send_one(conn, fd, from, bytes, flags) : real.__send(fd, from, bytes, flags);
+}
+
+/* ---- with an address: a connected stream reports none ---- */
+
+static ssize_t receive_from(struct shim_conn *conn, int fd, void *to, size_t bytes, int flags,
+			    struct sockaddr *address, socklen_t *address_bytes)
+{
+	const struct iovec iov = { to, clamp(bytes) };
+	struct msghdr message = {
+		.msg_name = address,
+		.msg_namelen = address && address_bytes ? *address_bytes : 0,
+	};
+	ssize_t n = shim_receive(conn, fd, &iov, 1, flags, address ? &message : NULL);
+
+	if (n >= 0 && address && address_bytes)
+		*address_bytes = message.msg_namelen;
+	return n;
+}
+
+SHIM_EXPORT ssize_t recvfrom(int fd, void *restrict to, size_t bytes, int flags,
+			     struct sockaddr *restrict address, socklen_t *restrict address_bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return conn ? receive_from(conn, fd, to, bytes, flags, address, address_bytes) :
+		      real.recvfrom(fd, to, bytes, flags, address, address_bytes);
+}
+
+SHIM_EXPORT ssize_t __recvfrom_chk(int fd, void *to, size_t bytes, size_t room, int flags,
+				   struct sockaddr *address, socklen_t *address_bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (!conn)
+		return real.__recvfrom_chk(fd, to, bytes, room, flags, address, address_bytes);
+	if (bytes > room)
+		__chk_fail();
+	return receive_from(conn, fd, to, bytes, flags, address, address_bytes);
+}
+
+SHIM_EXPORT ssize_t sendto(int fd, const void *from, size_t bytes, int flags, const struct sockaddr *address,
+			   socklen_t address_bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	const struct iovec iov = { (void *)(uintptr_t)from, clamp(bytes) };
+	struct msghdr message = {
+		.msg_name = (void *)(uintptr_t)address,
+		.msg_namelen = address_bytes,
+	};
+
+	if (!conn)
+		return real.sendto(fd, from, bytes, flags, address, address_bytes);
+	return shim_send(conn, fd, &iov, 1, flags, address && address_bytes ? &message : NULL);
+}
+
+/* ---- vectors ---- */
+
+SHIM_EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (!conn || count < 0 || count > SHIM_IOV_MAX)
+		return real.readv(fd, iov, count);
+	return shim_receive(conn, fd, iov, (size_t)count, 0, NULL);
+}
+
+SHIM_EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (!conn || count < 0 || count > SHIM_IOV_MAX)
+		return real.writev(fd, iov, count);
+	return shim_send(conn, fd, iov, (size_t)count, 0, NULL);
+}
+
+/* Offset -1 means: as readv.  Any other offset is the kernel's ESPIPE; of the flags only RWF_NOWAIT matters. */
+static bool is_stream_vector(const struct shim_conn *conn, off64_t offset, int count, int flags)
+{
+	return conn && offset == -1 && count >= 0 && count <= SHIM_IOV_MAX &&
+	       (flags & ~(RWF_NOWAIT | RWF_HIPRI)) == 0;
+}
+
+static ssize_t read_vector(struct shim_conn *conn, int fd, const struct iovec *iov, int count, int flags)
+{
+	return shim_receive(conn, fd, iov, (size_t)count, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0, NULL);
+}
+
+static ssize_t write_vector(struct shim_conn *conn, int fd, const struct iovec *iov, int count, int flags)
+{
+	return shim_send(conn, fd, iov, (size_t)count, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0, NULL);
+}
+
+SHIM_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return is_stream_vector(conn, offset, count, flags) ? read_vector(conn, fd, iov, count, flags) :
+							      real.preadv2(fd, iov, count, offset, flags);
+}
+
+SHIM_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int count, off64_t offset, int flags)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return is_stream_vector(conn, offset, count, flags) ? read_vector(conn, fd, iov, count, flags) :
+							      real.preadv64v2(fd, iov, count, offset, flags);
+}
+
+SHIM_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return is_stream_vector(conn, offset, count, flags) ? write_vector(conn, fd, iov, count, flags) :
+							      real.pwritev2(fd, iov, count, offset, flags);
+}
+
+SHIM_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int count, off64_t offset, int flags)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return is_stream_vector(conn, offset, count, flags) ? write_vector(conn, fd, iov, count, flags) :
+							      real.pwritev64v2(fd, iov, count, offset, flags);
+}
+
+/* ---- messages ---- */
+
+SHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (!conn || !message)
+		return real.recvmsg(fd, message, flags);
+	return shim_receive(conn, fd, message->msg_iov, message->msg_iovlen, flags, message);
+}
+
+SHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	struct msghdr copy;
+
+	if (!conn || !message)
+		return real.sendmsg(fd, message, flags);
+	copy = *message;
+	return shim_send(conn, fd, message->msg_iov, message->msg_iovlen, flags, &copy);
+}
+
+/* As the kernel: an error after the first message is reported by the next call. */
+SHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags,
+			 struct timespec *timeout)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	struct timespec start, now;
+	unsigned int done = 0;
+
+	if (!conn)
+		return real.recvmmsg(fd, messages, count, flags, timeout);
+	if (timeout)
+		clock_gettime(CLOCK_MONOTONIC, &start);
+	while (done < count) {
+		ssize_t n = recvmsg(fd, &messages[done].msg_hdr, flags & ~MSG_WAITFORONE);
+
+		if (n < 0)
+			return done ? (int)done : -1;
+		messages[done++].msg_len = (unsigned int)n;
+		if (flags & MSG_WAITFORONE)
+			flags |= MSG_DONTWAIT;
+		if (n == 0)
+			break;
+		if (timeout) {
+			clock_gettime(CLOCK_MONOTONIC, &now);
+			if (now.tv_sec - start.tv_sec > timeout->tv_sec ||
+			    (now.tv_sec - start.tv_sec == timeout->tv_sec &&
+			     now.tv_nsec - start.tv_nsec >= timeout->tv_nsec))
+				break;
+		}
+	}
+	return (int)done;
+}
+
+SHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	unsigned int done = 0;
+
+	if (!conn)
+		return real.sendmmsg(fd, messages, count, flags);
+	while (done < count) {
+		size_t asked = 0;
+		ssize_t n = sendmsg(fd, &messages[done].msg_hdr, flags);
+
+		if (n < 0)
+			return done ? (int)done : -1;
+		for (size_t i = 0; i < messages[done].msg_hdr.msg_iovlen; i++)
+			asked += messages[done].msg_hdr.msg_iov[i].iov_len;
+		messages[done++].msg_len = (unsigned int)n;
+		if ((size_t)n < asked)
+			break;
+	}
+	return (int)done;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* epoll: the set is the kernel's; sets.c knows what it may answer from memory. */
+#include <errno.h>
+#include <stddef.h>
+
+#include "preload/config.h"
+#include "preload/real.h"
+#include "preload/sets.h"
+#include "preload/transfer.h"
+#include "preload/waits.h"
+
+static int opened(int epfd)
+{
+	if (epfd >= 0) {
+		shim_conn_flush(epfd);
+		if (shim_config.enabled)
+			shim_set_opened(epfd);
+	}
+	return epfd;
+}
+
+SHIM_EXPORT int epoll_create(int size)
+{
+	return opened(real.epoll_create(size));
+}
+
+SHIM_EXPORT int epoll_create1(int flags)
+{
+	return opened(real.epoll_create1(flags));
+}
+
+SHIM_EXPORT int epoll_ctl(int epfd, int operation, int fd, struct epoll_event *event)
+{
+	struct epoll_event copy = { 0 };
+	int result;
+
+	if (event && operation != EPOLL_CTL_DEL)
+		copy = *event;
+	result = real.epoll_ctl(epfd, operation, fd, event);
+	if (result == 0 && shim_config.enabled)
+		shim_set_changed(epfd, operation, fd, &copy);
+	return result;
+}
+
+static int wait_ms(int epfd, struct epoll_event *events, int room, int timeout_ms, const sigset_t *mask)
+{
+	struct timespec timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
+
+	return (int)shim_edge(
+		shim_set_wait(epfd, events, room, shim_wait_deadline(timeout_ms < 0 ? NULL : &timeout), mask));
+}
+
+static bool is_ours(int epfd, const struct epoll_event *events, int room)
+{
+	return events && room > 0 && shim_set_concerns_us(epfd);
+}
+
+SHIM_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int room, int timeout_ms)
+{
+	return is_ours(epfd, events, room) ? wait_ms(epfd, events, room, timeout_ms, NULL) :
+					     real.epoll_wait(epfd, events, room, timeout_ms);
+}
+
+SHIM_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int room, int timeout_ms,
+			    const sigset_t *mask)
+{
+	return is_ours(epfd, events, room) ? wait_ms(epfd, events, room, timeout_ms, mask) :
+					     real.epoll_pwait(epfd, events, room, timeout_ms, mask);
+}
+
+SHIM_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
+			     const sigset_t *mask)
+{
+	if (!is_ours(epfd, events, room) ||
+	    (timeout && (timeout->tv_sec < 0 || (uint64_t)timeout->tv_nsec >= 1000000000u)))
+		return real.epoll_pwait2(epfd, events, room, timeout, mask);
+	return (int)shim_edge(shim_set_wait(epfd, events, room, shim_wait_deadline(timeout), mask));
+}

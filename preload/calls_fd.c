@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of descriptor numbers: close, dup, fcntl, ioctl. */
+#include <errno.h>
+#include <linux/close_range.h>
+#include <linux/sockios.h>
+#include <stddef.h>
+
+#include "core/sys.h"
+#include "preload/config.h"
+#include "preload/conn.h"
+#include "preload/downgrade.h"
+#include "preload/real.h"
+#include "preload/transfer.h"
+
+/* ---- close ---- */
+
+static bool is_protected(int fd)
+{
+	return shim_config.enabled && shim_fd_is_hidden(fd) && !shim_process_is_borrowed();
+}
+
+static int refuse(void)
+{
+	errno = EBADF;
+	return -1;
+}
+
+SHIM_EXPORT int close(int fd)
+{
+	if (shim_fd_word(fd))
+		shim_conn_forget(fd);
+	else if (__builtin_expect(fd >= 64, 0) && is_protected(fd))
+		return refuse();
+	return real.close(fd);
+}
+
+SHIM_EXPORT int __close(int fd)
+{
+	if (shim_fd_word(fd))
+		shim_conn_forget(fd);
+	else if (is_protected(fd))
+		return refuse();
+	return real.__close(fd);
+}
+
+static void forget_range(unsigned int first, unsigned int last)
+{
+	int limit = shim_fd_limit();
+
+	if (!shim_config.enabled || shim_process_is_borrowed())
+		return;
+	for (unsigned int fd = first; fd <= last && (int)fd < limit; fd++)
+		if (shim_fd_word((int)fd))
+			shim_conn_forget((int)fd);
+}
+
+/* Our own descriptors lie high: close the pieces between them. */
+static int close_around_hidden(unsigned int first, unsigned int last, int flags)
+{
+	unsigned int from = first;
+	int fd, result = 0;
+
+	for (;;) {
+		fd = shim_fd_next_hidden(from > INT32_MAX ? INT32_MAX : (int)from);
+		if (fd < 0 || (unsigned int)fd > last || is_protected(fd) == false)
+			return from <= last ? real.close_range(from, last, flags) : result;
+		if ((unsigned int)fd > from) {
+			result = real.close_range(from, (unsigned int)fd - 1, flags);
+			if (result < 0)
+				return result;
+		}
+		from = (unsigned int)fd + 1;
+	}
+}
+
+SHIM_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
+{
+	if (!shim_config.enabled || first > last)
+		return real.close_range(first, last, flags);
+	if (!(flags & CLOSE_RANGE_CLOEXEC))
+		forget_range(first, last);
+	return close_around_hidden(first, last, flags);
+}
+
+SHIM_EXPORT void closefrom(int first)
+{
+	unsigned int from = first < 0 ? 0 : (unsigned int)first;
+
+	if (!shim_config.enabled) {
+		real.closefrom(first);
+		return;
+	}
+	forget_range(from, UINT32_MAX);
+	if (close_around_hidden(from, UINT32_MAX, 0) < 0)
+		real.closefrom(first);
+}
+
+/* ---- dup ---- */
+
+static int duplicated(int from, int to)
+{
+	if (to >= 0)
+		shim_conn_duplicate(from, to);
+	return to;
+}
+
+SHIM_EXPORT int dup(int fd)
+{
+	return duplicated(fd, real.dup(fd));
+}
+
+/* The target is closed by the kernel: what we know of it ends first, or the peer would learn too late. */
+static bool replace_target(int from, int to)
+{
+	if (!shim_config.enabled || from == to)
+		return true;
+	if (is_protected(to))
+		return false;
+	if (shim_fd_word(to) && sys_fcntl(from, F_GETFD, 0) >= 0)
+		shim_conn_forget(to);
+	return true;
+}
+
+SHIM_EXPORT int dup2(int from, int to)
+{
+	if (!replace_target(from, to))
+		return refuse();
+	return from == to ? real.dup2(from, to) : duplicated(from, real.dup2(from, to));
+}
+
+SHIM_EXPORT int __dup2(int from, int to)
+{
+	if (!replace_target(from, to))
+		return refuse();
+	return from == to ? real.__dup2(from, to) : duplicated(from, real.__dup2(from, to));
+}
+
+SHIM_EXPORT int dup3(int from, int to, int flags)
+{
+	if (from == to)
+		return real.dup3(from, to, flags);
+	if (!replace_target(from, to))
+		return refuse();
+	return duplicated(from, real.dup3(from, to, flags));
+}
+
+/* ---- fcntl ---- */
+
+static void before_fcntl(int fd, int command, long argument)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (conn && command == F_SETFL && (argument & O_ASYNC))
+		shim_downgrade(conn, fd, SHMIPC_REASON_OPTION);
+}
+
+static int after_fcntl(int fd, int command, int result)
+{
+	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
+		return duplicated(fd, result);
+	return result;
+}
+
+SHIM_EXPORT int fcntl(int fd, int command, ...)
+{
+	va_list arguments;
+	long argument;
+
+	va_start(arguments, command);
+	argument = va_arg(arguments, long);
+	va_end(arguments);
+	before_fcntl(fd, command, argument);
+	return after_fcntl(fd, command, real.fcntl(fd, command, argument));
+}
+
+SHIM_EXPORT int __fcntl(int fd, int command, ...)
+{
+	va_list arguments;
+	long argument;
+
+	va_start(arguments, command);
+	argument = va_arg(arguments, long);
+	va_end(arguments);
+	before_fcntl(fd, command, argument);
+	return after_fcntl(fd, command, real.__fcntl(fd, command, argument));
+}
+
+SHIM_EXPORT int fcntl64(int fd, int command, ...)
+{
+	va_list arguments;
+	long argument;
+
+	va_start(arguments, command);
+	argument = va_arg(arguments, long);
+	va_end(arguments);
+	before_fcntl(fd, command, argument);
+	return after_fcntl(fd, command, real.fcntl64(fd, command, argument));
+}
+
+/* ---- ioctl ---- */
+
+static int unread_here(struct shim_conn *conn, int fd, int *out)
+{
+	size_t pending = shmipc_receiver_pending(&conn->rx, fd, shim_conn_private(conn));
+
+	*out = pending > INT32_MAX ? INT32_MAX : (int)pending;
+	return 0;
+}
+
+static int unread_there(struct shim_conn *conn, int fd, unsigned long request, int *out)
+{
+	int result = sys_ioctl(fd, request, out);
+
+	if (result == 0 && shmipc_sender_on_ring(&conn->tx))
+		*out = (int)shmipc_sender_unread(&conn->tx);
+	return (int)shim_edge(result);
+}
+
+SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	va_list arguments;
+	void *argument;
+
+	va_start(arguments, request);
+	argument = va_arg(arguments, void *);
+	va_end(arguments);
+	if (conn && shim_conn_is_attached(conn) && argument) {
+		if (request == FIONREAD)
+			return unread_here(conn, fd, argument);
+		if (request == SIOCOUTQ)
+			return unread_there(conn, fd, request, argument);
+		if (request == FIOASYNC && *(const int *)argument)
+			shim_downgrade(conn, fd, SHMIPC_REASON_OPTION);
+	}
+	return real.ioctl(fd, request, argument);
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sendfile and splice, and the FILE functions, which reach no hook once a FILE exists. */
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/bypass.h"
+#include "core/sys.h"
+#include "preload/conn.h"
+#include "preload/downgrade.h"
+#include "preload/real.h"
+#include "preload/transfer.h"
+#include "preload/upgrade.h"
+
+enum { PIECE_BYTES = 32 * 1024 };
+
+/* ---- sendfile ---- */
+
+/* From a file into the ring: read a piece at the offset, send it, advance by what was taken. */
+static ssize_t send_pieces(struct shim_conn *conn, int out, int in, off64_t *offset, size_t count)
+{
+	char piece[PIECE_BYTES];
+	size_t done = 0;
+
+	while (done < count) {
+		size_t want = count - done < sizeof(piece) ? count - done : sizeof(piece);
+		ssize_t n = sys_pread(in, piece, want, *offset);
+		const struct iovec iov = { piece, n > 0 ? (size_t)n : 0 };
+		ssize_t sent;
+
+		if (n <= 0)
+			return done ? (ssize_t)done : shim_edge(n);
+		sent = shim_send(conn, out, &iov, 1, 0, NULL);
+		if (sent < 0)
+			return done ? (ssize_t)done : -1;
+		*offset += sent;
+		done += (size_t)sent;
+		if (sent < n)
+			break;
+	}
+	return (ssize_t)done;
+}
+
+static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offset, size_t count)
+{
+	bool alone = shim_conn_private(conn);
+	off64_t at;
+	ssize_t n;
+
+	if (shim_conn_is_attached(conn) && !conn->tx.settled)
+		shim_upgrade_settle_tx(conn, out);
+	/* an attached one is cut over by send_pieces(), a candidate is the kernel's and counted */
+	if (!shim_conn_is_attached(conn) && shmipc_bypass_send_begin(&conn->tx, alone)) {
+		n = real.sendfile64(out, in, offset, count);
+		shmipc_bypass_send_end(&conn->tx, n);
+		if (n > 0)
+			shim_upgrade_sent(conn, out, (size_t)n);
+		return n;
+	}
+	if (offset) {
+		at = *offset;
+		n = send_pieces(conn, out, in, &at, count);
+		*offset = at;
+		return n;
+	}
+	at = lseek64(in, 0, SEEK_CUR);
+	if (at < 0) {
+		errno = EINVAL;
+		return -1;
+	}
+	n = send_pieces(conn, out, in, &at, count);
+	lseek64(in, at, SEEK_SET);
+	return n;
+}
+
+SHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
+{
+	struct shim_conn *conn = shim_conn_of(out);
+
+	return conn ? send_file(conn, out, in, offset, count) : real.sendfile64(out, in, offset, count);
+}
+
+SHIM_EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count)
+{
+	struct shim_conn *conn = shim_conn_of(out);
+
+	return conn ? send_file(conn, out, in, offset, count) : real.sendfile(out, in, offset, count);
+}
+
+/* ---- splice ---- */
+
+/* Ring to pipe: look, write what the pipe takes, then take that much. */
+static ssize_t splice_from(struct shim_conn *conn, int in, int out, size_t bytes, unsigned int flags)
+{
+	char piece[PIECE_BYTES];
+	struct iovec iov = { piece, bytes < sizeof(piece) ? bytes : sizeof(piece) };
+	int wait = flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0;
+	struct pollfd pipe = { .fd = out, .events = POLLOUT };
+	ssize_t n;
+
+	if (!(flags & SPLICE_F_NONBLOCK) || sys_poll(&pipe, 1, 0) > 0) {
+		n = shim_receive(conn, in, &iov, 1, MSG_PEEK | wait, NULL);
+		if (n <= 0)
+			return n;
+		n = shim_edge(sys_write(out, piece, (size_t)n));
+		if (n <= 0)
+			return n;
+		iov.iov_len = (size_t)n;
+		return shim_receive(conn, in, &iov, 1, 0, NULL);
+	}
+	errno = EAGAIN;
+	return -1;
+}
+
+SHIM_EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t bytes,
+			   unsigned int flags)
+{
+	struct shim_conn *from = shim_conn_of(in), *to = shim_conn_of(out);
+	ssize_t n;
+
+	if (to) {
+		/* pipe pages go to the real socket as they are: this direction stays by the kernel */
+		shim_downgrade_sending(to, out);
+		if (!shmipc_bypass_send_begin(&to->tx, shim_conn_private(to))) {
+			errno = EAGAIN;
+			return -1;
+		}
+		n = real.splice(in, in_offset, out, out_offset, bytes, flags);
+		shmipc_bypass_send_end(&to->tx, n);
+		return n;
+	}
+	if (!from || in_offset)
+		return real.splice(in, in_offset, out, out_offset, bytes, flags);
+	if (!shmipc_bypass_receive_begin(&from->rx, shim_conn_private(from)))
+		return splice_from(from, in, out, bytes, flags);
+	n = real.splice(in, in_offset, out, out_offset, bytes, flags);
+	shmipc_bypass_receive_end(&from->rx, n);
+	if (n > 0)
+		shim_upgrade_received(from, in, (size_t)n);
+	return n;
+}
+
+/* ---- stdio ---- */
+
+SHIM_EXPORT FILE *fdopen(int fd, const char *mode)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (conn)
+		shim_downgrade(conn, fd, SHMIPC_REASON_STDIO);
+	return real.fdopen(fd, mode);
+}
+
+/* libc closes the number by a call that no hook sees. */
+static void forget_file(FILE *file)
+{
+	int fd = file ? fileno(file) : -1;
+
+	if (fd >= 0 && shim_fd_word(fd)) {
+		fflush(file);
+		shim_conn_forget(fd);
+	}
+}
+
+SHIM_EXPORT int fclose(FILE *file)
+{
+	forget_file(file);
+	return real.fclose(file);
+}
+
+SHIM_EXPORT FILE *freopen(const char *restrict path, const char *restrict mode, FILE *restrict file)
+{
+	forget_file(file);
+	return real.freopen(path, mode, file);
+}
+
+SHIM_EXPORT FILE *freopen64(const char *restrict path, const char *restrict mode, FILE *restrict file)
+{
+	forget_file(file);
+	return real.freopen64(path, mode, file);
+}
+
+static int print_to(int fd, const char *format, va_list arguments)
+{
+	char *text;
+	int bytes = vasprintf(&text, format, arguments);
+	int done = 0;
+
+	if (bytes < 0)
+		return -1;
+	while (done < bytes) {
+		ssize_t n = write(fd, text + done, (size_t)(bytes - done));
+
+		if (n < 0)
+			break;
+		done += (int)n;
+	}
+	free(text);
+	return done < bytes ? -1 : bytes;
+}
+
+SHIM_EXPORT int vdprintf(int fd, const char *restrict format, va_list arguments)
+{
+	return shim_conn_of(fd) ? print_to(fd, format, arguments) : real.vdprintf(fd, format, arguments);
+}
+
+SHIM_EXPORT int __vdprintf_chk(int fd, int flag, const char *format, va_list arguments)
+{
+	return shim_conn_of(fd) ? print_to(fd, format, arguments) :
+				  real.__vdprintf_chk(fd, flag, format, arguments);
+}
+
+SHIM_EXPORT int dprintf(int fd, const char *restrict format, ...)
+{
+	va_list arguments;
+	int bytes;
+
+	va_start(arguments, format);
+	bytes = vdprintf(fd, format, arguments);
+	va_end(arguments);
+	return bytes;
+}
+
+SHIM_EXPORT int __dprintf_chk(int fd, int flag, const char *format, ...)
+{
+	va_list arguments;
+	int bytes;
+
+	va_start(arguments, format);
+	bytes = __vdprintf_chk(fd, flag, format, arguments);
+	va_end(arguments);
+	return bytes;
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * New processes and new programs.
+ *
+ * fork is seen by pthread_atfork handlers (startup.c), which daemon() and forkpty() run too; only its failure needs a
+ * hook.  A program that is exec'ed starts without our tables: what it inherits goes back to the kernel first.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <linux/seccomp.h>
+#include <stdlib.h>
+
+#include "preload/config.h"
+#include "preload/conn.h"
+#include "preload/downgrade.h"
+#include "preload/identity.h"
+#include "preload/real.h"
+
+extern char **environ;
+
+static pid_t forked(pid_t pid)
+{
+	if (pid < 0)
+		shim_conn_fork_failed();
+	return pid;
+}
+
+SHIM_EXPORT pid_t fork(void)
+{
+	return forked(real.fork());
+}
+
+SHIM_EXPORT pid_t __fork(void)
+{
+	return forked(real.__fork());
+}
+
+/* ---- exec ---- */
+
+static void before_exec(void)
+{
+	if (shim_config.enabled)
+		shim_downgrade_inherited();
+}
+
+SHIM_EXPORT int execve(const char *path, char *const arguments[], char *const environment[])
+{
+	before_exec();
+	return real.execve(path, arguments, environment);
+}
+
+SHIM_EXPORT int execv(const char *path, char *const arguments[])
+{
+	before_exec();
+	return real.execv(path, arguments);
+}
+
+SHIM_EXPORT int execvp(const char *file, char *const arguments[])
+{
+	before_exec();
+	return real.execvp(file, arguments);
+}
+
+SHIM_EXPORT int execvpe(const char *file, char *const arguments[], char *const environment[])
+{
+	before_exec();
+	return real.execvpe(file, arguments, environment);
+}
+
+SHIM_EXPORT int fexecve(int fd, char *const arguments[], char *const environment[])
+{
+	before_exec();
+	return real.fexecve(fd, arguments, environment);
+}
+
+SHIM_EXPORT int execveat(int fd, const char *path, char *const arguments[], char *const environment[], int flags)
+{
+	before_exec();
+	return real.execveat(fd, path, arguments, environment, flags);
+}
+
+/* ---- exec with a list of arguments: they are gathered on the stack, as POSIX wants of a call that may follow
+ * fork() in a threaded process ---- */
+
+enum { ARGUMENTS_MAX = 4096 };
+
+/* Fills vector (ARGUMENTS_MAX + 1 places); false: too many. */
+static bool gather(char **vector, const char *first, va_list arguments)
+{
+	size_t i = 0;
+
+	vector[i] = (char *)(uintptr_t)first;
+	while (vector[i]) {
+		if (++i > ARGUMENTS_MAX)
+			return false;
+		vector[i] = va_arg(arguments, char *);
+	}
+	return true;
+}
+
+static int too_many(void)
+{
+	errno = E2BIG;
+	return -1;
+}
+
+SHIM_EXPORT int execl(const char *path, const char *first, ...)
+{
+	char *vector[ARGUMENTS_MAX + 1];
+	va_list arguments;
+	bool fits;
+
+	va_start(arguments, first);
+	fits = gather(vector, first, arguments);
+	va_end(arguments);
+	return fits ? execv(path, vector) : too_many();
+}
+
+SHIM_EXPORT int execlp(const char *file, const char *first, ...)
+{
+	char *vector[ARGUMENTS_MAX + 1];
+	va_list arguments;
+	bool fits;
+
+	va_start(arguments, first);
+	fits = gather(vector, first, arguments);
+	va_end(arguments);
+	return fits ? execvp(file, vector) : too_many();
+}
+
+SHIM_EXPORT int execle(const char *path, const char *first, ...)
+{
+	char *vector[ARGUMENTS_MAX + 1];
+	char **environment = environ;
+	va_list arguments;
+	bool fits;
+
+	va_start(arguments, first);
+	fits = gather(vector, first, arguments);
+	if (fits)
+		environment = va_arg(arguments, char **);
+	va_end(arguments);
+	return fits ? execve(path, vector, environment) : too_many();
+}
+
+/* ---- children that run no handler ---- */
+
+/* They inherit what is not close-on-exec; as standard input or output they are sure to use it. */
+static void before_spawn(void)
+{
+	if (!shim_config.enabled)
+		return;
+	shim_process_spawned();
+	for (int fd = 0; fd <= 2; fd++)
+		shim_downgrade_number(fd);
+}
+
+SHIM_EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
+			    const posix_spawn_file_actions_t *restrict actions,
+			    const posix_spawnattr_t *restrict attributes, char *const arguments[restrict],
+			    char *const environment[restrict])
+{
+	before_spawn();
+	return real.posix_spawn(pid, path, actions, attributes, arguments, environment);
+}
+
+SHIM_EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
+			     const posix_spawn_file_actions_t *restrict actions,
+			     const posix_spawnattr_t *restrict attributes, char *const arguments[restrict],
+			     char *const environment[restrict])
+{
+	before_spawn();
+	return real.posix_spawnp(pid, file, actions, attributes, arguments, environment);
+}
+
+/* A connection that is to become one of the child's descriptors. */
+SHIM_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int from, int to)
+{
+	shim_downgrade_number(from);
+	return real.posix_spawn_file_actions_adddup2(actions, from, to);
+}
+
+SHIM_EXPORT int system(const char *command)
+{
+	before_spawn();
+	return real.system(command);
+}
+
+SHIM_EXPORT FILE *popen(const char *command, const char *type)
+{
+	before_spawn();
+	return real.popen(command, type);
+}
+
+/* ---- the process itself ---- */
+
+SHIM_EXPORT int prctl(int option, ...)
+{
+	unsigned long v[4];
+	va_list arguments;
+
+	va_start(arguments, option);
+	for (int i = 0; i < 4; i++)
+		v[i] = va_arg(arguments, unsigned long);
+	va_end(arguments);
+	if (option == PR_SET_SECCOMP)
+		shim_identity_seccomp_installed();
+	return real.prctl(option, v[0], v[1], v[2], v[3]);
+}
+
+SHIM_EXPORT void _exit(int status)
+{
+	shim_conn_exit_all();
+	real._exit(status);
+	__builtin_unreachable();
+}
+
+SHIM_EXPORT void _Exit(int status)
+{
+	shim_conn_exit_all();
+	real._Exit(status);
+	__builtin_unreachable();
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The birth of connections, their options, their half-close. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "core/sys.h"
+#include "preload/config.h"
+#include "preload/conn.h"
+#include "preload/downgrade.h"
+#include "preload/eligible.h"
+#include "preload/real.h"
+
+/* ---- birth ---- */
+
+SHIM_EXPORT int socket(int family, int type, int protocol)
+{
+	int fd = real.socket(family, type, protocol);
+
+	if (fd >= 0)
+		shim_conn_flush(fd);
+	return fd;
+}
+
+SHIM_EXPORT int socketpair(int family, int type, int protocol, int fds[2])
+{
+	int result = real.socketpair(family, type, protocol, fds);
+
+	if (result == 0) {
+		shim_conn_flush(fds[0]);
+		shim_conn_flush(fds[1]);
+	}
+	return result;
+}
+
+/* Established, or on the way: the endpoint is the address that was asked for. */
+static void connected(int fd, const struct sockaddr *address, socklen_t bytes)
+{
+	struct sockaddr_storage listener = { 0 };
+
+	if (!address || bytes < sizeof(sa_family_t) || shim_fd_word(fd) != 0)
+		return;
+	memcpy(&listener, address, bytes < sizeof(listener) ? bytes : sizeof(listener));
+	shim_conn_track(fd, &listener, bytes, false);
+}
+
+static int after_connect(int result, int fd, const struct sockaddr *address, socklen_t bytes)
+{
+	if (!shim_config.enabled)
+		return result;
+	if (result == 0 && address && bytes >= sizeof(sa_family_t) && address->sa_family == AF_UNSPEC) {
+		shim_conn_flush(fd); /* dissolved */
+		return result;
+	}
+	if (result == 0 || errno == EINPROGRESS) {
+		int saved = errno;
+
+		connected(fd, address, bytes);
+		errno = saved;
+	}
+	return result;
+}
+
+SHIM_EXPORT int connect(int fd, const struct sockaddr *address, socklen_t bytes)
+{
+	return after_connect(real.connect(fd, address, bytes), fd, address, bytes);
+}
+
+SHIM_EXPORT int __connect(int fd, const struct sockaddr *address, socklen_t bytes)
+{
+	return after_connect(real.__connect(fd, address, bytes), fd, address, bytes);
+}
+
+static int accepted(int fd)
+{
+	struct sockaddr_storage local = { 0 };
+	socklen_t bytes = sizeof(local);
+
+	if (fd < 0)
+		return fd;
+	shim_conn_flush(fd);
+	if (shim_config.enabled && sys_getsockname(fd, &local, &bytes) == 0)
+		shim_conn_track(fd, &local, bytes, true);
+	return fd;
+}
+
+SHIM_EXPORT int accept(int fd, struct sockaddr *restrict address, socklen_t *restrict bytes)
+{
+	return accepted(real.accept(fd, address, bytes));
+}
+
+SHIM_EXPORT int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict bytes, int flags)
+{
+	return accepted(real.accept4(fd, address, bytes, flags));
+}
+
+/* ---- half-close ---- */
+
+static void before_shutdown(struct shim_conn *conn, int how)
+{
+	bool alone = shim_conn_private(conn);
+
+	if (how == SHUT_WR || how == SHUT_RDWR) {
+		if (shmipc_lock_take(&conn->tx.lock, alone) != SHMIPC_LOCK_REENTERED) {
+			conn->tx.shut = true;
+			shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN);
+			shmipc_lock_drop(&conn->tx.lock, alone);
+		}
+	}
+	if ((how == SHUT_RD || how == SHUT_RDWR) && conn->rx.attached) {
+		conn->rx.shut = true;
+		if (conn->is_unix) /* the peer's next write fails: it must go by the kernel to find out */
+			atomic_fetch_or(&conn->rx.want->want, SHMIPC_WANT_CLOSED | SHMIPC_WANT_FENCE);
+	}
+}
+
+SHIM_EXPORT int shutdown(int fd, int how)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (conn && shim_conn_is_attached(conn))
+		before_shutdown(conn, how);
+	return real.shutdown(fd, how);
+}
+
+/* ---- options ---- */
+
+/* The real socket of an attached pair runs without Nagle and cork; what the application set is remembered. */
+static _Atomic int *remembered(struct shim_conn *conn, int level, int name)
+{
+	if (conn->is_unix || level != IPPROTO_TCP || !shim_conn_is_attached(conn))
+		return NULL;
+	return name == TCP_NODELAY ? &conn->nodelay : name == TCP_CORK ? &conn->cork : NULL;
+}
+
+SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	_Atomic int *memory = conn ? remembered(conn, level, name) : NULL;
+	int number;
+
+	if (memory && value && bytes >= sizeof(int)) {
+		memcpy(&number, value, sizeof(number));
+		atomic_store(memory, number != 0);
+		return 0;
+	}
+	if (conn && value && !shim_eligible_option(level, name, value, bytes))
+		shim_downgrade(conn, fd, SHMIPC_REASON_OPTION);
+	return real.setsockopt(fd, level, name, value, bytes);
+}
+
+SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value, socklen_t *restrict bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	_Atomic int *memory = conn ? remembered(conn, level, name) : NULL;
+	int number = memory ? atomic_load(memory) : -1;
+
+	if (number >= 0 && value && bytes && *bytes >= sizeof(number)) {
+		memcpy(value, &number, sizeof(number));
+		*bytes = sizeof(number);
+		return 0;
+	}
+	if (conn && level == SOL_SOCKET && name == SO_ERROR && conn->rx.pending_error && value && bytes &&
+	    *bytes >= sizeof(number)) {
+		/* taken from the socket by a look of ours */
+		number = conn->rx.pending_error;
+		conn->rx.pending_error = 0;
+		conn->rx.eof = true;
+		memcpy(value, &number, sizeof(number));
+		*bytes = sizeof(number);
+		return 0;
+	}
+	return real.getsockopt(fd, level, name, value, bytes);
+}
