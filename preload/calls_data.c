@@ -2,6 +2,7 @@
 /* read and write, send and recv, in all their spellings. */
 #include <errno.h>
 #include <stddef.h>
+#include <time.h>
 
 #include "preload/conn.h"
 #include "preload/real.h"
@@ -116,11 +117,11 @@ static ssize_t receive_from(struct shim_conn *conn, int fd, void *to, size_t byt
 }
 
 SHIM_EXPORT ssize_t recvfrom(int fd, void *restrict to, size_t bytes, int flags,
-			     struct sockaddr *restrict address, socklen_t *restrict address_bytes)
+			     __SOCKADDR_ARG address, socklen_t *restrict address_bytes)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return conn ? receive_from(conn, fd, to, bytes, flags, address, address_bytes) :
+	return conn ? receive_from(conn, fd, to, bytes, flags, address.__sockaddr__, address_bytes) :
 		      real.recvfrom(fd, to, bytes, flags, address, address_bytes);
 }
 
@@ -136,19 +137,19 @@ SHIM_EXPORT ssize_t __recvfrom_chk(int fd, void *to, size_t bytes, size_t room, 
 	return receive_from(conn, fd, to, bytes, flags, address, address_bytes);
 }
 
-SHIM_EXPORT ssize_t sendto(int fd, const void *from, size_t bytes, int flags, const struct sockaddr *address,
+SHIM_EXPORT ssize_t sendto(int fd, const void *from, size_t bytes, int flags, __CONST_SOCKADDR_ARG address,
 			   socklen_t address_bytes)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 	const struct iovec iov = { (void *)(uintptr_t)from, clamp(bytes) };
 	struct msghdr message = {
-		.msg_name = (void *)(uintptr_t)address,
+		.msg_name = (void *)(uintptr_t)address.__sockaddr__,
 		.msg_namelen = address_bytes,
 	};
 
 	if (!conn)
 		return real.sendto(fd, from, bytes, flags, address, address_bytes);
-	return shim_send(conn, fd, &iov, 1, flags, address && address_bytes ? &message : NULL);
+	return shim_send(conn, fd, &iov, 1, flags, address.__sockaddr__ && address_bytes ? &message : NULL);
 }
 
 /* ---- vectors ---- */

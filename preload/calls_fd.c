@@ -77,7 +77,7 @@ SHIM_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 {
 	if (!shim_config.enabled || first > last)
 		return real.close_range(first, last, flags);
-	if (!(flags & CLOSE_RANGE_CLOEXEC))
+	if (!((unsigned int)flags & CLOSE_RANGE_CLOEXEC))
 		forget_range(first, last);
 	return close_around_hidden(first, last, flags);
 }

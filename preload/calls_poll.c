@@ -11,11 +11,16 @@
 #include "preload/transfer.h"
 #include "preload/waits.h"
 
+/* glibc declares the entries write-only, which is true of revents alone. */
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 /* ---- poll ---- */
 
 static bool is_ours(const struct pollfd *fds, nfds_t count)
 {
-	return shim_config.enabled && shim_wait_concerns_us(fds, count);
+	return shim_config.enabled && fds && shim_wait_concerns_us(fds, count);
 }
 
 static int poll_ms(struct pollfd *fds, nfds_t count, int timeout_ms)

@@ -63,9 +63,9 @@ static int after_connect(int result, int fd, const struct sockaddr *address, soc
 	return result;
 }
 
-SHIM_EXPORT int connect(int fd, const struct sockaddr *address, socklen_t bytes)
+SHIM_EXPORT int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t bytes)
 {
-	return after_connect(real.connect(fd, address, bytes), fd, address, bytes);
+	return after_connect(real.connect(fd, address, bytes), fd, address.__sockaddr__, bytes);
 }
 
 SHIM_EXPORT int __connect(int fd, const struct sockaddr *address, socklen_t bytes)
@@ -86,12 +86,12 @@ static int accepted(int fd)
 	return fd;
 }
 
-SHIM_EXPORT int accept(int fd, struct sockaddr *restrict address, socklen_t *restrict bytes)
+SHIM_EXPORT int accept(int fd, __SOCKADDR_ARG address, socklen_t *restrict bytes)
 {
 	return accepted(real.accept(fd, address, bytes));
 }
 
-SHIM_EXPORT int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict bytes, int flags)
+SHIM_EXPORT int accept4(int fd, __SOCKADDR_ARG address, socklen_t *restrict bytes, int flags)
 {
 	return accepted(real.accept4(fd, address, bytes, flags));
 }
