@@ -9,20 +9,21 @@
 #include "core/ring.h"
 
 struct shmipc_io {
-	int fd;		     /* the number that the application used; any dup of the real socket */
-	int flags;	     /* MSG_*, as passed */
-	bool private_use;    /* one thread, never shared: locks are plain stores, sleeps may consume */
+	int fd;		  /* the number that the application used; any dup of the real socket */
+	int flags;	  /* MSG_*, as passed */
+	bool private_use; /* one thread, never shared: locks are plain stores, sleeps may consume */
 	struct shmipc_cursor cursor;
 	struct msghdr *message; /* control and name of sendmsg/recvmsg, or NULL */
 	size_t control_room;	/* receiver.c's own: room for control data that the caller gave */
+	bool message_filled;	/* receiver.c's own: the kernel has answered in *message */
 };
 
 /* The open file description's O_NONBLOCK as it is now (another process may share and change it),
  * or MSG_DONTWAIT in this call. */
 bool shmipc_io_is_nonblocking(const struct shmipc_io *io);
 
-/* The rest of the cursor as an iovec array for a system call, at most `limit` bytes and `room` elements.
- * Returns the number of elements. */
+/* The rest of the cursor as an iovec array for a system call, at most `limit` bytes and `room`
+ * elements. Returns the number of elements. */
 int shmipc_io_vector(const struct shmipc_io *io, size_t limit, struct iovec *out, int room);
 
 #endif

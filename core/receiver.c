@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Receiving: bytes from wherever the next one is. */
 #include "core/receiver.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
-#include "core/cpu.h"
+#include "core/receiver_parts.h"
 #include "core/sys.h"
-#include "core/thread.h"
 
 enum {
-	CHUNK_BYTES = 64 * 1024, /* consumed at a time: the producer gets room while we still copy */
+	CHUNK_BYTES = 64 *
+		      1024, /* consumed at a time: the producer gets room while we still copy */
 	KERNEL_IOV = 64,
-	DRAIN_ROUNDS_MAX = 64, /* a peer that floods us with tokens harms itself only */
 	UNFENCED_STREAK = 256, /* receives without a sleep before the sender is spared its fence */
-	CLOSE_DRAIN_TRIES = 2000,
+	SKIP_MAX = 64,	       /* tokens that a peek looks over */
+	PEEK_NAP_NS = 200 * 1000,
 };
 
 void shmipc_receiver_init(struct shmipc_receiver *r, bool is_unix)
@@ -33,7 +34,8 @@ void shmipc_receiver_attach(struct shmipc_receiver *r, struct shmipc_direction *
 	r->want = &direction->wait;
 	r->tx = &direction->tx;
 	r->ring = ring;
-	/* waiters may be asleep in the kernel already: tokens for everything until we know better */
+	/* waiters may be asleep in the kernel already: tokens for everything until we know better
+	 */
 	atomic_store(&r->want->want, SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE | SHMIPC_WANT_FENCE);
 	r->attached = true;
 }
@@ -45,144 +47,19 @@ void shmipc_receiver_consent(struct shmipc_receiver *r, uint64_t kernel_read)
 	atomic_store_explicit(&r->want->ready, 1, memory_order_release);
 }
 
-/* ---- looking ---- */
-
-static uint64_t own_head(const struct shmipc_receiver *r)
-{
-	return atomic_load_explicit(&r->head, memory_order_relaxed);
-}
-
-static uint32_t own_phase(const struct shmipc_receiver *r)
-{
-	return atomic_load_explicit(&r->phase, memory_order_relaxed);
-}
-
-static uint64_t ring_unread(const struct shmipc_receiver *r)
-{
-	/* [tail:acq] pairs with [tail:rel] in sender.c */
-	return shmipc_ring_used(&r->ring, own_head(r), atomic_load_explicit(&r->tx->tail, memory_order_acquire));
-}
-
-static uint32_t sender_phase(const struct shmipc_receiver *r)
-{
-	/* [phase:acq] pairs with [phase:rel] in sender.c: `cut` is valid */
-	return atomic_load_explicit(&r->tx->phase, memory_order_acquire);
-}
-
-/* Kernel bytes before the ring begins, when the sender has cut to the ring and we are not there yet. */
-static uint64_t kernel_bytes_before_cut(const struct shmipc_receiver *r)
-{
-	uint64_t cut = atomic_load_explicit(&r->tx->cut, memory_order_relaxed);
-	uint64_t read = atomic_load_explicit(&r->kernel_read, memory_order_relaxed);
-
-	return cut > read ? cut - read : 0;
-}
-
 bool shmipc_receiver_hint(const struct shmipc_receiver *r)
 {
-	uint32_t phase;
-
-	if (!r->ready || r->stopped)
+	if (!atomic_load_explicit(&r->ready, memory_order_acquire) ||
+	    atomic_load_explicit(&r->stopped, memory_order_relaxed))
 		return false;
-	if (r->eof || r->pending_error)
+	if (shmipc_receiver_at_end(r))
 		return true;
-	phase = own_phase(r);
-	if (phase & 1)
-		return ring_unread(r) > 0 || sender_phase(r) != phase;
-	return sender_phase(r) != phase && kernel_bytes_before_cut(r) == 0;
+	if (shmipc_receiver_on_ring(r))
+		return shmipc_receiver_unread(r) > 0 || shmipc_receiver_sender_ahead(r);
+	return shmipc_receiver_sender_ahead(r) && shmipc_receiver_before_cut(r) == 0;
 }
 
-/* ---- the real socket ---- */
-
-static void set_taken(struct shmipc_receiver *r, uint32_t taken)
-{
-	r->taken = taken;
-	/* [taken] then a full fence, then the ring is looked at again; pairs with outstanding_tokens() */
-	atomic_store_explicit(&r->rx->tokens_taken, taken, memory_order_seq_cst);
-	atomic_thread_fence(memory_order_seq_cst);
-}
-
-/* A byte of a ring phase has been taken off the socket. */
-static void token_came(struct shmipc_receiver *r, char value)
-{
-	if (value == SHMIPC_TOKEN_LAST) {
-		r->last_seen = true;
-		/* whatever was promised before LAST lies behind us */
-		set_taken(r, atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire));
-	} else {
-		set_taken(r, r->taken + 1);
-	}
-}
-
-static void socket_ended(struct shmipc_receiver *r, ssize_t result)
-{
-	if (result == 0)
-		r->eof = true;
-	else if (result != -EAGAIN && result != -EINTR)
-		r->pending_error = (int)-result;
-}
-
-/* Locked; phase odd and the ring seen empty after `promised` was read: take tokens back, see what else the
- * socket has to say.  Leaves at the first sign of anything to read. */
-static void drain(struct shmipc_receiver *r, int fd, uint32_t promised)
-{
-	char value;
-	ssize_t n;
-
-	while (r->taken != promised && !r->last_seen) {
-		n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
-		if (n != 1) {
-			socket_ended(r, n);
-			return;
-		}
-		token_came(r, value);
-	}
-	if (r->last_seen)
-		return;
-	n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
-	if (n == 1 && value == SHMIPC_TOKEN_LAST) {
-		sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
-		token_came(r, value);
-	} else if (n != 1) {
-		socket_ended(r, n);
-	}
-}
-
-/* ---- advancing over cuts; locked ---- */
-
-static void pass_cut(struct shmipc_receiver *r)
-{
-	uint32_t phase = own_phase(r) + 1;
-
-	r->last_seen = false;
-	atomic_store_explicit(&r->phase, phase, memory_order_relaxed);
-	atomic_store_explicit(&r->rx->phase, phase, memory_order_release);
-}
-
-/* Phase odd, ring empty: find out what the socket says. True: something changed, look again. */
-static bool probe_socket(struct shmipc_receiver *r, int fd)
-{
-	for (int round = 0; round < DRAIN_ROUNDS_MAX; round++) {
-		uint32_t promised = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire);
-		uint32_t taken = r->taken;
-
-		if (ring_unread(r) > 0)
-			return true;
-		if (!r->last_seen && !r->eof && !r->pending_error)
-			drain(r, fd, promised);
-		if (ring_unread(r) > 0)
-			return true;
-		if (r->last_seen) {
-			pass_cut(r);
-			return true;
-		}
-		if (r->eof || r->pending_error || r->taken == taken)
-			return false;
-	}
-	return false;
-}
-
-/* ---- taking bytes; locked ---- */
+/* ---- from the ring; locked ---- */
 
 static void ring_bell(struct shmipc_receiver *r)
 {
@@ -195,7 +72,7 @@ static void ring_bell(struct shmipc_receiver *r)
 static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, uint64_t unread)
 {
 	uint64_t base = atomic_load_explicit(&r->tx->base, memory_order_relaxed);
-	uint64_t head = own_head(r);
+	uint64_t head = shmipc_receiver_head(r);
 	size_t want = io->cursor.left < unread ? io->cursor.left : (size_t)unread;
 	size_t done = 0;
 	bool discard = (io->flags & MSG_TRUNC) && !r->is_unix; /* TCP: count, do not copy */
@@ -225,14 +102,18 @@ static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, u
 	return (ssize_t)done;
 }
 
+/* ---- from the kernel; locked ---- */
+
 static ssize_t kernel_receive(struct shmipc_io *io, size_t limit, int extra_flags)
 {
 	struct iovec iov[KERNEL_IOV];
 	struct msghdr message = { 0 };
 	ssize_t n;
 
-	if (io->message)
+	if (io->message) {
 		message = *io->message;
+		message.msg_controllen = io->control_room;
+	}
 	message.msg_iov = iov;
 	message.msg_iovlen = (size_t)shmipc_io_vector(io, limit, iov, KERNEL_IOV);
 	n = sys_recvmsg(io->fd, &message, io->flags | extra_flags);
@@ -240,55 +121,78 @@ static ssize_t kernel_receive(struct shmipc_io *io, size_t limit, int extra_flag
 		io->message->msg_controllen = message.msg_controllen;
 		io->message->msg_flags = message.msg_flags;
 		io->message->msg_namelen = message.msg_namelen;
+		io->message_filled = true;
 	}
 	return n;
 }
 
-static void took_from_kernel(struct shmipc_receiver *r, struct shmipc_io *io, ssize_t n)
+/* A read of the socket that every count must follow: in_kernel tells whoever inherits the lock. */
+static ssize_t counted_receive(struct shmipc_receiver *r, struct shmipc_io *io, size_t limit,
+			       int extra_flags)
 {
+	ssize_t n;
 	uint64_t total;
 
+	n = kernel_receive(io, limit, extra_flags);
 	if (n <= 0)
-		return;
+		return n;
 	shmipc_cursor_skip(&io->cursor, (size_t)n < io->cursor.left ? (size_t)n : io->cursor.left);
-	if (io->flags & MSG_PEEK)
-		return;
+	if (io->flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
+		return n;
 	total = atomic_fetch_add(&r->kernel_read, (uint64_t)n) + (uint64_t)n;
 	if (r->attached)
 		atomic_store_explicit(&r->rx->kernel_read, total, memory_order_release);
-	shmipc_count(&r->count->kernel_bytes, (uint64_t)n);
+	atomic_fetch_add_explicit(&r->count->kernel_bytes, (uint64_t)n, memory_order_relaxed);
+	return n;
 }
 
-/* Phase even, consent given.  Ask how much is there, then read the phase: what was there before the phase
- * changed is payload. */
-static ssize_t take_from_kernel(struct shmipc_receiver *r, struct shmipc_io *io, uint32_t *phase_seen)
+/* Phase even.  How many bytes may be taken: what was there before the phase was read is payload. 0:
+ * the cut is reached.  -EAGAIN, or -ESHUTDOWN for the end and for errors, which are noted. */
+static ssize_t kernel_limit(struct shmipc_receiver *r, int fd)
 {
-	uint32_t phase = own_phase(r);
-	uint64_t limit;
-	int there = 0;
-	char value;
+	for (bool again = false;; again = true) {
+		int there = 0;
+		char value;
+		ssize_t n;
+
+		if (sys_ioctl(fd, FIONREAD, &there) < 0)
+			there = 0;
+		if (shmipc_receiver_sender_ahead(r)) {
+			uint64_t limit = shmipc_receiver_before_cut(r);
+
+			return limit < SSIZE_MAX ? (ssize_t)limit : SSIZE_MAX;
+		}
+		if (there > 0)
+			return there;
+		if (shmipc_receiver_at_end(r))
+			return -ESHUTDOWN;
+		n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+		/* the end is the end only if the sender did not cut before it: look once more */
+		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
+			shmipc_receiver_socket_said(r, n);
+		else if (n < 0)
+			return -EAGAIN;
+		else if (again && !shmipc_receiver_sender_ahead(r))
+			return 1; /* an urgent mark hides the number */
+	}
+}
+
+static ssize_t take_from_kernel(struct shmipc_receiver *r, struct shmipc_io *io)
+{
+	ssize_t limit = kernel_limit(r, io->fd);
+	size_t most;
 	ssize_t n;
 
-	if (sys_ioctl(io->fd, FIONREAD, &there) < 0)
-		there = 0;
-	*phase_seen = sender_phase(r);
-	if (*phase_seen != phase) {
-		limit = kernel_bytes_before_cut(r);
-		if (limit == 0)
-			return 0;
-	} else if (there > 0) {
-		limit = (uint64_t)there;
-	} else {
-		n = sys_recvfrom(io->fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
-		if (n == 1)
-			return -EAGAIN; /* came just now; the caller looks again */
-		return n == 0 ? -ESHUTDOWN : n;
-	}
-	n = kernel_receive(io, limit < io->cursor.left ? (size_t)limit : io->cursor.left, MSG_DONTWAIT);
-	if (n == 0 && io->cursor.left > 0)
-		return -ESHUTDOWN;
-	took_from_kernel(r, io, n);
-	return n;
+	if (limit <= 0)
+		return limit;
+	most = (size_t)limit < io->cursor.left ? (size_t)limit : io->cursor.left;
+	r->in_kernel = true;
+	n = counted_receive(r, io, most, MSG_DONTWAIT);
+	r->in_kernel = false;
+	if (n > 0)
+		return n;
+	shmipc_receiver_socket_said(r, n);
+	return shmipc_receiver_at_end(r) ? -ESHUTDOWN : -EAGAIN;
 }
 
 /* The end of the stream, as the kernel would have told it. */
@@ -314,228 +218,196 @@ static ssize_t ended(struct shmipc_receiver *r)
 	return 0;
 }
 
+/* ---- one step after the other; locked ---- */
+
 enum take { TAKE_MORE, TAKE_DONE };
 
-/* One step: from wherever the next byte is.  *result as for recv; -EAGAIN: nothing now. */
-static enum take take_step(struct shmipc_receiver *r, struct shmipc_io *io, bool probe, ssize_t *result)
+/* One step: from wherever the next byte is.  *result as for recv; -EAGAIN: nothing now; -ESHUTDOWN:
+ * nothing ever. */
+static enum take take_step(struct shmipc_receiver *r, struct shmipc_io *io, bool probe,
+			   ssize_t *result)
 {
-	uint32_t phase = own_phase(r), seen;
+	/* first the end, then the ring: what was published before the end is seen */
+	bool at_end = shmipc_receiver_at_end(r);
 	uint64_t unread;
 
-	*result = -EAGAIN;
-	if (phase & 1) {
-		unread = ring_unread(r);
-		if (unread > 0) {
-			*result = take_from_ring(r, io, unread);
+	if (!shmipc_receiver_on_ring(r)) {
+		*result = take_from_kernel(r, io);
+		if (*result != 0)
 			return TAKE_DONE;
-		}
-		if (!probe && sender_phase(r) == phase && !r->eof && !r->pending_error)
-			return TAKE_DONE;
-		if (probe_socket(r, io->fd))
-			return TAKE_MORE;
-		if (r->eof || r->pending_error)
-			*result = -ESHUTDOWN;
-		return TAKE_DONE;
-	}
-	if (r->eof) {
-		*result = -ESHUTDOWN;
-		return TAKE_DONE;
-	}
-	*result = take_from_kernel(r, io, &seen);
-	if (*result == 0 && seen != phase) {
-		pass_cut(r);
+		shmipc_receiver_pass_cut(r);
 		return TAKE_MORE;
 	}
+	atomic_thread_fence(memory_order_acquire);
+	unread = shmipc_receiver_unread(r);
+	if (unread > 0) {
+		*result = take_from_ring(r, io, unread);
+		return TAKE_DONE;
+	}
+	*result = at_end && !r->last_seen ? -ESHUTDOWN : -EAGAIN;
+	if (at_end && !r->last_seen)
+		return TAKE_DONE;
+	if (!probe && !r->last_seen && !shmipc_receiver_sender_ahead(r))
+		return TAKE_DONE;
+	if (shmipc_receiver_probe(r, io->fd, true))
+		return TAKE_MORE;
+	if (shmipc_receiver_at_end(r))
+		*result = -ESHUTDOWN;
 	return TAKE_DONE;
 }
 
-/* Locked: everything that can be had now, over cuts.  Bytes, -ESHUTDOWN at the end, -EAGAIN, other errors. */
+/* Nothing more that could be had without entering the kernel in vain. */
+static bool is_enough(const struct shmipc_receiver *r, const struct shmipc_io *io)
+{
+	if (io->cursor.left == 0)
+		return true;
+	if (io->message && io->message_filled && io->message->msg_controllen > 0)
+		return true; /* control data belongs to these bytes */
+	if (shmipc_receiver_sender_ahead(r) || r->last_seen)
+		/* descriptors that ride on kernel bytes must not meet bytes that came before them
+		 */
+		return r->is_unix && io->control_room > 0 && shmipc_receiver_unread(r) == 0;
+	return shmipc_receiver_on_ring(r) ? shmipc_receiver_unread(r) == 0
+					  : io->cursor.count <= KERNEL_IOV;
+}
+
+/* Everything that can be had now, over cuts.  Bytes, -ESHUTDOWN at the end, -EAGAIN. */
 static ssize_t take(struct shmipc_receiver *r, struct shmipc_io *io, bool probe)
 {
 	ssize_t total = 0, n = -EAGAIN;
 
-	do {
+	for (;;) {
 		if (take_step(r, io, probe, &n) == TAKE_MORE)
 			continue;
 		if (n <= 0)
 			break;
 		total += n;
-		if (io->flags & MSG_PEEK)
+		if (is_enough(r, io))
 			break;
-		probe = false; /* got something: do not enter the kernel for more */
-		if (own_phase(r) & 1 && ring_unread(r) == 0 && sender_phase(r) == own_phase(r))
-			break;
-	} while (io->cursor.left > 0);
+		probe = false;
+	}
 	return total > 0 ? total : n;
 }
 
-/* ---- wants ---- */
+/* ---- MSG_PEEK ---- */
 
-void shmipc_receiver_arm(struct shmipc_receiver *r)
+/* Kernel bytes behind LAST, looked at over the tokens before them. */
+static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_io *io)
 {
-	uint32_t before = atomic_fetch_add(&r->want->want, 1); /* a full fence on every processor we know */
+	char tokens[SKIP_MAX];
+	struct iovec iov[KERNEL_IOV];
+	struct msghdr message = { .msg_iov = iov };
+	uint32_t skip = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) -
+			r->taken;
+	ssize_t n;
 
-	r->streak = 0;
-	if (!(before & SHMIPC_WANT_FENCE)) {
-		/* the sender publishes without a fence: ours must reach its processor */
-		atomic_fetch_or(&r->want->want, SHMIPC_WANT_FENCE);
-		shmipc_membarrier();
+	if (r->last_seen)
+		skip = 0;
+	else if (skip == 0 || skip > SKIP_MAX)
+		return 0;
+	iov[0] = (struct iovec){ tokens, skip };
+	message.msg_iovlen = 1 +
+			     (size_t)shmipc_io_vector(io, io->cursor.left, iov + 1, KERNEL_IOV - 1);
+	n = sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT);
+	if (n <= (ssize_t)skip || (skip > 0 && tokens[skip - 1] != SHMIPC_TOKEN_LAST))
+		return 0;
+	shmipc_cursor_skip(&io->cursor, (size_t)n - skip);
+	return n - (ssize_t)skip;
+}
+
+/* All that lies in a row, as far as two pieces go; nothing is taken. */
+static ssize_t take_peek(struct shmipc_receiver *r, struct shmipc_io *io)
+{
+	struct shmipc_io look = *io;
+	ssize_t n = -EAGAIN;
+	uint64_t unread;
+
+	while (take_step(r, io, true, &n) == TAKE_MORE)
+		;
+	if (n <= 0 || io->cursor.left == 0)
+		return n;
+	unread = shmipc_receiver_unread(r);
+	if (shmipc_receiver_on_ring(r) && (r->last_seen || shmipc_receiver_sender_ahead(r)))
+		return n + peek_behind_last(r, io);
+	if (!shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) && unread > 0 &&
+	    (uint64_t)n == shmipc_receiver_before_cut(r)) {
+		look.cursor = io->cursor;
+		return n + take_from_ring(r, &look, unread);
 	}
-	atomic_thread_fence(memory_order_seq_cst); /* [sleep] */
+	return n;
 }
 
-void shmipc_receiver_disarm(struct shmipc_receiver *r)
+/* MSG_PEEK with MSG_WAITALL: nobody tells us when there is enough, so look now and then.  Locked;
+ * `n` is there. */
+static ssize_t peek_all(struct shmipc_receiver *r, struct shmipc_io *io,
+			const struct shmipc_cursor *start, ssize_t n)
 {
-	atomic_fetch_sub_explicit(&r->want->want, 1, memory_order_relaxed);
-}
+	const struct timespec nap = { 0, PEEK_NAP_NS };
 
-void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge)
-{
-	uint32_t bits = SHMIPC_WANT_STRICT | (edge ? SHMIPC_WANT_EDGE : 0);
-	uint32_t before = atomic_load_explicit(&r->want->want, memory_order_relaxed);
+	while (n > 0 && (size_t)n < start->left && !shmipc_receiver_at_end(r) &&
+	       !shmipc_io_is_nonblocking(io)) {
+		int error;
+		ssize_t before = n;
 
-	if ((before & (bits | SHMIPC_WANT_FENCE)) == (bits | SHMIPC_WANT_FENCE))
-		return;
-	before = atomic_fetch_or(&r->want->want, bits | SHMIPC_WANT_FENCE);
-	if (!(before & SHMIPC_WANT_FENCE))
-		shmipc_membarrier();
-	atomic_thread_fence(memory_order_seq_cst);
-}
-
-void shmipc_receiver_relax(struct shmipc_receiver *r)
-{
-	if (atomic_load_explicit(&r->want->want, memory_order_relaxed) &
-	    (SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE))
-		atomic_fetch_and(&r->want->want, ~(uint32_t)(SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE));
-}
-
-/* A receiver that has not slept for long spares the sender the fence. */
-static void consider_unfenced(struct shmipc_receiver *r)
-{
-	uint32_t want = atomic_load_explicit(&r->want->want, memory_order_relaxed);
-
-	if (want != SHMIPC_WANT_FENCE) /* somebody sleeps, or strict */
-		return;
-	if (!(atomic_load(&r->tx->flags) & SHMIPC_TX_UNFENCED) || !shmipc_membarrier_registered())
-		return;
-	atomic_compare_exchange_strong(&r->want->want, &want, 0);
+		shmipc_lock_drop(&r->lock, io->private_use);
+		error = sys_nanosleep(&nap);
+		shmipc_lock_take(&r->lock, io->private_use);
+		io->cursor = *start;
+		n = take_peek(r, io);
+		if (error || n < before)
+			break;
+	}
+	return n;
 }
 
 /* ---- receive ---- */
 
-static bool hint(void *argument)
-{
-	return shmipc_receiver_hint(argument);
-}
-
-static void spin(struct shmipc_receiver *r)
-{
-	enum shmipc_spin_result result;
-	uint32_t cpu = shmipc_spin_cpu();
-
-	if (!(own_phase(r) & 1))
-		return; /* bytes come by the kernel: so does the wake-up */
-	if (cpu != r->cpu) {
-		r->cpu = cpu;
-		atomic_store_explicit(&r->rx->cpu, cpu, memory_order_relaxed);
-	}
-	result = shmipc_spin_until(&r->spin, hint, r, atomic_load(&r->tx->cpu));
-	if (result == SHMIPC_SPIN_WON)
-		shmipc_count(&r->count->spins_won, 1);
-	else if (result == SHMIPC_SPIN_LOST)
-		shmipc_count(&r->count->spins_lost, 1);
-}
-
-/* The only sleep of a blocking receive, on the real socket.  0: look again.  -EAGAIN: SO_RCVTIMEO is over. */
-static ssize_t sleep_on_socket(struct shmipc_receiver *r, const struct shmipc_io *io)
-{
-	bool consume = io->private_use && (own_phase(r) & 1) && !r->last_seen;
-	char value = 0;
-	ssize_t n = sys_recvfrom(io->fd, &value, 1, consume ? 0 : MSG_PEEK, NULL, NULL);
-
-	if (n == 1 && consume)
-		token_came(r, value);
-	if (n == -EINTR || n == -EAGAIN)
-		return n;
-	if (n <= 0)
-		socket_ended(r, n);
-	return 0;
-}
-
-/* Nothing there: sleep until there may be.  0, -EINTR, or -EAGAIN for a receive time-out. */
-static ssize_t wait_for_bytes(struct shmipc_receiver *r, struct shmipc_io *io)
-{
-	ssize_t n = 0;
-
-	if (r->sibling)
-		shmipc_sender_serve(r->sibling, io->fd, io->private_use);
-	spin(r);
-	if (shmipc_receiver_hint(r))
-		return 0;
-	/* we wait here, in our own call; a set that knows this end relaxes it itself, once it has armed it */
-	if (!atomic_load(&r->foreign) && atomic_load(&r->watchers) == 0)
-		shmipc_receiver_relax(r);
-	shmipc_receiver_arm(r);
-	if (!shmipc_receiver_hint(r)) {
-		bool there;
-
-		shmipc_lock_take(&r->lock, io->private_use);
-		there = (own_phase(r) & 1) && (probe_socket(r, io->fd) || r->eof || r->pending_error);
-		shmipc_lock_drop(&r->lock, io->private_use);
-		if (!there) {
-			shmipc_count(&r->count->waits, 1);
-			n = sleep_on_socket(r, io);
-		}
-	}
-	shmipc_receiver_disarm(r);
-	return n;
-}
-
-/* Before consent: the kernel's own call, counted. */
+/* Before consent, and after a stop: the kernel's own call, counted. */
 static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	ssize_t n;
 
 	atomic_fetch_add(&r->kernel_readers, 1);
 	shmipc_lock_drop(&r->lock, io->private_use);
-	n = kernel_receive(io, io->cursor.left, 0);
-	took_from_kernel(r, io, n);
+	n = counted_receive(r, io, io->cursor.left, 0);
 	atomic_fetch_sub(&r->kernel_readers, 1);
 	return n;
 }
 
-/* A nonblocking receive found nothing.  If no wait that we know watches this end, the application may wait by
- * means that we cannot see: from now on tokens for everything.  True: bytes came meanwhile. */
+/* A nonblocking receive found nothing.  If no wait that we know watches this end, the application
+ * may wait by means that we cannot see: from now on tokens for everything.  True: bytes came
+ * meanwhile. */
 static bool nothing_there(struct shmipc_receiver *r)
 {
 	if (atomic_load_explicit(&r->watchers, memory_order_relaxed) > 0)
 		return false;
 	shmipc_receiver_strict(r, true);
-	return shmipc_receiver_hint(r);
+	return shmipc_receiver_on_ring(r) ? shmipc_receiver_unread(r) > 0 : shmipc_receiver_hint(r);
 }
 
+/* -ESTALE: another thread has stopped this end, go on by the kernel's own call. */
 static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 {
-	bool waitall = (io->flags & MSG_WAITALL) && !(io->flags & MSG_PEEK);
+	const struct shmipc_cursor start = io->cursor;
+	const bool peek = io->flags & MSG_PEEK;
+	const bool waitall = io->flags & MSG_WAITALL;
+	struct shmipc_receiver_wait wait = { 0 };
 	bool nonblocking = false, know = false;
-	size_t asked = io->cursor.left;
 	ssize_t total = 0, n;
 
 	io->flags &= ~MSG_WAITALL;
 	for (;;) {
-		n = take(r, io, know && nonblocking);
+		n = peek ? take_peek(r, io) : take(r, io, know && nonblocking);
+		if (n > 0 && peek && waitall)
+			n = peek_all(r, io, &start, n);
 		if (n > 0)
 			total += n;
-		if (n > 0 && (!waitall || (size_t)total == asked))
+		if (n > 0 && (!waitall || peek || (size_t)total == start.left))
 			break;
 		if (n == -ESHUTDOWN) {
 			n = total ? 0 : ended(r);
 			break;
 		}
-		if (n < 0 && n != -EAGAIN)
-			break;
-		if (total && !waitall)
-			break;
 		if (!know) {
 			nonblocking = shmipc_io_is_nonblocking(io);
 			know = true;
@@ -549,165 +421,64 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 			continue;
 		}
 		shmipc_lock_drop(&r->lock, io->private_use);
-		n = wait_for_bytes(r, io);
+		n = shmipc_receiver_wait(r, io, &wait);
 		shmipc_lock_take(&r->lock, io->private_use);
-		if (n < 0)
+		if (r->stopped && !total)
+			return -ESTALE;
+		if (n < 0 || r->stopped)
 			break;
 	}
 	return total ? total : n;
 }
 
-ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io)
+/* The lock's last holder died: bring the words that the sender sees in step with ours. */
+static void recover(struct shmipc_receiver *r)
+{
+	if (!r->attached)
+		return;
+	if (r->in_kernel)
+		r->broken = true; /* taken, but counted? */
+	atomic_store_explicit(&r->rx->head, shmipc_receiver_head(r), memory_order_release);
+	atomic_store_explicit(&r->rx->phase, shmipc_receiver_phase(r), memory_order_release);
+	atomic_store(&r->rx->tokens_taken, r->taken);
+}
+
+static ssize_t receive_managed(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	ssize_t n;
 
-	if (shmipc_lock_take(&r->lock, io->private_use) == SHMIPC_LOCK_REENTERED)
-		return -EAGAIN;
-	if (!r->ready || r->stopped || (io->flags & (MSG_OOB | MSG_ERRQUEUE)))
-		return receive_plain(r, io);
-	if (io->message) {
+	if (r->broken)
+		return -ECONNRESET;
+	n = io->cursor.left ? receive_loop(r, io) : 0;
+	if (n >= 0 && io->message && !io->message_filled) {
 		io->message->msg_namelen = 0;
+		io->message->msg_controllen = 0;
 		io->message->msg_flags = 0;
 	}
-	n = io->cursor.left ? receive_loop(r, io) : 0;
-	if (r->streak >= UNFENCED_STREAK) {
-		r->streak = 0;
-		consider_unfenced(r);
-	}
-	shmipc_lock_drop(&r->lock, io->private_use);
+	if (shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
+		shmipc_receiver_settle_tokens(r, io->fd);
+	if (atomic_load_explicit(&r->streak, memory_order_relaxed) >= UNFENCED_STREAK)
+		shmipc_receiver_consider_unfenced(r);
 	return n;
 }
 
-/* ---- questions ---- */
-
-static bool kernel_says_readable(int fd)
+ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io)
 {
-	struct pollfd real = { .fd = fd, .events = POLLIN | POLLRDHUP };
+	enum shmipc_lock_result locked = shmipc_lock_take(&r->lock, io->private_use);
+	ssize_t n;
 
-	return sys_poll(&real, 1, 0) > 0;
-}
-
-bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_use)
-{
-	bool there;
-
-	if (!r->ready || r->stopped)
-		return kernel_says_readable(fd);
-	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
-		return true;
-	if (own_phase(r) & 1) {
-		there = probe_socket(r, fd) || r->eof || r->pending_error;
-		if (there && !(own_phase(r) & 1))
-			there = kernel_says_readable(fd);
-	} else {
-		there = kernel_bytes_before_cut(r) == 0 && sender_phase(r) != own_phase(r) ?
-				ring_unread(r) > 0 || (pass_cut(r), probe_socket(r, fd)) || r->eof :
-				kernel_says_readable(fd);
+	if (__builtin_expect(locked != SHMIPC_LOCK_OK, 0)) {
+		if (locked == SHMIPC_LOCK_REENTERED)
+			return -EAGAIN;
+		recover(r);
 	}
-	shmipc_lock_drop(&r->lock, private_use);
-	return there;
-}
-
-void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen, bool private_use)
-{
-	uint32_t promised;
-	char value;
-
-	if (!r->ready || shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
-		return;
-	promised = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire);
-	/* a tail that moved after `seen` may be what the youngest token stands for: leave it */
-	while ((own_phase(r) & 1) && !r->last_seen && r->taken != promised &&
-	       atomic_load_explicit(&r->tx->tail, memory_order_acquire) == seen) {
-		if (sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL) != 1)
-			break;
-		token_came(r, value);
-	}
-	shmipc_lock_drop(&r->lock, private_use);
-}
-
-size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use)
-{
-	size_t pending = 0;
-	int there = 0;
-
-	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
-		return 0;
-	sys_ioctl(fd, FIONREAD, &there);
-	if (!r->ready || r->stopped || (!(own_phase(r) & 1) && sender_phase(r) == own_phase(r))) {
-		pending = (size_t)there;
-	} else if (!(own_phase(r) & 1)) {
-		uint64_t before = kernel_bytes_before_cut(r);
-
-		pending = (size_t)((uint64_t)there < before ? (uint64_t)there : before) + ring_unread(r);
-	} else {
-		pending = ring_unread(r);
-		if (pending == 0 && probe_socket(r, fd)) {
-			pending = ring_unread(r);
-			if (!(own_phase(r) & 1) && sys_ioctl(fd, FIONREAD, &there) == 0)
-				pending = (size_t)there;
-		}
-	}
-	shmipc_lock_drop(&r->lock, private_use);
-	return pending;
-}
-
-/* ---- leaving ---- */
-
-bool shmipc_receiver_stop(struct shmipc_receiver *r, bool private_use)
-{
-	bool gone;
-
-	if (!r->attached)
-		return true;
-	shmipc_lock_take(&r->lock, private_use);
-	if (!r->ready) {
-		r->attached = false; /* never consented: the sender never leaves the kernel */
-		shmipc_lock_drop(&r->lock, private_use);
-		return true;
-	}
-	atomic_fetch_or(&r->want->want, SHMIPC_WANT_STOP | SHMIPC_WANT_FENCE);
-	shmipc_membarrier();
-	gone = !(sender_phase(r) & 1);
-	shmipc_lock_drop(&r->lock, private_use);
-	return gone;
-}
-
-int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use)
-{
-	char value;
-
-	if (!r->attached || !r->ready)
-		return 0;
-	shmipc_lock_take(&r->lock, private_use);
-	while ((own_phase(r) & 1) && !r->last_seen &&
-	       sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL) == 1)
-		token_came(r, value);
-	if (r->last_seen)
-		pass_cut(r);
-	r->stopped = own_phase(r) == sender_phase(r);
-	shmipc_lock_drop(&r->lock, private_use);
-	return r->stopped ? 0 : -EAGAIN;
-}
-
-bool shmipc_receiver_close(struct shmipc_receiver *r, int fd)
-{
-	bool unread;
-	char value;
-
-	if (!r->attached || !r->ready)
-		return false;
-	/* [close] forbid, then drain: pairs with send_token() in sender.c */
-	atomic_fetch_or(&r->want->want, SHMIPC_WANT_CLOSED | SHMIPC_WANT_FENCE);
-	atomic_thread_fence(memory_order_seq_cst);
-	unread = ring_unread(r) > 0;
-	for (int i = 0; i < CLOSE_DRAIN_TRIES && (own_phase(r) & 1) && !r->last_seen; i++) {
-		if (atomic_load(&r->tx->tokens_promised) == r->taken)
-			break;
-		if (sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL) == 1)
-			token_came(r, value);
-		else
-			shmipc_cpu_pause();
-	}
-	return unread;
+	if (io->message)
+		io->control_room = io->message->msg_controllen;
+	if (!r->ready || r->stopped || (io->flags & (MSG_OOB | MSG_ERRQUEUE)))
+		return receive_plain(r, io);
+	n = receive_managed(r, io);
+	if (n == -ESTALE)
+		return receive_plain(r, io);
+	shmipc_lock_drop(&r->lock, io->private_use);
+	return n;
 }

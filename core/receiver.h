@@ -2,23 +2,25 @@
 /*
  * The receiving end of one direction.
  *
- * Follows the sender's cuts at their exact offsets (sender.h) and owns the receiver's half of the wake
- * protocol:
+ * Follows the sender's cuts at their exact offsets (sender.h) and owns the receiver's half of the
+ * wake protocol:
  *
- *   arm:   want += 1 sleeper; full fence (or membarrier, when the sender publishes without one); look again;
- *          only then sleep on the real socket.
- *   drain: read tokens_promised, *then* find the ring empty, then take at most the promised number of tokens off
- *          the socket; raise tokens_taken; full fence; look again before sleeping.
- *          Why it loses nothing: a token for bytes that we have not seen was promised after the tail was
- *          published; had we read that promise, we would have seen that tail.
- *   strict: as long as the STRICT bit stands, a token is in the socket whenever the ring holds unread bytes.
+ *   arm:   want += 1 sleeper; full fence (or membarrier, when the sender publishes without one);
+ * look again; only then sleep on the real socket. drain: declare one token taken, full fence, look
+ * whether the ring is still empty; only then take it off the socket, else take the declaration
+ * back. Why it loses nothing: a publish before our look makes us leave the token where it is; one
+ * after it finds the token declared taken and sends another.  So a token is in the socket whenever
+ * the ring holds bytes and somebody sleeps, even if it is not us. strict: as long as the STRICT bit
+ * stands, a token is in the socket whenever the ring holds unread bytes, and none (but for one that
+ * is just under way) when a receive has emptied it.
  *
- * Nobody sleeps in a consuming recv() where a second sleeper could exist: two would race for token and
- * payload.  A process with one thread and an end that was never shared sleeps in a consuming recv of one byte,
- * which saves the call that takes the token back.
+ * Nobody sleeps in a consuming recv() where a second sleeper could exist: two would race for token
+ * and payload.  A process with one thread and an end that was never shared sleeps in a consuming
+ * recv of one byte, which saves the call that takes the token back.
  *
- * Bytes are never taken from the kernel blindly while a cut may come: their number is asked first (FIONREAD), then
- * the phase is read, and only what was there before is taken: tokens can never be mixed in.
+ * Bytes are never taken from the kernel blindly while a cut may come: their number is asked first
+ * (FIONREAD), then the phase is read, and only what was there before is taken: tokens can never be
+ * mixed in.
  */
 #ifndef SHMIPC_CORE_RECEIVER_H
 #define SHMIPC_CORE_RECEIVER_H
@@ -37,15 +39,20 @@ struct shmipc_receiver {
 	struct shmipc_lock lock;
 	bool is_unix;
 	bool attached;
-	bool ready;	/* consent given: from here on all bytes are taken by this file's rules */
+	_Atomic bool
+		ready;	  /* consent given: from here on all bytes are taken by this file's rules */
+	_Atomic bool eof; /* the kernel said end of stream; the ring may hold bytes still */
+	_Atomic int pending_error; /* the kernel said so; told when the ring is empty */
+	_Atomic bool stopped;	   /* the ring is read no more: downgrade on our request */
 	bool last_seen; /* LAST was taken off the socket: the ring ends at its present tail */
-	bool eof;	/* the kernel said end of stream, and everything before it is consumed */
 	bool reset_told;
-	bool stopped; /* the ring is read no more: downgrade on our request */
-	bool shut;    /* shutdown(SHUT_RD) */
-	int pending_error;
+	bool shut;	/* shutdown(SHUT_RD) */
+	bool in_kernel; /* the lock's holder is taking bytes off the socket that are not yet counted
+			 */
+	bool broken;	/* a holder died doing so: only an error can follow */
 
-	struct shmipc_sender *sibling; /* our own sending direction, served while we wait; or NULL */
+	struct shmipc_sender
+		*sibling; /* our own sending direction, served while we wait; or NULL */
 	struct shmipc_rx_line *rx;
 	struct shmipc_rx_want *want;
 	const struct shmipc_tx_line *tx;
@@ -54,12 +61,14 @@ struct shmipc_receiver {
 	_Atomic uint64_t head; /* private truth, read without the lock by waiters */
 	_Atomic uint64_t kernel_read;
 	_Atomic uint32_t phase;
-	_Atomic uint32_t kernel_readers; /* calls of this end that are inside a kernel receive, before `ready` */
-	_Atomic bool foreign; /* waits that we cannot see exist: stay strict for good */
-	_Atomic uint32_t watchers;	 /* waits of this process that know this end and look before they sleep */
-	uint32_t taken;
-	uint32_t cpu;
-	uint32_t streak; /* receives since the last sleep */
+	_Atomic uint32_t kernel_readers; /* calls of this end that are inside a kernel receive,
+					    before `ready` */
+	_Atomic bool foreign;		 /* waits that we cannot see exist: stay strict for good */
+	_Atomic uint32_t
+		watchers; /* waits of this process that know this end and look before they sleep */
+	_Atomic uint32_t taken;
+	_Atomic uint32_t cpu;
+	_Atomic uint32_t streak; /* receives since the last sleep */
 	struct shmipc_spin spin;
 	struct shmipc_status_rx *count;
 	struct shmipc_status_rx uncounted;
@@ -75,23 +84,26 @@ void shmipc_receiver_consent(struct shmipc_receiver *r, uint64_t kernel_read);
 /* Receive as recv(2)/recvmsg(2) on the real socket would.  Bytes, 0 at the end, or -errno. */
 ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io);
 
-/* May something be there?  Shared memory only, no lock, no call; false means: certainly nothing that came by the
- * ring.  For spinning waits. */
+/* May something be there?  Shared memory only, no lock, no call; false means: certainly nothing
+ * that came by the ring.  For spinning waits. */
 bool shmipc_receiver_hint(const struct shmipc_receiver *r);
 
-/* Definitely: would a receive return at once (bytes, end, error)?  Takes tokens that stand alone off the
- * socket.  `kernel_in`: the kernel has just said that the real socket is readable. */
+/* Definitely: would a receive return at once (bytes, end, error)?  Takes tokens that stand alone
+ * off the socket.  `kernel_in`: the kernel has just said that the real socket is readable. */
 bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_use);
 
 /* Are tokens promised that we have not taken off the socket?  Shared memory only. */
 static inline bool shmipc_receiver_has_tokens(const struct shmipc_receiver *r)
 {
-	return r->ready && atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) != r->taken;
+	return r->ready &&
+	       atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) != r->taken;
 }
 
-/* Tokens of bytes up to position `seen` are news to nobody: take them off the socket although the ring may hold
- * unread bytes (an edge-triggered waiter that was told of them sleeps again).  Relaxed waiters only. */
-void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen, bool private_use);
+/* Tokens of bytes up to position `seen` are news to nobody: take them off the socket although the
+ * ring may hold unread bytes (an edge-triggered waiter that was told of them sleeps again). Relaxed
+ * waiters only. */
+void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen,
+				 bool private_use);
 
 /* The sender's position, for waiters that want to know of each arrival. */
 static inline uint64_t shmipc_receiver_arrived(const struct shmipc_receiver *r)
@@ -111,15 +123,19 @@ void shmipc_receiver_disarm(struct shmipc_receiver *r);
 void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge);
 void shmipc_receiver_relax(struct shmipc_receiver *r);
 
-/* Ask the sender to go on by the kernel, from the byte that we have not yet read.  True once it has. */
-bool shmipc_receiver_stop(struct shmipc_receiver *r, bool private_use);
+/* Read the ring no more: the sender goes on by the kernel from the byte that we have not yet read,
+ * at its next call. From here on the socket carries payload only, for whoever reads it.  True once
+ * nothing is missing from the kernel's stream; false: call again when the sender has had time (a
+ * nudge in the other direction wakes it).  A token that lies behind unread payload, or LAST before
+ * an unread ring, cannot be called back: then this end goes on reading by the rules, the sender
+ * cuts to the ring no more, and `true` comes when all of that has been read. */
+bool shmipc_receiver_stop(struct shmipc_receiver *r, int fd, bool private_use);
 
-/* After a stop that was answered: take what is left of the ring phase off the socket, up to LAST, so that the rest of
- * the stream is the kernel's alone.  -EAGAIN: LAST has not come. */
+/* After a stop: 0 when the stream is the kernel's alone, else -EAGAIN. */
 int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use);
 
-/* [close] Forbid new tokens, take back the promised ones, before the descriptor is closed. True if unread payload
- * remains in the ring. */
+/* Locked.  [close] Forbid new tokens, take back the promised ones, before the descriptor is closed.
+ * True if unread payload remains in the ring. */
 bool shmipc_receiver_close(struct shmipc_receiver *r, int fd);
 
 #endif

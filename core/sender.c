@@ -11,8 +11,10 @@
 #include "core/thread.h"
 
 enum {
-	CHUNK_BYTES = 32 * 1024,   /* published at a time: the consumer copies while we still produce */
-	RESTART_BYTES = 16 * 1024, /* how far a request/response connection strays from the ring's start */
+	CHUNK_BYTES = 32 *
+		      1024, /* published at a time: the consumer copies while we still produce */
+	RESTART_BYTES = 16 * 1024, /* how far a request/response connection strays from the ring's
+				      start */
 	SPACE_NAP_NS = 1000 * 1000,
 	SPACE_NAPS = 2,
 	LOOK_EVERY_US = 1000,
@@ -36,6 +38,7 @@ void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *dire
 	s->want = &direction->wait;
 	s->ring = ring;
 	s->restart_at = RESTART_BYTES;
+	s->look_every_ticks = LOOK_EVERY_US * shmipc_ticks_per_us();
 	if (shmipc_membarrier_registered())
 		atomic_fetch_or(&s->tx->flags, SHMIPC_TX_UNFENCED);
 	s->attached = true;
@@ -58,8 +61,9 @@ uint64_t shmipc_sender_unread(const struct shmipc_sender *s)
 
 /* ---- by the kernel ---- */
 
-/* Not locked: a blocking kernel send must not keep other threads out.  kernel_senders was raised under the
- * lock, so no cut can pass us; the byte count is raised before the number of senders falls. */
+/* Not locked: a blocking kernel send must not keep other threads out.  kernel_senders was raised
+ * under the lock, so no cut can pass us; the byte count is raised before the number of senders
+ * falls. */
 static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io)
 {
 	struct iovec iov[KERNEL_IOV];
@@ -77,7 +81,8 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 			bytes += iov[i].iov_len;
 		n = sys_sendmsg(io->fd, &message, io->flags);
 		if (n > 0) {
-			atomic_fetch_add_explicit(&s->kernel_bytes, (uint64_t)n, memory_order_relaxed);
+			atomic_fetch_add_explicit(&s->kernel_bytes, (uint64_t)n,
+						  memory_order_relaxed);
 			atomic_fetch_add_explicit(&s->count->kernel_bytes, (uint64_t)n,
 						  memory_order_relaxed);
 			shmipc_cursor_skip(&io->cursor, (size_t)n);
@@ -106,47 +111,53 @@ static bool has_space(void *argument)
 	return free_bytes(space->sender) >= space->enough;
 }
 
-/* Sleep until the consumer has moved, at most a nap.  The bell is a hint: it may be missed, the nap ends. */
-static void nap_for_space(struct shmipc_sender *s, struct space *space)
+/* Sleep until the consumer has moved, at most a nap.  The bell is a hint: it may be missed, the nap
+ * ends. */
+static int nap_for_space(struct shmipc_sender *s, struct space *space)
 {
 	const struct timespec nap = { 0, SPACE_NAP_NS };
+	int result = 0;
 	uint32_t bell = atomic_load_explicit(&s->rx->space_bell, memory_order_acquire);
 
 	atomic_store_explicit(&s->tx->space_wanted, 1, memory_order_seq_cst);
 	if (!has_space(space))
-		sys_futex(&s->rx->space_bell, FUTEX_WAIT, bell, &nap);
+		result = sys_futex(&s->rx->space_bell, FUTEX_WAIT, bell, &nap);
 	atomic_store_explicit(&s->tx->space_wanted, 0, memory_order_relaxed);
+	return result;
 }
 
-/* The ring is full.  True: there is room now.  False: go on by the kernel, whose blocking, EAGAIN, POLLOUT and
- * time-outs are then the application's. */
-static bool wait_for_space(struct shmipc_sender *s, struct shmipc_io *io)
+/* The ring is full.  0: there is room now.  -EAGAIN: go on by the kernel, whose blocking, EAGAIN,
+ * POLLOUT and time-outs are then the application's.  -EINTR: a signal came. */
+static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io)
 {
-	uint64_t enough = io->cursor.left < s->ring.ring_bytes / 4 ? io->cursor.left : s->ring.ring_bytes / 4;
+	uint64_t enough = io->cursor.left < s->ring.ring_bytes / 4 ? io->cursor.left
+								   : s->ring.ring_bytes / 4;
 	struct space space = { s, enough ? enough : 1 };
 
-	if (shmipc_spin_until(&s->spin, has_space, &space, atomic_load(&s->rx->cpu)) == SHMIPC_SPIN_WON)
-		return true;
+	if (shmipc_spin_until(&s->spin, has_space, &space, atomic_load(&s->rx->cpu)) ==
+	    SHMIPC_SPIN_WON)
+		return 0;
 	if (has_space(&space))
-		return true;
+		return 0;
 	if (shmipc_io_is_nonblocking(io))
-		return false;
+		return -EAGAIN;
 	for (int i = 0; i < SPACE_NAPS; i++) {
 		uint64_t head = s->head;
 
-		nap_for_space(s, &space);
+		if (nap_for_space(s, &space) == -EINTR && !has_space(&space))
+			return -EINTR;
 		if (has_space(&space))
-			return true;
+			return 0;
 		if (s->head != head)
 			i = -1; /* it moves: slow, but reading */
 		if (atomic_load(&s->want->want) & (SHMIPC_WANT_STOP | SHMIPC_WANT_CLOSED))
-			return false;
+			return -EAGAIN;
 	}
-	return false;
+	return -EAGAIN;
 }
 
-/* An empty ring may start again at its beginning; looked for now and then only, because the consumer's line
- * is cold for us. */
+/* An empty ring may start again at its beginning; looked for now and then only, because the
+ * consumer's line is cold for us. */
 static void maybe_restart(struct shmipc_sender *s)
 {
 	if (s->tail - s->base < RESTART_BYTES || s->tail < s->restart_at)
@@ -155,30 +166,35 @@ static void maybe_restart(struct shmipc_sender *s)
 	if (shmipc_sender_load_head(s) != s->tail)
 		return;
 	s->base = s->tail;
-	/* published by the next store of tail; the consumer holds no unread byte, so it cannot use it early */
+	/* published by the next store of tail; the consumer holds no unread byte, so it cannot use
+	 * it early */
 	atomic_store_explicit(&s->tx->base, s->base, memory_order_relaxed);
 }
 
 static void publish(struct shmipc_sender *s, struct shmipc_io *io, size_t bytes)
 {
 	shmipc_ring_put(&s->ring, s->base, s->tail, &io->cursor, bytes);
+	/* copied first, counted then: a holder of the lock that dies between leaves only whole
+	 * bytes behind */
+	atomic_signal_fence(memory_order_seq_cst);
 	s->tail += bytes;
-	/* [tail:rel] publishes the bytes below; pairs with [tail:acq] in receiver.c */
+	/* [tail:rel] publishes the bytes below; pairs with [tail:acq] in receiver_parts.h */
 	atomic_store_explicit(&s->tx->tail, s->tail, memory_order_release);
+	/* [unfenced] the processor may load want early, the receiver's membarrier sees to that; the
+	 * compiler not */
+	atomic_signal_fence(memory_order_seq_cst);
 	shmipc_count(&s->count->ring_bytes, bytes);
 }
 
-/* A peer that was killed while awake leaves nobody who would be woken: look at the real socket when the
- * consumer has not moved for a while. */
-static bool peer_is_gone(struct shmipc_sender *s, int fd)
+/* A peer that was killed while awake leaves nobody who would be woken: look at the real socket when
+ * the consumer has not moved for a while. */
+static __attribute__((noinline)) bool look_for_peer(struct shmipc_sender *s, int fd, uint64_t now)
 {
-	uint64_t now = shmipc_ticks();
-	bool moved;
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
+	bool moved;
 
-	if (now - s->looked_ticks < LOOK_EVERY_US * shmipc_ticks_per_us())
-		return false;
-	moved = shmipc_sender_load_head(s) != s->looked_at_head || s->looked_at_tail == s->head;
+	shmipc_sender_load_head(s);
+	moved = s->head != s->looked_at_head || s->looked_at_tail == s->head;
 	s->looked_ticks = now;
 	s->looked_at_head = s->head;
 	s->looked_at_tail = s->tail;
@@ -190,43 +206,78 @@ static bool peer_is_gone(struct shmipc_sender *s, int fd)
 	return !(atomic_load(&s->reverse->flags) & SHMIPC_TX_FIN);
 }
 
-/* Locked, phase odd.  Bytes put into the ring; *go_by_kernel when the rest must take the other way. */
-static size_t ring_send(struct shmipc_sender *s, struct shmipc_io *io, bool *go_by_kernel)
+static bool peer_is_gone(struct shmipc_sender *s, int fd)
+{
+	uint64_t now = shmipc_ticks();
+
+	if (__builtin_expect(now - s->looked_ticks < s->look_every_ticks, 1))
+		return false;
+	return look_for_peer(s, fd, now);
+}
+
+/* Put the next chunk into the ring: its bytes, or why no room came. */
+static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
+{
+	size_t n = io->cursor.left < CHUNK_BYTES ? io->cursor.left : CHUNK_BYTES;
+
+	if (free_bytes(s) < n)
+		shmipc_sender_load_head(s);
+	if (free_bytes(s) == 0) {
+		int error = wait_for_space(s, io);
+
+		if (error)
+			return error;
+	}
+	if (free_bytes(s) < n)
+		n = (size_t)free_bytes(s);
+	maybe_restart(s);
+	publish(s, io, n);
+	return (ssize_t)n;
+}
+
+/* The peer is closed or dead and reads no more: nothing of this chunk arrives.  The kernel says
+ * how, unless the token has already taken its word from the socket. */
+static ssize_t reader_is_gone(struct shmipc_sender *s, struct shmipc_io *io,
+			      const struct shmipc_cursor *start, ssize_t done, int error,
+			      bool *go_by_kernel)
+{
+	s->no_more_ring = true;
+	*go_by_kernel = done == 0 && error == -EPIPE;
+	if (done > 0)
+		return done;
+	io->cursor = *start;
+	return *go_by_kernel ? 0 : error;
+}
+
+/* Locked, phase odd.  Bytes put into the ring, or an error for the whole call; *go_by_kernel when
+ * the rest must take the other way. */
+static ssize_t ring_send(struct shmipc_sender *s, struct shmipc_io *io, bool *go_by_kernel)
 {
 	const struct shmipc_cursor start = io->cursor;
-	size_t done = 0;
+	ssize_t done = 0;
 
-	*go_by_kernel = peer_is_gone(s, io->fd);
-	if (*go_by_kernel)
-		s->no_more_ring = true;
-	while (!*go_by_kernel && io->cursor.left > 0) {
+	while (io->cursor.left > 0 && !*go_by_kernel) {
 		uint64_t tail_before = s->tail;
-		size_t n = io->cursor.left < CHUNK_BYTES ? io->cursor.left : CHUNK_BYTES;
+		ssize_t n = ring_send_chunk(s, io);
+		uint32_t want;
+		int error;
 
-		if (free_bytes(s) < n)
-			shmipc_sender_load_head(s);
-		if (free_bytes(s) == 0 && !wait_for_space(s, io)) {
-			shmipc_count(&s->count->overflow, 1);
-			*go_by_kernel = true;
+		if (n < 0) {
+			/* part of the call is done: a signal ends it, as in the kernel */
+			*go_by_kernel = n == -EAGAIN || done == 0;
+			shmipc_count(&s->count->overflow, *go_by_kernel);
 			break;
 		}
-		if (free_bytes(s) < n)
-			n = (size_t)free_bytes(s);
-		maybe_restart(s);
-		publish(s, io, n);
-		done += n;
-		if (atomic_load_explicit(&s->want->want, memory_order_relaxed) == 0)
-			continue;
-		if (wake(s, io->fd, tail_before) < 0) {
-			/* the peer is closed or dead and reads no more: let the kernel say how, of the whole call */
-			s->no_more_ring = true;
-			*go_by_kernel = true;
-			io->cursor = start;
-			done = 0;
+		want = atomic_load_explicit(&s->want->want, memory_order_relaxed);
+		if (__builtin_expect(want != 0, 0)) {
+			*go_by_kernel = want & SHMIPC_WANT_STOP;
+			error = shmipc_sender_wake(s, io->fd, tail_before);
+			if (error)
+				return reader_is_gone(s, io, &start, done, error, go_by_kernel);
 		}
+		done += n;
 	}
-	if (done)
-		shmipc_count(&s->count->ring_messages, 1);
+	shmipc_count(&s->count->ring_messages, done > 0);
 	return done;
 }
 
@@ -240,10 +291,16 @@ static void publish_cpu(struct shmipc_sender *s)
 	}
 }
 
-/* Leave the ring; the lock is held.  False: LAST found no room, stay. */
-static bool leave_ring(struct shmipc_sender *s, int fd)
+/* Leave the ring.  False: LAST found no room, and the caller does not wait. */
+static bool leave_ring(struct shmipc_sender *s, struct shmipc_io *io)
 {
-	return cut_to_kernel(s, fd) == 0;
+	struct pollfd real = { .fd = io->fd, .events = POLLOUT };
+
+	while (shmipc_sender_cut_to_kernel(s, io->fd) == -EAGAIN) {
+		if (shmipc_io_is_nonblocking(io) || sys_poll(&real, 1, LAST_WAIT_MS) == -EINTR)
+			return false;
+	}
+	return true;
 }
 
 /* Calls that only the kernel can serve, in their place among the bytes. */
@@ -253,57 +310,105 @@ static bool wants_kernel(const struct shmipc_io *io)
 	       (io->message && (io->message->msg_controllen > 0 || io->message->msg_namelen > 0));
 }
 
-static void settle_locks_after_death(struct shmipc_sender *s, enum shmipc_lock_result result)
+/* Locked; drops the lock.  The rest of the call, `done` bytes of which are in the ring, goes by the
+ * kernel. */
+static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssize_t done)
 {
-	/* the dead owner may have copied without publishing (harmless: the bytes of a call that never
-	 * returned) or be half way through a cut (not decidable) */
-	if (result == SHMIPC_LOCK_RECOVERED && s->attached &&
-	    atomic_load(&s->tx->tail) != s->tail)
-		s->broken = true;
+	ssize_t n = 0;
+
+	if (s->attached && (io->flags & MSG_OOB))
+		s->no_more_ring = true; /* an urgent byte leaves the stream: the counts of the two
+					   ends part */
+	if (s->head < s->resend_to)
+		n = shmipc_sender_resend(s, io->fd, io->flags & (MSG_DONTWAIT | MSG_NOSIGNAL));
+	if (n < 0) {
+		shmipc_lock_drop(&s->lock, io->private_use);
+		return done ? done : n;
+	}
+	atomic_fetch_add(&s->kernel_senders, 1);
+	shmipc_lock_drop(&s->lock, io->private_use);
+	n = kernel_send_counted(s, io);
+	if (n < 0)
+		return done ? done : n;
+	return done + n;
+}
+
+/* Locked, phase odd; drops the lock.  Of this call `done` bytes are in the ring: leave it, send the
+ * rest. */
+static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
+							struct shmipc_io *io, ssize_t done)
+{
+	if (!leave_ring(s, io)) {
+		shmipc_lock_drop(&s->lock, io->private_use);
+		return done ? done : -EAGAIN;
+	}
+	if (io->cursor.left > 0 || done == 0)
+		return send_by_kernel(s, io, done);
+	/* all went into the ring, but the receiver has stopped: what it has not read goes again */
+	shmipc_sender_resend(s, io->fd, MSG_DONTWAIT);
+	shmipc_lock_drop(&s->lock, io->private_use);
+	return done;
+}
+
+/* Nothing stands against the ring: the state of almost every call. */
+static bool is_on_clear_ring(const struct shmipc_sender *s)
+{
+	return shmipc_sender_on_ring(s) && !s->no_more_ring && !s->shut && !s->broken &&
+	       !(atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOP);
+}
+
+/* Locked; drops the lock.  Everything that is not a plain send into a ring in use. */
+static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, struct shmipc_io *io)
+{
+	bool kernel_only = s->shut || wants_kernel(io);
+	bool go_by_kernel = false;
+	ssize_t done;
+
+	if (s->broken) {
+		shmipc_lock_drop(&s->lock, io->private_use);
+		return -ECONNRESET;
+	}
+	if (s->attached &&
+	    (atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOP))
+		shmipc_sender_serve_stop(s, io->fd);
+	if (s->attached && !shmipc_sender_on_ring(s) && !kernel_only && io->cursor.left > 0)
+		shmipc_sender_cut_to_ring(s, io->fd);
+	if (!shmipc_sender_on_ring(s) || s->shut)
+		return send_by_kernel(s, io, 0);
+	if (io->cursor.left == 0 && !kernel_only) {
+		shmipc_lock_drop(&s->lock, io->private_use);
+		return 0;
+	}
+	if (s->no_more_ring || peer_is_gone(s, io->fd))
+		s->no_more_ring = kernel_only = true;
+	if (kernel_only)
+		return leave_and_send(s, io, 0);
+	done = ring_send(s, io, &go_by_kernel);
+	if (go_by_kernel)
+		return leave_and_send(s, io, done);
+	shmipc_lock_drop(&s->lock, io->private_use);
+	return done;
 }
 
 ssize_t shmipc_sender_send(struct shmipc_sender *s, struct shmipc_io *io)
 {
 	enum shmipc_lock_result locked = shmipc_lock_take(&s->lock, io->private_use);
 	bool go_by_kernel = false;
-	size_t done = 0;
-	ssize_t n;
+	ssize_t done;
 
-	if (locked == SHMIPC_LOCK_REENTERED)
-		return -EAGAIN;
-	settle_locks_after_death(s, locked);
-	if (s->broken) {
-		shmipc_lock_drop(&s->lock, io->private_use);
-		return -ECONNRESET;
+	if (__builtin_expect(locked != SHMIPC_LOCK_OK, 0)) {
+		if (locked == SHMIPC_LOCK_REENTERED)
+			return -EAGAIN;
+		shmipc_sender_recover(s, io->fd);
 	}
-	if (s->attached) {
-		publish_cpu(s);
-		if (atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOP)
-			serve_stop(s, io->fd);
-		if (!shmipc_sender_on_ring(s) && !s->shut && !wants_kernel(io) && io->cursor.left > 0)
-			cut_to_ring(s, io->fd);
-	}
-	if (shmipc_sender_on_ring(s) && !s->shut) {
-		if (wants_kernel(io))
-			go_by_kernel = true;
-		else
-			done = ring_send(s, io, &go_by_kernel);
-		if (!go_by_kernel || !leave_ring(s, io->fd)) {
-			shmipc_lock_drop(&s->lock, io->private_use);
-			return done || !go_by_kernel ? (ssize_t)done : -EAGAIN;
-		}
-	}
-	n = resend_unread(s, io->fd, io->flags & ~MSG_OOB);
-	atomic_fetch_add(&s->kernel_senders, 1);
+	if (!is_on_clear_ring(s) || wants_kernel(io) || peer_is_gone(s, io->fd))
+		return send_slowly(s, io);
+	publish_cpu(s);
+	done = ring_send(s, io, &go_by_kernel);
+	if (__builtin_expect(go_by_kernel, 0))
+		return leave_and_send(s, io, done);
 	shmipc_lock_drop(&s->lock, io->private_use);
-	if (n < 0) {
-		atomic_fetch_sub(&s->kernel_senders, 1);
-		return done ? (ssize_t)done : n;
-	}
-	n = kernel_send_counted(s, io);
-	if (n < 0)
-		return done ? (ssize_t)done : n;
-	return (ssize_t)done + n;
+	return done;
 }
 
 void shmipc_sender_finish(struct shmipc_sender *s, uint32_t flags)

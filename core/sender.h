@@ -2,27 +2,34 @@
 /*
  * The sending end of one direction: by the kernel, or by the ring, and the cuts between the two.
  *
- * Phase even: payload goes to the real socket.  Phase odd: payload goes to the ring, and the only bytes
- * on the real socket are wake tokens.  Only this end changes the phase:
+ * Phase even: payload goes to the real socket.  Phase odd: payload goes to the ring, and the only
+ * bytes on the real socket are wake tokens.  Only this end changes the phase:
  *
- *   even -> odd   when the receiver has passed the last cut (rx.phase == phase), consents (ready), nobody of
- *                 this end is inside a kernel send, and a token would find room behind the payload.
+ *   even -> odd   when the receiver has passed the last cut (rx.phase == phase), consents (ready),
+ * nobody of this end is inside a kernel send, and a token would find room behind the payload.
  *                 tx.cut = payload bytes sent by the kernel so far; then tx.phase.
- *   odd -> even   any time: the byte LAST on the real socket, then tx.phase.  (Overflow, downgrade.)
+ *   odd -> even   any time: the byte LAST on the real socket, then tx.phase.  (Overflow,
+ * downgrade.)
  *
- * Invariant: the receiver, taking exactly tx.cut kernel bytes, then the ring up to its tail as of LAST, then
- * kernel bytes behind LAST, sees the bytes in the order in which they were sent.  The even -> odd rule keeps at most
- * two cuts unseen, so `cut` and the tail at LAST are never overwritten before they are used.
+ * Invariant: the receiver, taking exactly tx.cut kernel bytes, then the ring up to its tail as of
+ * LAST, then kernel bytes behind LAST, sees the bytes in the order in which they were sent.  The
+ * even -> odd rule keeps at most two cuts unseen, so `cut` and the tail at LAST are never
+ * overwritten before they are used.
+ *
+ * A receiver that stops (want STOP) reads the ring no more from its declared head on; the sender
+ * leaves the ring without LAST, because no token is under way, and sends what is unread by the
+ * kernel.
  *
  * Wake protocol, sender's half (receiver's half: receiver.h):
  *   publish tail; [full fence unless the receiver dispensed with it]; load want.
- *   strict:  if the receiver had consumed everything before this publish (head >= old tail), or wants an
- *            edge for each arrival: send a token.  Else an earlier token is still in the socket, because the
- *            receiver takes tokens back only when it finds the ring empty *after* having read how many were promised.
- *   sleepers > 0 and no token outstanding: send a token.
+ *   strict or sleepers > 0, and no token outstanding: send a token.
+ *   strict:  also if the receiver had consumed everything before this publish (head >= old tail),
+ * or wants an edge for each arrival. Why no token is missing: the receiver declares a token taken
+ * first, fences, and removes it from the socket only if the ring is still empty then.  A publish
+ * that saw the token outstanding is seen by that look.
  *
- * All functions may be called by several threads, and by forked processes that share the end; those marked
- * "locked" want the lock held.
+ * All functions may be called by several threads, and by forked processes that share the end; those
+ * marked "locked" want the lock held.
  */
 #ifndef SHMIPC_CORE_SENDER_H
 #define SHMIPC_CORE_SENDER_H
@@ -39,12 +46,12 @@
 struct shmipc_sender {
 	struct shmipc_lock lock;
 	bool is_unix;
-	bool attached;	   /* the words below point into a segment */
-	bool settled;	   /* kernel_bytes is known to be exact */
-	bool no_more_ring; /* downgraded for good, or the peer is gone */
-	bool shut;	   /* shutdown(SHUT_WR): the kernel answers from now on */
-	bool token_owed;   /* a token met a full socket */
-	bool broken;	   /* an owner of the lock died half way: only an error can follow */
+	bool attached;		 /* the words below point into a segment */
+	bool settled;		 /* kernel_bytes is known to be exact */
+	bool no_more_ring;	 /* downgraded for good, or the peer is gone */
+	bool shut;		 /* shutdown(SHUT_WR): the kernel answers from now on */
+	_Atomic bool token_owed; /* a token met a full socket */
+	bool broken;		 /* an owner of the lock died half way: only an error can follow */
 
 	struct shmipc_tx_line *tx;
 	const struct shmipc_rx_line *rx;
@@ -55,11 +62,14 @@ struct shmipc_sender {
 	uint64_t tail, base; /* private truth; tx.tail and tx.base are copies for the peer */
 	uint64_t head;	     /* consumer's position as last seen, clamped, never back */
 	uint64_t restart_at; /* next position at which an empty ring is worth looking for */
-	uint64_t resend_to;  /* downgrade on request: ring bytes [head, resend_to) still go by the kernel */
+	uint64_t resend_to;  /* downgrade on request: ring bytes [head, resend_to) still go by the
+				kernel */
 	uint64_t looked_at_tail, looked_at_head;
 	uint64_t looked_ticks; /* last look at the real socket for a dead peer */
+	uint64_t look_every_ticks;
 	_Atomic uint64_t kernel_bytes;
 	_Atomic uint32_t kernel_senders; /* calls of this end that are inside a kernel send */
+	_Atomic uint32_t doing; /* enum shmipc_sender_doing: what a holder of the lock died in */
 	uint32_t phase;
 	uint32_t tokens;
 	uint32_t cpu;
@@ -70,22 +80,27 @@ struct shmipc_sender {
 
 void shmipc_sender_init(struct shmipc_sender *s, bool is_unix);
 
-/* Map the direction's words.  Nothing changes for the bytes until `settled` and the peer's consent. */
+/* Map the direction's words.  Nothing changes for the bytes until `settled` and the peer's consent.
+ */
 void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *direction,
 			  const struct shmipc_direction *reverse, struct shmipc_ring ring);
 
-/* Send as send(2)/sendmsg(2) on the real socket would: bytes taken, or -errno.  SIGPIPE comes from the
- * kernel. */
+/* Send as send(2)/sendmsg(2) on the real socket would: bytes taken, or -errno.  SIGPIPE comes from
+ * the kernel. */
 ssize_t shmipc_sender_send(struct shmipc_sender *s, struct shmipc_io *io);
 
-/* Locked: from now on by the kernel; LAST is sent if the direction was on the ring.  -EAGAIN: LAST found no
- * room, try again. */
+/* Locked: from now on by the kernel; LAST is sent if the direction was on the ring.  -EAGAIN: LAST
+ * found no room, try again. */
 int shmipc_sender_downgrade(struct shmipc_sender *s, int fd);
 
-/* Serve what the receiver has asked for since (a stop of the ring); cheap when it has asked nothing. */
+/* Serve what the receiver has asked for since (a stop of the ring); cheap when it has asked
+ * nothing. */
 void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use);
+/* The same, for a caller that holds the lock. */
+void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd);
 
-/* Locked: wake the peer so that it looks at what we ask of it; nothing when the bytes go by the kernel. */
+/* Locked: wake the peer so that it looks at what we ask of it; nothing when the bytes go by the
+ * kernel. */
 void shmipc_sender_nudge(struct shmipc_sender *s, int fd);
 
 /* The end of the stream: flags (enum shmipc_tx_flag) for the peer, before the kernel is told. */

@@ -19,8 +19,9 @@ enum {
 
 /* ---- tokens ---- */
 
-/* Promise first, then look whether the other end is leaving: it forbids first, then drains what was promised
- * ([close] in receiver_leave.c), so no token is left behind unread. */
+/* Promise first, then look whether the other end is leaving: it forbids first, then drains what was
+ * promised
+ * ([close] in receiver_end.c), so no token is left behind unread. */
 static uint32_t promise(struct shmipc_sender *s)
 {
 	shmipc_sender_doing(s, SHMIPC_SENDER_IN_TOKEN);
@@ -62,11 +63,17 @@ static int send_token(struct shmipc_sender *s, int fd)
 	return n >= 0 || is_passing(n) ? 0 : (int)n;
 }
 
+void shmipc_sender_nudge(struct shmipc_sender *s, int fd)
+{
+	if (s->attached && shmipc_sender_on_ring(s))
+		send_token(s, fd);
+}
+
 static uint32_t outstanding_tokens(const struct shmipc_sender *s)
 {
-	/* [taken] The receiver declares a token taken before it removes it, and removes it only if the ring is
-	 * still empty after that: so either we see it taken here and send another, or it sees our tail and
-	 * leaves the token where it is. */
+	/* [taken] The receiver declares a token taken before it removes it, and removes it only if
+	 * the ring is still empty after that: so either we see it taken here and send another, or
+	 * it sees our tail and leaves the token where it is. */
 	return s->tokens - atomic_load_explicit(&s->rx->tokens_taken, memory_order_seq_cst);
 }
 
@@ -119,13 +126,14 @@ bool shmipc_sender_cut_to_ring(struct shmipc_sender *s, int fd)
 	if (atomic_load(&s->kernel_senders) != 0 || !token_would_fit(s, fd))
 		return false;
 	shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
-	/* [stop] say that we are cutting, fence, look for STOP; the receiver says STOP, fences, waits until nobody
-	 * is cutting, looks at the phase: one of the two sees the other */
+	/* [stop] say that we are cutting, fence, look for STOP; the receiver says STOP, fences,
+	 * waits until nobody is cutting, looks at the phase: one of the two sees the other */
 	atomic_fetch_or(&s->tx->flags, SHMIPC_TX_CUTTING);
 	atomic_thread_fence(memory_order_seq_cst);
 	want = atomic_load_explicit(&s->want->want, memory_order_relaxed);
 	if (!(want & (SHMIPC_WANT_STOP | SHMIPC_WANT_CLOSED))) {
-		atomic_store_explicit(&s->tx->cut, atomic_load(&s->kernel_bytes), memory_order_relaxed);
+		atomic_store_explicit(&s->tx->cut, atomic_load(&s->kernel_bytes),
+				      memory_order_relaxed);
 		s->phase++;
 		/* [phase:rel] publishes cut; pairs with [phase:acq] in receiver_parts.h */
 		atomic_store_explicit(&s->tx->phase, s->phase, memory_order_release);
@@ -144,8 +152,8 @@ static void leave(struct shmipc_sender *s)
 	s->token_owed = false;
 }
 
-/* The receiver has declared where it stopped, and no token is under way or will be: the kernel's stream is clean
- * without LAST. */
+/* The receiver has declared where it stopped, and no token is under way or will be: the kernel's
+ * stream is clean without LAST. */
 static void leave_stopped(struct shmipc_sender *s)
 {
 	shmipc_sender_load_head(s);
@@ -154,8 +162,8 @@ static void leave_stopped(struct shmipc_sender *s)
 	leave(s);
 }
 
-/* LAST is in the socket before the phase says so: whoever sees the phase finds LAST.  It stands in the ledger like
- * a token: a receiver that stops or closes finds it there. */
+/* LAST is in the socket before the phase says so: whoever sees the phase finds LAST.  It stands in
+ * the ledger like a token: a receiver that stops or closes finds it there. */
 int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 {
 	const char last = SHMIPC_TOKEN_LAST;
@@ -169,7 +177,9 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 		return 0;
 	}
-	n = want & SHMIPC_WANT_CLOSED ? -EPIPE : sys_sendto(fd, &last, 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+	n = want & SHMIPC_WANT_CLOSED
+		    ? -EPIPE
+		    : sys_sendto(fd, &last, 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 	if (n != 1)
 		take_promise_back(s);
 	if (is_passing(n)) {
@@ -177,7 +187,8 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 		return -EAGAIN;
 	}
 	if (n != 1)
-		s->no_more_ring = true; /* nobody will read either way; the kernel gives the error */
+		s->no_more_ring = true; /* nobody will read either way; the kernel gives the error
+					 */
 	leave(s);
 	shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 	return 0;
@@ -195,8 +206,8 @@ int shmipc_sender_resend(struct shmipc_sender *s, int fd, int flags)
 {
 	while (s->head < s->resend_to) {
 		struct iovec pieces[2];
-		int count = shmipc_ring_pieces(&s->ring, s->base, s->head, (size_t)(s->resend_to - s->head),
-					       pieces);
+		int count = shmipc_ring_pieces(&s->ring, s->base, s->head,
+					       (size_t)(s->resend_to - s->head), pieces);
 		struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)count };
 		ssize_t n;
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What sender.c and sender_cut.c share, and nobody else includes.  All of it wants the lock held. */
+/* What sender.c and sender_cut.c share, and nobody else includes.  All of it wants the lock held.
+ */
 #ifndef SHMIPC_CORE_SENDER_PARTS_H
 #define SHMIPC_CORE_SENDER_PARTS_H
 
 #include "core/sender.h"
 
-/* What the holder of the lock is in the middle of: whoever takes the lock over from a dead owner must know. */
+/* What the holder of the lock is in the middle of: whoever takes the lock over from a dead owner
+ * must know. */
 enum shmipc_sender_doing {
 	SHMIPC_SENDER_IDLE = 0,
 	SHMIPC_SENDER_IN_TOKEN = 1, /* a token is promised; was it sent? LAST heals the ledger */
@@ -21,7 +23,8 @@ static inline void shmipc_sender_doing(struct shmipc_sender *s, enum shmipc_send
 /* The consumer's position: foreign, so read once, never believed beyond [head, tail]. */
 static inline uint64_t shmipc_sender_load_head(struct shmipc_sender *s)
 {
-	/* [head:acq] the consumer has copied everything below; pairs with [head:rel] in receiver.c */
+	/* [head:acq] the consumer has copied everything below; pairs with [head:rel] in receiver.c
+	 */
 	uint64_t head = atomic_load_explicit(&s->rx->head, memory_order_acquire);
 
 	if (head - s->head <= s->tail - s->head)
@@ -29,8 +32,8 @@ static inline uint64_t shmipc_sender_load_head(struct shmipc_sender *s)
 	return s->head;
 }
 
-/* The receiver wants something: see what, after a full fence, and ring.  0; -EPIPE: it reads no more; other errors:
- * what the dead socket said. */
+/* The receiver wants something: see what, after a full fence, and ring.  0; -EPIPE: it reads no
+ * more; other errors: what the dead socket said. */
 int shmipc_sender_wake(struct shmipc_sender *s, int fd, uint64_t tail_before);
 
 /* Phase even: go over to the ring if everything allows it. */
@@ -45,7 +48,8 @@ int shmipc_sender_serve_stop(struct shmipc_sender *s, int fd);
 /* The part of a stopped ring that still has to go by the kernel.  0 when all is gone. */
 int shmipc_sender_resend(struct shmipc_sender *s, int fd, int flags);
 
-/* Taken over from a dead owner: bring the words into a state that is true, or give up the stream. */
+/* Taken over from a dead owner: bring the words into a state that is true, or give up the stream.
+ */
 void shmipc_sender_recover(struct shmipc_sender *s, int fd);
 
 #endif

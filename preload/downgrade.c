@@ -45,13 +45,13 @@ static void nudge(struct shim_conn *conn, int fd, bool alone)
 
 static bool stop_receiving(struct shim_conn *conn, int fd, bool alone)
 {
-	bool stopped = shmipc_receiver_stop(&conn->rx, alone);
+	bool stopped = shmipc_receiver_stop(&conn->rx, fd, alone);
 
 	if (!stopped)
 		nudge(conn, fd, alone);
 	for (int i = 0; i < ANSWER_TRIES && !stopped; i++) {
 		nap();
-		stopped = shmipc_receiver_stop(&conn->rx, alone);
+		stopped = shmipc_receiver_stop(&conn->rx, fd, alone);
 	}
 	return stopped && shmipc_receiver_leave_ring(&conn->rx, fd, alone) == 0;
 }

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Questions about an end, and leaving it. */
+#include "core/receiver.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+#include "core/cpu.h"
+#include "core/receiver_parts.h"
+#include "core/sys.h"
+#include "core/thread.h"
+
+enum {
+	CUTS_AT_ONCE_MAX = 8,  /* an honest sender is never more than two ahead */
+	CUTTING_TRIES = 20000, /* a sender inside its cut stays there for nanoseconds, unless it
+				  lost its processor */
+	CUTTING_PAUSES = 1000,
+};
+
+static bool kernel_says_readable(int fd)
+{
+	struct pollfd real = { .fd = fd, .events = POLLIN | POLLRDHUP };
+
+	return sys_poll(&real, 1, 0) > 0;
+}
+
+/* Locked. */
+static bool is_readable(struct shmipc_receiver *r, int fd)
+{
+	for (int i = 0; i < CUTS_AT_ONCE_MAX; i++) {
+		if (shmipc_receiver_on_ring(r)) {
+			if (!shmipc_receiver_probe(r, fd, true))
+				return shmipc_receiver_at_end(r);
+			if (shmipc_receiver_on_ring(r))
+				return true;
+		} else if (shmipc_receiver_sender_ahead(r) && shmipc_receiver_before_cut(r) == 0) {
+			shmipc_receiver_pass_cut(r);
+		} else {
+			return shmipc_receiver_at_end(r) || kernel_says_readable(fd);
+		}
+	}
+	return true;
+}
+
+bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_use)
+{
+	bool there;
+
+	if (!r->ready || r->stopped)
+		return kernel_says_readable(fd);
+	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+		return true;
+	there = is_readable(r, fd);
+	shmipc_lock_drop(&r->lock, private_use);
+	return there;
+}
+
+void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen, bool private_use)
+{
+	if (!r->ready || shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+		return;
+	while (shmipc_receiver_on_ring(r) && !r->last_seen && !shmipc_receiver_at_end(r) &&
+	       shmipc_receiver_has_tokens(r)) {
+		uint32_t taken = r->taken;
+
+		/* declared before it is taken, as everywhere: a tail that moves after this look
+		 * brings a token */
+		atomic_store(&r->rx->tokens_taken, taken + 1);
+		atomic_thread_fence(memory_order_seq_cst);
+		if (atomic_load_explicit(&r->tx->tail, memory_order_acquire) != seen) {
+			atomic_store(&r->rx->tokens_taken, taken);
+			break;
+		}
+		if (shmipc_receiver_take_token(r, fd, true) != 1)
+			break;
+	}
+	shmipc_lock_drop(&r->lock, private_use);
+}
+
+/* Locked. */
+static size_t count_pending(struct shmipc_receiver *r, int fd)
+{
+	uint64_t before, kernel;
+	int there = 0;
+
+	/* first the number, then the phase: what was there before a cut is payload */
+	sys_ioctl(fd, FIONREAD, &there);
+	kernel = there > 0 ? (uint64_t)there : 0;
+	if (!r->ready || r->stopped)
+		return (size_t)kernel;
+	if (!shmipc_receiver_on_ring(r)) {
+		if (!shmipc_receiver_sender_ahead(r))
+			return (size_t)kernel;
+		before = shmipc_receiver_before_cut(r);
+		return (size_t)((kernel < before ? kernel : before) + shmipc_receiver_unread(r));
+	}
+	if (shmipc_receiver_unread(r) == 0 && is_readable(r, fd) && !shmipc_receiver_on_ring(r))
+		return sys_ioctl(fd, FIONREAD, &there) == 0 ? (size_t)there : 0;
+	return (size_t)shmipc_receiver_unread(r);
+}
+
+size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use)
+{
+	size_t pending;
+
+	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+		return 0;
+	pending = count_pending(r, fd);
+	shmipc_lock_drop(&r->lock, private_use);
+	return pending;
+}
+
+/* ---- leaving ---- */
+
+/* After this the sender promises no token and makes no cut to the ring that it has not made
+ * already. */
+static void forbid(struct shmipc_receiver *r, uint32_t bits)
+{
+	atomic_fetch_or(&r->want->want, bits);
+	shmipc_membarrier();
+	atomic_fetch_or(&r->want->want, SHMIPC_WANT_FENCE);
+	atomic_thread_fence(memory_order_seq_cst); /* [stop] */
+	for (int i = 0; i < CUTTING_TRIES && (atomic_load(&r->tx->flags) & SHMIPC_TX_CUTTING);
+	     i++) {
+		if (i < CUTTING_PAUSES)
+			shmipc_cpu_pause();
+		else
+			sys_sched_yield();
+	}
+	if (!shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) &&
+	    shmipc_receiver_before_cut(r) == 0)
+		shmipc_receiver_pass_cut(r);
+}
+
+/* Locked, STOP has been said, the ledger is drained as far as it can be. */
+static bool is_clean(struct shmipc_receiver *r)
+{
+	if (shmipc_receiver_on_ring(r)) {
+		if (!r->last_seen)
+			return true; /* no LAST under way: the sender will leave without one */
+		if (shmipc_receiver_unread(r) > 0)
+			return false;
+		shmipc_receiver_pass_cut(r);
+	}
+	/* tokens behind unread payload stay where they are */
+	return !shmipc_receiver_sender_ahead(r) || !shmipc_receiver_has_tokens(r);
+}
+
+bool shmipc_receiver_stop(struct shmipc_receiver *r, int fd, bool private_use)
+{
+	bool done;
+
+	if (!r->attached)
+		return true;
+	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+		return false;
+	if (!r->ready) {
+		r->attached = false; /* never consented: the sender never leaves the kernel */
+	} else if (!r->stopped) {
+		if (!shmipc_receiver_wants(r, SHMIPC_WANT_STOP))
+			forbid(r, SHMIPC_WANT_STOP);
+		if (shmipc_receiver_on_ring(r))
+			shmipc_receiver_drain_ledger(r, fd);
+		r->stopped = is_clean(r);
+	}
+	done = !r->ready || (r->stopped &&
+			     (shmipc_receiver_unread(r) == 0 || !(atomic_load(&r->tx->phase) & 1)));
+	shmipc_lock_drop(&r->lock, private_use);
+	return done;
+}
+
+int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use)
+{
+	if (!r->attached || !r->ready)
+		return 0;
+	return shmipc_receiver_stop(r, fd, private_use) ? 0 : -EAGAIN;
+}
+
+bool shmipc_receiver_close(struct shmipc_receiver *r, int fd)
+{
+	if (!r->attached || !r->ready)
+		return false;
+	/* [close] forbid, then drain: pairs with promise() in sender_cut.c */
+	forbid(r, SHMIPC_WANT_CLOSED);
+	if (r->stopped)
+		return false;
+	if (shmipc_receiver_on_ring(r))
+		shmipc_receiver_drain_ledger(r, fd);
+	return shmipc_receiver_unread(r) > 0;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the receiver's files share, and nobody else includes. */
+#ifndef SHMIPC_CORE_RECEIVER_PARTS_H
+#define SHMIPC_CORE_RECEIVER_PARTS_H
+
+#include "core/receiver.h"
+
+static inline uint64_t shmipc_receiver_head(const struct shmipc_receiver *r)
+{
+	return atomic_load_explicit(&r->head, memory_order_relaxed);
+}
+
+static inline uint32_t shmipc_receiver_phase(const struct shmipc_receiver *r)
+{
+	return atomic_load_explicit(&r->phase, memory_order_relaxed);
+}
+
+static inline bool shmipc_receiver_on_ring(const struct shmipc_receiver *r)
+{
+	return shmipc_receiver_phase(r) & 1;
+}
+
+static inline uint64_t shmipc_receiver_unread(const struct shmipc_receiver *r)
+{
+	/* [tail:acq] pairs with [tail:rel] in sender.c */
+	return shmipc_ring_used(&r->ring, shmipc_receiver_head(r),
+				atomic_load_explicit(&r->tx->tail, memory_order_acquire));
+}
+
+/* The sender has made a cut that we have not passed.  It may be two ahead; it is one behind between
+ * LAST and its store of the phase; anything else is a lie and counts as no cut. */
+static inline bool shmipc_receiver_sender_ahead(const struct shmipc_receiver *r)
+{
+	/* [phase:acq] pairs with [phase:rel] in sender_cut.c: `cut` is valid */
+	uint32_t ahead = atomic_load_explicit(&r->tx->phase, memory_order_acquire) -
+			 shmipc_receiver_phase(r);
+
+	return ahead == 1 || ahead == 2;
+}
+
+/* Kernel bytes before the ring begins; when the sender is ahead and we are not on the ring. */
+static inline uint64_t shmipc_receiver_before_cut(const struct shmipc_receiver *r)
+{
+	uint64_t cut = atomic_load_explicit(&r->tx->cut, memory_order_relaxed);
+	uint64_t read = atomic_load_explicit(&r->kernel_read, memory_order_relaxed);
+
+	return cut > read ? cut - read : 0;
+}
+
+static inline bool shmipc_receiver_wants(const struct shmipc_receiver *r, uint32_t bits)
+{
+	return atomic_load_explicit(&r->want->want, memory_order_relaxed) & bits;
+}
+
+/* The kernel will give no more bytes. */
+static inline bool shmipc_receiver_at_end(const struct shmipc_receiver *r)
+{
+	return atomic_load_explicit(&r->eof, memory_order_relaxed) ||
+	       atomic_load_explicit(&r->pending_error, memory_order_relaxed);
+}
+
+/* ---- receiver_socket.c; all locked ---- */
+
+/* Note what the kernel said instead of a byte: 0 the end, or -errno. */
+void shmipc_receiver_socket_said(struct shmipc_receiver *r, ssize_t result);
+
+/* A byte of a ring phase has come off the socket without being declared before. */
+void shmipc_receiver_token_came(struct shmipc_receiver *r, char value);
+
+/* Take one promised token, if the ring is empty or `anyway`.  1 taken, 0 not there yet or the end,
+ * -EBUSY: the ring is not empty any more. */
+int shmipc_receiver_take_token(struct shmipc_receiver *r, int fd, bool anyway);
+
+/* The sender's cut lies behind us. */
+void shmipc_receiver_pass_cut(struct shmipc_receiver *r);
+
+/* On the ring, which is empty: take tokens off, see whether LAST, the end or an error has come.
+ * True: something to read or another phase, look again.  Not `thorough`: a sleep on the socket
+ * follows, which finds the end and the errors. */
+bool shmipc_receiver_probe(struct shmipc_receiver *r, int fd, bool thorough);
+
+/* After a read: in strict mode the kernel's readiness must end with the last byte. */
+void shmipc_receiver_settle_tokens(struct shmipc_receiver *r, int fd);
+
+/* Forbid has been said (STOP or CLOSED): take off the socket what was promised before. */
+void shmipc_receiver_drain_ledger(struct shmipc_receiver *r, int fd);
+
+/* ---- receiver_wait.c ---- */
+
+struct shmipc_receiver_wait {
+	bool known;	      /* is there a time limit? */
+	uint64_t deadline_ns; /* 0: none */
+};
+
+/* Nothing there: sleep until there may be.  0, -EINTR, or -EAGAIN for a receive time-out. */
+ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *io,
+			     struct shmipc_receiver_wait *wait);
+
+/* A receiver that has not slept for long spares the sender the fence. */
+void shmipc_receiver_consider_unfenced(struct shmipc_receiver *r);
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The receiver and the real socket: tokens, LAST, the end, and the passing of cuts.  All of it
+ * locked. */
+#include "core/receiver.h"
+
+#include <errno.h>
+
+#include "core/cpu.h"
+#include "core/receiver_parts.h"
+#include "core/sys.h"
+
+enum {
+	PROBE_ROUNDS_MAX = 64, /* a peer that floods us with tokens harms itself only */
+	DRAIN_TRIES = 2000, /* for a token that is promised and not yet there: its sender is in the
+			       call */
+	SETTLE_TRIES = 40,  /* the same when only tidiness is at stake */
+	EDGE_TOKENS_KEPT = 2, /* of those that an edge-triggered reader leaves behind */
+	EDGE_TOKENS_MANY = 16,
+};
+
+static uint32_t promised_tokens(const struct shmipc_receiver *r)
+{
+	return atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire);
+}
+
+static void set_taken(struct shmipc_receiver *r, uint32_t taken)
+{
+	atomic_store_explicit(&r->taken, taken, memory_order_relaxed);
+	/* [taken] then a full fence, then the ring is looked at; pairs with outstanding_tokens() */
+	atomic_store_explicit(&r->rx->tokens_taken, taken, memory_order_seq_cst);
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+void shmipc_receiver_socket_said(struct shmipc_receiver *r, ssize_t result)
+{
+	if (result == 0)
+		r->eof = true;
+	else if (result != -EAGAIN && result != -EINTR)
+		r->pending_error = (int)-result;
+}
+
+static void met_last(struct shmipc_receiver *r)
+{
+	r->last_seen = true;
+	/* whatever was promised before LAST lies behind us, and nothing is promised until we pass
+	 * the cut */
+	set_taken(r, promised_tokens(r));
+}
+
+void shmipc_receiver_token_came(struct shmipc_receiver *r, char value)
+{
+	if (value == SHMIPC_TOKEN_LAST)
+		met_last(r);
+	else
+		set_taken(r, r->taken + 1);
+}
+
+/* Declared before it is removed: a sender that publishes after the declaration sends a new token,
+ * one that published before is seen by our look at the ring.  So no sleeper behind us loses its
+ * wake-up to our taking. */
+int shmipc_receiver_take_token(struct shmipc_receiver *r, int fd, bool anyway)
+{
+	uint32_t taken = r->taken;
+	char value;
+	ssize_t n;
+
+	set_taken(r, taken + 1);
+	if (!anyway && shmipc_receiver_unread(r) > 0) {
+		set_taken(r, taken);
+		return -EBUSY;
+	}
+	r->in_kernel = true;
+	n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
+	if (n == 1 && value == SHMIPC_TOKEN_LAST)
+		met_last(r);
+	else if (n != 1)
+		set_taken(r, taken);
+	r->in_kernel = false;
+	if (n != 1)
+		shmipc_receiver_socket_said(r, n);
+	return n == 1;
+}
+
+void shmipc_receiver_pass_cut(struct shmipc_receiver *r)
+{
+	uint32_t phase = shmipc_receiver_phase(r) + 1;
+
+	r->last_seen = false;
+	atomic_store_explicit(&r->phase, phase, memory_order_relaxed);
+	atomic_store_explicit(&r->rx->phase, phase, memory_order_release);
+}
+
+/* What does the socket say beside promised tokens?  True: look again. */
+static bool peek(struct shmipc_receiver *r, int fd)
+{
+	char value;
+	ssize_t n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+
+	if (n != 1) {
+		shmipc_receiver_socket_said(r, n);
+		return false;
+	}
+	if (promised_tokens(r) == r->taken) /* nobody promised it: not our protocol, away with it */
+		sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
+	return true;
+}
+
+bool shmipc_receiver_probe(struct shmipc_receiver *r, int fd, bool thorough)
+{
+	/* [empty] store head, fence, load tail; the sender stores tail, fences, loads head */
+	atomic_thread_fence(memory_order_seq_cst);
+	for (int round = 0; round < PROBE_ROUNDS_MAX; round++) {
+		if (shmipc_receiver_unread(r) > 0)
+			return true;
+		if (r->last_seen) {
+			shmipc_receiver_pass_cut(r);
+			return true;
+		}
+		if (shmipc_receiver_at_end(r))
+			return false;
+		if (promised_tokens(r) != r->taken && shmipc_receiver_take_token(r, fd, false) != 0)
+			continue;
+		/* no token, or one that is promised and not yet there */
+		if (!thorough)
+			return false;
+		if (!peek(r, fd) && !shmipc_receiver_at_end(r))
+			return shmipc_receiver_unread(r) > 0;
+	}
+	return false;
+}
+
+void shmipc_receiver_settle_tokens(struct shmipc_receiver *r, int fd)
+{
+	uint32_t outstanding = promised_tokens(r) - r->taken;
+
+	if (outstanding == 0 || !shmipc_receiver_on_ring(r) || r->last_seen ||
+	    shmipc_receiver_at_end(r))
+		return;
+	atomic_thread_fence(memory_order_seq_cst); /* [empty] */
+	if (shmipc_receiver_unread(r) > 0) {
+		/* an edge-triggered reader that never empties the ring must go on getting edges */
+		while (outstanding > EDGE_TOKENS_MANY && outstanding <= 2 * EDGE_TOKENS_MANY &&
+		       !r->last_seen && shmipc_receiver_take_token(r, fd, true) == 1 &&
+		       !r->last_seen && promised_tokens(r) - r->taken > EDGE_TOKENS_KEPT)
+			;
+		return;
+	}
+	for (int i = 0; i < SETTLE_TRIES && promised_tokens(r) != r->taken && !r->last_seen; i++) {
+		int took = shmipc_receiver_take_token(r, fd, false);
+
+		if (took < 0 || shmipc_receiver_at_end(r))
+			return;
+		if (took == 0)
+			shmipc_cpu_pause();
+	}
+}
+
+void shmipc_receiver_drain_ledger(struct shmipc_receiver *r, int fd)
+{
+	for (int i = 0; i < DRAIN_TRIES && !r->last_seen && promised_tokens(r) != r->taken; i++) {
+		if (shmipc_receiver_take_token(r, fd, true) == 1)
+			continue;
+		if (shmipc_receiver_at_end(r))
+			return;
+		shmipc_cpu_pause();
+	}
+}

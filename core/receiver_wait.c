@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the receiver wants of the sender, and how it sleeps. */
+#include "core/receiver.h"
+
+#include <errno.h>
+#include <sys/time.h>
+
+#include "core/receiver_parts.h"
+#include "core/sys.h"
+#include "core/thread.h"
+
+/* [unfenced] A sender that saw want 0 publishes without a fence: ours must reach its processor.
+ * FENCE says that this has happened since want was last 0, so it is set only after it has. */
+static void fence_for_sender(struct shmipc_receiver *r, uint32_t want_before)
+{
+	if (!(want_before & SHMIPC_WANT_FENCE)) {
+		shmipc_membarrier();
+		atomic_fetch_or(&r->want->want, SHMIPC_WANT_FENCE);
+	}
+	atomic_thread_fence(memory_order_seq_cst); /* [sleep] */
+}
+
+void shmipc_receiver_arm(struct shmipc_receiver *r)
+{
+	uint32_t before = atomic_fetch_add(&r->want->want, 1);
+
+	atomic_store_explicit(&r->streak, 0, memory_order_relaxed);
+	fence_for_sender(r, before);
+}
+
+void shmipc_receiver_disarm(struct shmipc_receiver *r)
+{
+	atomic_fetch_sub_explicit(&r->want->want, 1, memory_order_relaxed);
+}
+
+void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge)
+{
+	uint32_t bits = SHMIPC_WANT_STRICT | (edge ? SHMIPC_WANT_EDGE : 0);
+	uint32_t before = atomic_load_explicit(&r->want->want, memory_order_relaxed);
+
+	if ((before & (bits | SHMIPC_WANT_FENCE)) == (bits | SHMIPC_WANT_FENCE))
+		return;
+	fence_for_sender(r, atomic_fetch_or(&r->want->want, bits));
+}
+
+void shmipc_receiver_relax(struct shmipc_receiver *r)
+{
+	if (shmipc_receiver_wants(r, SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE))
+		atomic_fetch_and(&r->want->want,
+				 ~(uint32_t)(SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE));
+}
+
+void shmipc_receiver_consider_unfenced(struct shmipc_receiver *r)
+{
+	uint32_t want = atomic_load_explicit(&r->want->want, memory_order_relaxed);
+
+	atomic_store_explicit(&r->streak, 0, memory_order_relaxed);
+	if (want != SHMIPC_WANT_FENCE) /* somebody sleeps, or strict */
+		return;
+	if (!(atomic_load(&r->tx->flags) & SHMIPC_TX_UNFENCED) || !shmipc_membarrier_registered())
+		return;
+	atomic_compare_exchange_strong(&r->want->want, &want, 0);
+}
+
+/* ---- a blocking receive ---- */
+
+static bool hint(void *argument)
+{
+	return shmipc_receiver_hint(argument);
+}
+
+static void spin(struct shmipc_receiver *r)
+{
+	enum shmipc_spin_result result;
+	uint32_t cpu = shmipc_spin_cpu();
+
+	if (!shmipc_receiver_on_ring(r))
+		return; /* bytes come by the kernel: so does the wake-up */
+	if (cpu != atomic_load_explicit(&r->cpu, memory_order_relaxed)) {
+		atomic_store_explicit(&r->cpu, cpu, memory_order_relaxed);
+		atomic_store_explicit(&r->rx->cpu, cpu, memory_order_relaxed);
+	}
+	result = shmipc_spin_until(&r->spin, hint, r, atomic_load(&r->tx->cpu));
+	if (result == SHMIPC_SPIN_WON)
+		shmipc_count(&r->count->spins_won, 1);
+	else if (result == SHMIPC_SPIN_LOST)
+		shmipc_count(&r->count->spins_lost, 1);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec time;
+
+	sys_clock_gettime(CLOCK_MONOTONIC, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* SO_RCVTIMEO counts from the first sleep of a call, over all its sleeps. */
+static void find_deadline(struct shmipc_receiver_wait *wait, int fd)
+{
+	struct timeval limit = { 0 };
+	socklen_t bytes = sizeof(limit);
+	uint64_t ns;
+
+	wait->known = true;
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &bytes) < 0)
+		return;
+	ns = (uint64_t)limit.tv_sec * 1000000000u + (uint64_t)limit.tv_usec * 1000u;
+	wait->deadline_ns = ns ? now_ns() + ns : 0;
+}
+
+static ssize_t sleep_until(int fd, uint64_t deadline_ns)
+{
+	struct pollfd real = { .fd = fd, .events = POLLIN };
+	uint64_t now = now_ns();
+	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+	const struct timespec time = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
+	int n = sys_ppoll(&real, 1, &time, NULL);
+
+	return n == 0 ? -EAGAIN : n < 0 ? n : 0;
+}
+
+/* The only sleep of a blocking receive, on the real socket.  0: look again.  -EAGAIN: SO_RCVTIMEO
+ * is over. */
+static ssize_t sleep_on_socket(struct shmipc_receiver *r, const struct shmipc_io *io)
+{
+	bool consume = io->private_use && shmipc_receiver_on_ring(r) && !r->last_seen;
+	char value = 0;
+	ssize_t n = sys_recvfrom(io->fd, &value, 1, consume ? 0 : MSG_PEEK, NULL, NULL);
+
+	if (n == 1 && consume)
+		shmipc_receiver_token_came(r, value);
+	if (n == -EINTR || n == -EAGAIN)
+		return n;
+	/* by the kernel, the end is the end only if the sender did not cut before it:
+	 * kernel_limit() sees */
+	if (n < 0 || (n == 0 && shmipc_receiver_on_ring(r)))
+		shmipc_receiver_socket_said(r, n);
+	return 0;
+}
+
+/* Armed: is there a reason not to sleep? */
+static bool look_again(struct shmipc_receiver *r, const struct shmipc_io *io, bool thorough)
+{
+	bool there;
+
+	shmipc_lock_take(&r->lock, io->private_use);
+	if (r->stopped)
+		there = true;
+	else if (shmipc_receiver_on_ring(r))
+		there = shmipc_receiver_probe(r, io->fd, thorough) || shmipc_receiver_at_end(r);
+	else
+		there = shmipc_receiver_hint(r);
+	shmipc_lock_drop(&r->lock, io->private_use);
+	return there;
+}
+
+ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *io,
+			     struct shmipc_receiver_wait *wait)
+{
+	ssize_t n = 0;
+
+	if (r->sibling)
+		shmipc_sender_serve(r->sibling, io->fd, io->private_use);
+	spin(r);
+	if (shmipc_receiver_on_ring(r) ? shmipc_receiver_unread(r) > 0 : shmipc_receiver_hint(r))
+		return 0;
+	/* we wait here, in our own call; a set that knows this end relaxes it itself, once it has
+	 * armed it */
+	if (!atomic_load(&r->foreign) && atomic_load(&r->watchers) == 0)
+		shmipc_receiver_relax(r);
+	shmipc_receiver_arm(r);
+	if (!look_again(r, io, wait->known)) {
+		if (!wait->known)
+			find_deadline(wait, io->fd);
+		atomic_fetch_add_explicit(&r->count->waits, 1, memory_order_relaxed);
+		n = wait->deadline_ns ? sleep_until(io->fd, wait->deadline_ns)
+				      : sleep_on_socket(r, io);
+	}
+	shmipc_receiver_disarm(r);
+	return n;
+}
