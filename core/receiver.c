@@ -15,8 +15,9 @@ enum {
 	CHUNK_BYTES = 64 *
 		      1024, /* consumed at a time: the producer gets room while we still copy */
 	KERNEL_IOV = 64,
-	UNFENCED_STREAK = 256, /* receives without a sleep before the sender is spared its fence */
-	SKIP_MAX = 64,	       /* tokens that a peek looks over */
+	CALM_STREAK = 256, /* receives without a sleep before the sender is spared tokens and fences
+			    */
+	SKIP_MAX = 64,	   /* tokens that a peek looks over */
 	PEEK_NAP_NS = 200 * 1000,
 };
 
@@ -381,6 +382,7 @@ static bool nothing_there(struct shmipc_receiver *r)
 {
 	if (atomic_load_explicit(&r->watchers, memory_order_relaxed) > 0)
 		return false;
+	r->unseen = true;
 	shmipc_receiver_strict(r, true);
 	return shmipc_receiver_on_ring(r) ? shmipc_receiver_unread(r) > 0 : shmipc_receiver_hint(r);
 }
@@ -457,8 +459,8 @@ static ssize_t receive_managed(struct shmipc_receiver *r, struct shmipc_io *io)
 	}
 	if (shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
 		shmipc_receiver_settle_tokens(r, io->fd);
-	if (atomic_load_explicit(&r->streak, memory_order_relaxed) >= UNFENCED_STREAK)
-		shmipc_receiver_consider_unfenced(r);
+	if (atomic_load_explicit(&r->streak, memory_order_relaxed) >= CALM_STREAK)
+		shmipc_receiver_calm_down(r);
 	return n;
 }
 

@@ -43,6 +43,7 @@ struct shmipc_receiver {
 		ready;	  /* consent given: from here on all bytes are taken by this file's rules */
 	_Atomic bool eof; /* the kernel said end of stream; the ring may hold bytes still */
 	_Atomic int pending_error; /* the kernel said so; told when the ring is empty */
+	_Atomic bool unseen;	   /* strict because a nonblocking receive waits by means unknown */
 	_Atomic bool stopped;	   /* the ring is read no more: downgrade on our request */
 	bool last_seen; /* LAST was taken off the socket: the ring ends at its present tail */
 	bool reset_told;

@@ -96,7 +96,7 @@ struct shmipc_receiver_wait {
 ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *io,
 			     struct shmipc_receiver_wait *wait);
 
-/* A receiver that has not slept for long spares the sender the fence. */
-void shmipc_receiver_consider_unfenced(struct shmipc_receiver *r);
+/* A receiver that has not slept for long spares the sender tokens and fences. */
+void shmipc_receiver_calm_down(struct shmipc_receiver *r);
 
 #endif

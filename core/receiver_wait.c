@@ -50,11 +50,24 @@ void shmipc_receiver_relax(struct shmipc_receiver *r)
 				 ~(uint32_t)(SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE));
 }
 
-void shmipc_receiver_consider_unfenced(struct shmipc_receiver *r)
+static void relax_if_alone(struct shmipc_receiver *r)
 {
-	uint32_t want = atomic_load_explicit(&r->want->want, memory_order_relaxed);
+	if (atomic_load(&r->foreign) || atomic_load(&r->watchers) != 0)
+		return;
+	r->unseen = false;
+	shmipc_receiver_relax(r);
+}
+
+void shmipc_receiver_calm_down(struct shmipc_receiver *r)
+{
+	uint32_t want;
 
 	atomic_store_explicit(&r->streak, 0, memory_order_relaxed);
+	/* strict only because we did not know, at attach, who sleeps: whoever did has been woken
+	 * since */
+	if (!r->unseen)
+		relax_if_alone(r);
+	want = atomic_load_explicit(&r->want->want, memory_order_relaxed);
 	if (want != SHMIPC_WANT_FENCE) /* somebody sleeps, or strict */
 		return;
 	if (!(atomic_load(&r->tx->flags) & SHMIPC_TX_UNFENCED) || !shmipc_membarrier_registered())
@@ -167,8 +180,7 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 		return 0;
 	/* we wait here, in our own call; a set that knows this end relaxes it itself, once it has
 	 * armed it */
-	if (!atomic_load(&r->foreign) && atomic_load(&r->watchers) == 0)
-		shmipc_receiver_relax(r);
+	relax_if_alone(r);
 	shmipc_receiver_arm(r);
 	if (!look_again(r, io, wait->known)) {
 		if (!wait->known)

@@ -16,7 +16,7 @@ enum {
 	RESTART_BYTES = 16 * 1024, /* how far a request/response connection strays from the ring's
 				      start */
 	SPACE_NAP_NS = 1000 * 1000,
-	SPACE_NAPS = 2,
+	SPACE_NAPS = 5, /* without any movement of the reader; then the kernel takes over */
 	LOOK_EVERY_US = 1000,
 	KERNEL_IOV = 64,
 	LAST_WAIT_MS = 10,
@@ -130,13 +130,15 @@ static int nap_for_space(struct shmipc_sender *s, struct space *space)
  * POLLOUT and time-outs are then the application's.  -EINTR: a signal came. */
 static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io)
 {
-	uint64_t enough = io->cursor.left < s->ring.ring_bytes / 4 ? io->cursor.left
-								   : s->ring.ring_bytes / 4;
-	struct space space = { s, enough ? enough : 1 };
+	uint64_t part = s->ring.ring_bytes / 4;
+	/* spinning, wait for more than is needed: else each small piece of room is fetched for
+	 * itself */
+	struct space space = { s, part };
 
 	if (shmipc_spin_until(&s->spin, has_space, &space, atomic_load(&s->rx->cpu)) ==
 	    SHMIPC_SPIN_WON)
 		return 0;
+	space.enough = io->cursor.left < part ? io->cursor.left : part;
 	if (has_space(&space))
 		return 0;
 	if (shmipc_io_is_nonblocking(io))

@@ -123,7 +123,14 @@ bool shmipc_sender_cut_to_ring(struct shmipc_sender *s, int fd)
 	if (atomic_load_explicit(&s->rx->phase, memory_order_acquire) != s->phase ||
 	    !atomic_load_explicit(&s->want->ready, memory_order_acquire))
 		return false;
-	if (atomic_load(&s->kernel_senders) != 0 || !token_would_fit(s, fd))
+	if (atomic_load(&s->kernel_senders) != 0)
+		return false;
+	/* A token must find room behind the payload if somebody may wait whom we do not see.  A
+	 * waiter that we do see sleeps only when it has read all payload; and a full queue must not
+	 * keep a fast sender off the ring. */
+	if (atomic_load_explicit(&s->want->want, memory_order_relaxed) &
+		    (SHMIPC_WANT_STRICT | SHMIPC_WANT_SLEEPERS) &&
+	    !token_would_fit(s, fd))
 		return false;
 	shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
 	/* [stop] say that we are cutting, fence, look for STOP; the receiver says STOP, fences,
