@@ -62,9 +62,11 @@ bool shmipc_receiver_hint(const struct shmipc_receiver *r)
 
 /* ---- from the ring; locked ---- */
 
-static void ring_bell(struct shmipc_receiver *r)
+/* A sender that sleeps for room is woken when there is room worth a wake-up. */
+static void ring_bell(struct shmipc_receiver *r, uint64_t unread)
 {
-	if (!atomic_load_explicit(&r->tx->space_wanted, memory_order_relaxed))
+	if (!atomic_load_explicit(&r->tx->space_wanted, memory_order_relaxed) ||
+	    unread > r->ring.ring_bytes / 4 * 3)
 		return;
 	atomic_fetch_add(&r->rx->space_bell, 1);
 	sys_futex(&r->rx->space_bell, FUTEX_WAKE, 1, NULL);
@@ -91,14 +93,14 @@ static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, u
 		atomic_store_explicit(&r->head, head + done, memory_order_relaxed);
 		/* [head:rel] gives the room back; pairs with [head:acq] in sender.c */
 		atomic_store_explicit(&r->rx->head, head + done, memory_order_release);
-		if (done < want || unread > r->ring.ring_bytes / 4)
-			ring_bell(r);
+		ring_bell(r, unread - done);
 	}
 	if (!(io->flags & MSG_PEEK)) {
-		ring_bell(r);
 		shmipc_count(&r->count->ring_bytes, done);
 		shmipc_count(&r->count->ring_messages, 1);
-		r->streak++;
+		atomic_store_explicit(&r->streak,
+				      atomic_load_explicit(&r->streak, memory_order_relaxed) + 1,
+				      memory_order_relaxed);
 	}
 	return (ssize_t)done;
 }

@@ -100,8 +100,13 @@ static bool peek(struct shmipc_receiver *r, int fd)
 		shmipc_receiver_socket_said(r, n);
 		return false;
 	}
-	if (promised_tokens(r) == r->taken) /* nobody promised it: not our protocol, away with it */
-		sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
+	if (promised_tokens(r) == r->taken) {
+		/* nobody promised it: better an error than a stream with a hole */
+		if (value == SHMIPC_TOKEN_WAKE)
+			sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
+		else
+			shmipc_receiver_socket_said(r, -ECONNRESET);
+	}
 	return true;
 }
 

@@ -68,12 +68,40 @@ static void copy_piece(unsigned char *memory, struct shmipc_cursor *cursor, size
 	}
 }
 
+/* Almost every message: one element of the vector, one piece of the ring. */
+static inline bool copy_simply(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
+			       struct shmipc_cursor *cursor, size_t bytes, enum copy_way way)
+{
+	size_t offset = (size_t)((position - base) & (ring->ring_bytes - 1));
+	size_t here = cursor->left ? cursor->iov->iov_len - cursor->offset : 0;
+	unsigned char *user;
+
+	if (bytes > here || bytes > ring->ring_bytes - offset)
+		return false;
+	user = (unsigned char *)cursor->iov->iov_base + cursor->offset;
+	if (way == COPY_IN)
+		memcpy(ring->data + offset, user, bytes);
+	else
+		memcpy(user, ring->data + offset, bytes);
+	cursor->left -= bytes;
+	cursor->offset += bytes;
+	if (bytes == here) {
+		cursor->iov++;
+		cursor->count--;
+		cursor->offset = 0;
+	}
+	return true;
+}
+
 static void copy(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
 		 struct shmipc_cursor *cursor, size_t bytes, enum copy_way way)
 {
 	struct iovec pieces[2];
-	int count = shmipc_ring_pieces(ring, base, position, bytes, pieces);
+	int count;
 
+	if (copy_simply(ring, base, position, cursor, bytes, way))
+		return;
+	count = shmipc_ring_pieces(ring, base, position, bytes, pieces);
 	for (int i = 0; i < count; i++)
 		copy_piece(pieces[i].iov_base, cursor, pieces[i].iov_len, way);
 }

@@ -138,18 +138,16 @@ static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io)
 	if (shmipc_spin_until(&s->spin, has_space, &space, atomic_load(&s->rx->cpu)) ==
 	    SHMIPC_SPIN_WON)
 		return 0;
-	space.enough = io->cursor.left < part ? io->cursor.left : part;
-	if (has_space(&space))
-		return 0;
 	if (shmipc_io_is_nonblocking(io))
-		return -EAGAIN;
+		return shmipc_sender_load_head(s), free_bytes(s) > 0 ? 0 : -EAGAIN;
 	for (int i = 0; i < SPACE_NAPS; i++) {
 		uint64_t head = s->head;
+		int error = nap_for_space(s, &space);
 
-		if (nap_for_space(s, &space) == -EINTR && !has_space(&space))
-			return -EINTR;
-		if (has_space(&space))
+		if (shmipc_sender_load_head(s), free_bytes(s) > 0)
 			return 0;
+		if (error == -EINTR)
+			return -EINTR;
 		if (s->head != head)
 			i = -1; /* it moves: slow, but reading */
 		if (atomic_load(&s->want->want) & (SHMIPC_WANT_STOP | SHMIPC_WANT_CLOSED))

@@ -216,6 +216,8 @@ int main(void)
 	double ns[2][ROUNDS];
 
 	for (enum what what = PING_PONG; what <= STREAM; what++) {
+		if (getenv("HOTPATH_KIND") && atoi(getenv("HOTPATH_KIND")) != (int)what)
+			continue;
 		for (int i = 0; i < ROUNDS; i++) {
 			ns[0][i] = measure(what, true, true);
 			ns[1][i] = measure(what, false, i & 1);
