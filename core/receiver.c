@@ -384,6 +384,11 @@ static bool nothing_there(struct shmipc_receiver *r)
 {
 	if (atomic_load_explicit(&r->watchers, memory_order_relaxed) > 0)
 		return false;
+	if (atomic_load_explicit(&r->polled, memory_order_relaxed)) {
+		/* the application waits for this one by calls of ours */
+		atomic_store_explicit(&r->polled, false, memory_order_relaxed);
+		return false;
+	}
 	r->unseen = true;
 	shmipc_receiver_strict(r, true);
 	return shmipc_receiver_on_ring(r) ? shmipc_receiver_unread(r) > 0 : shmipc_receiver_hint(r);

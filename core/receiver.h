@@ -65,6 +65,8 @@ struct shmipc_receiver {
 	_Atomic uint32_t kernel_readers; /* calls of this end that are inside a kernel receive,
 					    before `ready` */
 	_Atomic bool foreign;		 /* waits that we cannot see exist: stay strict for good */
+	/* a poll or select of ours has asked for it since it was last found empty */
+	_Atomic bool polled;
 	_Atomic uint32_t
 		watchers; /* waits of this process that know this end and look before they sleep */
 	_Atomic uint32_t taken;
