@@ -121,6 +121,19 @@ static int correct(const struct poll_wait *wait)
 	return ready;
 }
 
+/* This wait looks at them itself, before it sleeps and after: no tokens are needed while it is awake. */
+static void note_waiting(const struct poll_wait *wait)
+{
+	for (nfds_t i = 0; i < wait->count; i++) {
+		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
+
+		if (!conn || !conn->rx.ready || conn->rx.foreign || atomic_load(&conn->rx.watchers) != 0)
+			continue;
+		atomic_store_explicit(&conn->rx.polled, true, memory_order_relaxed);
+		shmipc_receiver_relax(&conn->rx);
+	}
+}
+
 static int look(const struct poll_wait *wait, const sigset_t *mask)
 {
 	const struct timespec now = { 0, 0 };
@@ -224,8 +237,10 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask)
 {
 	struct poll_wait wait = { .fds = fds, .count = count };
-	int n = look(&wait, mask);
+	int n;
 
+	note_waiting(&wait);
+	n = look(&wait, mask);
 	if (n != 0)
 		return n;
 	while (deadline_ns == SHIM_WAIT_FOR_EVER || shim_wait_now_ns() < deadline_ns) {
