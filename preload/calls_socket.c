@@ -2,7 +2,6 @@
 /* The birth of connections, their options, their half-close. */
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -11,6 +10,7 @@
 #include "preload/conn.h"
 #include "preload/downgrade.h"
 #include "preload/eligible.h"
+#include "preload/options.h"
 #include "preload/real.h"
 
 /* ---- birth ---- */
@@ -127,25 +127,13 @@ SHIM_EXPORT int shutdown(int fd, int how)
 
 /* ---- options ---- */
 
-/* The real socket of an attached pair runs without Nagle and cork; what the application set is remembered. */
-static _Atomic int *remembered(struct shim_conn *conn, int level, int name)
-{
-	if (conn->is_unix || level != IPPROTO_TCP || !shim_conn_is_attached(conn))
-		return NULL;
-	return name == TCP_NODELAY ? &conn->nodelay : name == TCP_CORK ? &conn->cork : NULL;
-}
-
 SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
-	_Atomic int *memory = conn ? remembered(conn, level, name) : NULL;
-	int number;
+	int result;
 
-	if (memory && value && bytes >= sizeof(int)) {
-		memcpy(&number, value, sizeof(number));
-		atomic_store(memory, number != 0);
-		return 0;
-	}
+	if (conn && shim_options_set(conn, level, name, value, bytes, &result))
+		return result;
 	if (conn && value && !shim_eligible_option(level, name, value, bytes))
 		shim_downgrade(conn, fd, SHMIPC_REASON_OPTION);
 	return real.setsockopt(fd, level, name, value, bytes);
@@ -154,14 +142,10 @@ SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockl
 SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value, socklen_t *restrict bytes)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
-	_Atomic int *memory = conn ? remembered(conn, level, name) : NULL;
-	int number = memory ? atomic_load(memory) : -1;
+	int number, result;
 
-	if (number >= 0 && value && bytes && *bytes >= sizeof(number)) {
-		memcpy(value, &number, sizeof(number));
-		*bytes = sizeof(number);
-		return 0;
-	}
+	if (conn && shim_options_get(conn, level, name, value, bytes, &result))
+		return result;
 	if (conn && level == SOL_SOCKET && name == SO_ERROR && conn->rx.pending_error && value && bytes &&
 	    *bytes >= sizeof(number)) {
 		/* taken from the socket by a look of ours */

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -172,8 +171,6 @@ void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t 
 	conn->spawns = shim_process_spawns();
 	conn->session = SHIM_SESSION_NONE;
 	atomic_store(&conn->holders, 1);
-	atomic_store(&conn->nodelay, -1);
-	atomic_store(&conn->cork, -1);
 	shmipc_sender_init(&conn->tx, conn->is_unix);
 	shmipc_receiver_init(&conn->rx, conn->is_unix);
 	conn->rx.sibling = &conn->tx;

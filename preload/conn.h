@@ -20,6 +20,7 @@
 #include "core/sender.h"
 #include "core/status.h"
 #include "preload/fdtable.h"
+#include "preload/options.h"
 
 enum {
 	SHIM_CONN_MAX = 16384,
@@ -39,8 +40,7 @@ struct shim_conn {
 	bool is_server;
 	int family;
 
-	/* what the application believes it has set on the real socket */
-	_Atomic int nodelay, cork; /* -1: as it was */
+	struct shim_options options; /* what the application believes it has set on the real socket */
 
 	/* growing up: when is the connection worth a ring */
 	_Atomic uint32_t trips;	 /* changes from sending to receiving */

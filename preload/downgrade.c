@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 
 #include "core/sys.h"
 
@@ -19,20 +17,6 @@ static void nap(void)
 	const struct timespec time = { 0, ANSWER_NAP_NS };
 
 	sys_nanosleep(&time);
-}
-
-/* Options go back to what the application set. */
-static void restore_options(struct shim_conn *conn, int fd)
-{
-	int value = atomic_load(&conn->nodelay);
-
-	if (conn->is_unix)
-		return;
-	if (value == 0)
-		sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, sizeof(value));
-	value = atomic_load(&conn->cork);
-	if (value > 0)
-		sys_setsockopt(fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
 }
 
 /* The peer may sleep: a token makes it look. */
@@ -85,7 +69,7 @@ int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 	sent = stop_sending(conn, fd, alone);
 	if (!received || !sent)
 		return -EBUSY;
-	restore_options(conn, fd);
+	shim_options_restore(conn, fd);
 	/* the record stays in use: the peer may still read what lies in the ring */
 	shim_conn_set_reason(conn, reason);
 	shim_conn_log(conn, fd, "downgraded", false);

@@ -2,8 +2,6 @@
 #include "preload/upgrade.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -116,35 +114,13 @@ void shim_upgrade_detach(struct shim_conn *conn)
 
 /* ---- attach ---- */
 
-/* Tokens must not wait for acknowledgements: the real socket runs without Nagle and cork.  What the application
- * has set is remembered, for getsockopt and for the way back. */
-static void unblock_tokens(struct shim_conn *conn, int fd)
-{
-	const int on = 1, off = 0;
-	int value = 0;
-	socklen_t bytes = sizeof(value);
-
-	if (conn->is_unix)
-		return;
-	if (sys_getsockopt(fd, IPPROTO_TCP, TCP_CORK, &value, &bytes) == 0) {
-		atomic_store(&conn->cork, value);
-		if (value)
-			sys_setsockopt(fd, IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
-	}
-	bytes = sizeof(value);
-	if (sys_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &bytes) == 0) {
-		atomic_store(&conn->nodelay, value);
-		sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	}
-}
-
 static void attach(struct shim_conn *conn, int fd, int session, uint32_t stream)
 {
 	const struct shmipc_segment *segment = &shim_session_at(session)->segment;
 	struct shmipc_stream_control *control = shmipc_segment_stream(segment, stream);
 	unsigned int mine = conn->is_server ? 1 : 0;
 
-	unblock_tokens(conn, fd);
+	shim_options_take_over(conn, fd);
 	conn->session = session;
 	conn->stream = stream;
 	if (!shim_identity_seccomp_filtered())
