@@ -55,9 +55,11 @@ bool shmipc_receiver_hint(const struct shmipc_receiver *r)
 		return false;
 	if (shmipc_receiver_at_end(r))
 		return true;
-	if (shmipc_receiver_on_ring(r))
-		return shmipc_receiver_unread(r) > 0 || shmipc_receiver_sender_ahead(r);
-	return shmipc_receiver_sender_ahead(r) && shmipc_receiver_before_cut(r) == 0;
+	/* LAST alone is nothing to read, and what lies behind it the kernel shows */
+	if (shmipc_receiver_unread(r) == 0)
+		return false;
+	return shmipc_receiver_on_ring(r) ||
+	       (shmipc_receiver_sender_ahead(r) && shmipc_receiver_before_cut(r) == 0);
 }
 
 /* ---- from the ring; locked ---- */
@@ -391,7 +393,7 @@ static bool nothing_there(struct shmipc_receiver *r)
 	}
 	r->unseen = true;
 	shmipc_receiver_strict(r, true);
-	return shmipc_receiver_on_ring(r) ? shmipc_receiver_unread(r) > 0 : shmipc_receiver_hint(r);
+	return shmipc_receiver_hint(r);
 }
 
 /* -ESTALE: another thread has stopped this end, go on by the kernel's own call. */

@@ -87,8 +87,9 @@ void shmipc_receiver_consent(struct shmipc_receiver *r, uint64_t kernel_read);
 /* Receive as recv(2)/recvmsg(2) on the real socket would.  Bytes, 0 at the end, or -errno. */
 ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io);
 
-/* May something be there?  Shared memory only, no lock, no call; false means: certainly nothing
- * that came by the ring.  For spinning waits. */
+/* Bytes in the ring that a receive would return now, or the end?  Shared memory only, no lock, no
+ * call; true is definite, false says nothing about what came by the kernel.  For spinning waits,
+ * and between arming and sleeping. */
 bool shmipc_receiver_hint(const struct shmipc_receiver *r);
 
 /* Definitely: would a receive return at once (bytes, end, error)?  Takes tokens that stand alone

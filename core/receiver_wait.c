@@ -176,7 +176,7 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 	if (r->sibling)
 		shmipc_sender_serve(r->sibling, io->fd, io->private_use);
 	spin(r);
-	if (shmipc_receiver_on_ring(r) ? shmipc_receiver_unread(r) > 0 : shmipc_receiver_hint(r))
+	if (shmipc_receiver_hint(r))
 		return 0;
 	/* we wait here, in our own call; a set that knows this end relaxes it itself, once it has
 	 * armed it */
