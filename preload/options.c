@@ -45,7 +45,7 @@ void shim_options_take_over(struct shim_conn *conn, int fd)
 		if (value != rules[i].ours &&
 		    sys_setsockopt(fd, IPPROTO_TCP, rules[i].name, &rules[i].ours, sizeof(int)) < 0)
 			continue;
-		atomic_fetch_or(&options->taken_over, 1u << i);
+		atomic_fetch_or(&options->taken_over, 1u << (unsigned int)i);
 	}
 }
 
