@@ -32,6 +32,7 @@ struct shim_set {
 };
 
 static struct shim_set *sets;
+static _Atomic int set_limit; /* sets at and above were never used */
 static _Atomic int kick_fd = -1;
 static const char kick_mark; /* its address is the data of our own registration */
 
@@ -75,6 +76,8 @@ void shim_set_opened(int epfd)
 
 		if (atomic_load(&set->used) || !atomic_compare_exchange_strong(&set->used, &used, 1))
 			continue;
+		while ((int)i >= atomic_load(&set_limit))
+			atomic_fetch_add(&set_limit, 1);
 		set->epfd = epfd;
 		set->strict = false;
 		atomic_store(&set->sleepers, 0);
@@ -216,7 +219,7 @@ void shim_set_is_foreign(int epfd)
 
 void shim_sets_before_fork(void)
 {
-	for (int i = 0; sets && i < SETS_MAX; i++)
+	for (int i = 0; i < atomic_load(&set_limit); i++)
 		if (atomic_load(&sets[i].used))
 			shim_set_is_foreign(sets[i].epfd);
 }
@@ -241,7 +244,7 @@ void shim_set_closed(int epfd)
 
 void shim_set_number_closed(int fd)
 {
-	for (int i = 0; sets && i < SETS_MAX; i++) {
+	for (int i = 0; i < atomic_load(&set_limit); i++) {
 		struct shim_set *set = &sets[i];
 		struct shim_registration *r;
 
