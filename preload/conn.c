@@ -12,6 +12,7 @@
 #include "core/thread.h"
 #include "preload/config.h"
 #include "preload/log.h"
+#include "preload/real.h"
 #include "preload/sets.h"
 #include "preload/upgrade.h"
 
@@ -61,10 +62,7 @@ void shim_process_spawned(void)
 
 bool shim_process_is_borrowed(void)
 {
-	uint32_t before = shmipc_process_generation(); /* a real fork has its own page */
-
-	(void)before;
-	return sys_getpid() != own_pid;
+	return shim_vfork_was_used() && sys_getpid() != own_pid;
 }
 
 /* ---- records ---- */
@@ -133,20 +131,16 @@ static void fill_row(struct shim_conn *conn, int fd, const struct sockaddr_stora
 		row->endpoint[sizeof(row->endpoint) - 1] = '\0';
 	conn->tx.count = &row->tx;
 	conn->rx.count = &row->rx;
-	atomic_store(&row->pid, (uint32_t)sys_getpid()); /* last: an observer passes over pid 0 */
+	atomic_store(&row->pid, (uint32_t)own_pid); /* last: an observer passes over pid 0 */
 }
 
-static bool is_stream(int fd, int family)
+/* connect() is also for datagrams; what accept() returns is a stream or is found out by eligible.c. */
+static bool is_datagram(int fd)
 {
 	int value = 0;
 	socklen_t bytes = sizeof(value);
 
-	if (sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &bytes) < 0 || value != SOCK_STREAM)
-		return false;
-	if (family == AF_UNIX)
-		return true;
-	bytes = sizeof(value);
-	return sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &bytes) == 0 && value == IPPROTO_TCP;
+	return sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &bytes) < 0 || value != SOCK_STREAM;
 }
 
 void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t bytes, bool is_server)
@@ -158,7 +152,7 @@ void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t 
 		return;
 	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
 		return;
-	if (!shim_endpoints_match(&shim_config.endpoints, listener, bytes) || !is_stream(fd, family))
+	if (!shim_endpoints_match(&shim_config.endpoints, listener, bytes) || (!is_server && is_datagram(fd)))
 		return;
 	conn = take_record();
 	if (!conn)

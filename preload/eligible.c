@@ -78,6 +78,19 @@ static bool options_allow(int fd)
 	return !(sys_fcntl(fd, F_GETFL, 0) & O_ASYNC);
 }
 
+/* TCP or a Unix stream: neither SCTP, MPTCP nor SOCK_SEQPACKET. */
+static bool is_stream(const struct shim_conn *conn, int fd)
+{
+	int value = 0;
+	socklen_t bytes = sizeof(value);
+
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &bytes) < 0 || value != SOCK_STREAM)
+		return false;
+	bytes = sizeof(value);
+	return conn->is_unix ||
+	       (sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &bytes) == 0 && value == IPPROTO_TCP);
+}
+
 /* ---- holders ---- */
 
 static bool held_by_us_alone(const struct shim_conn *conn, int fd)
@@ -181,7 +194,7 @@ enum shmipc_reason shim_eligible(struct shim_conn *conn, int fd, struct shim_ren
 	memset(keys, 0, sizeof(*keys));
 	if (!held_by_us_alone(conn, fd))
 		return SHMIPC_REASON_SHARED;
-	if (!options_allow(fd))
+	if (!is_stream(conn, fd) || !options_allow(fd))
 		return SHMIPC_REASON_OPTION;
 	if (shim_identity_self(fd, &keys->self) < 0)
 		return SHMIPC_REASON_SYSTEM;

@@ -116,5 +116,6 @@ void shim_real_bind(void)
 			memcpy((char *)&calls + symbols[i].offset, &refusal, sizeof(refusal));
 	}
 	shim_real_calls = calls;
+	shim_vfork_bind(calls.vfork);
 	binding = 0;
 }

@@ -38,6 +38,10 @@ int __select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval 
 int __dup2(int from, int to);
 int __fcntl(int fd, int command, ...);
 pid_t __fork(void);
+pid_t __vfork(void);
+/* vfork.c */
+void shim_vfork_bind(pid_t (*target)(void));
+bool shim_vfork_was_used(void);
 ssize_t __read_chk(int fd, void *to, size_t bytes, size_t room);
 ssize_t __recv_chk(int fd, void *to, size_t bytes, size_t room, int flags);
 ssize_t __recvfrom_chk(int fd, void *to, size_t bytes, size_t room, int flags,
