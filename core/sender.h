@@ -47,6 +47,8 @@ struct shmipc_sender {
 	struct shmipc_lock lock;
 	bool is_unix;
 	bool attached;		 /* the words below point into a segment */
+	bool verified;		    /* Unix: the receiver's byte count has been seen to agree */
+	uint32_t verifications;
 	bool settled;		 /* kernel_bytes is known to be exact */
 	bool no_more_ring;	 /* downgraded for good, or the peer is gone */
 	bool shut;		 /* shutdown(SHUT_WR): the kernel answers from now on */
@@ -98,6 +100,10 @@ int shmipc_sender_downgrade(struct shmipc_sender *s, int fd);
 void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use);
 /* The same, for a caller that holds the lock. */
 void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd);
+
+/* Locked, before the direction ends: what the receiver has asked for goes now or never.  Waits, for
+ * a bounded time, for room in the socket. */
+void shmipc_sender_serve_finally(struct shmipc_sender *s, int fd);
 
 /* Locked: wake the peer so that it looks at what we ask of it; nothing when the bytes go by the
  * kernel. */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/sock_diag.h>
 
+#include "core/cpu.h"
 #include "core/sender_parts.h"
 #include "core/sys.h"
 
@@ -15,6 +16,9 @@
 enum {
 	EDGE_TOKENS_MAX = 32, /* unread tokens of an edge-triggered waiter that never reads */
 	TOKEN_ROOM_BYTES = 16 * 1024,
+	VERIFY_WAIT_US = 200,
+	FINALLY_TRIES = 20, /* without any progress */
+	FINALLY_WAIT_MS = 100,
 };
 
 /* ---- tokens ---- */
@@ -65,7 +69,8 @@ static int send_token(struct shmipc_sender *s, int fd)
 
 void shmipc_sender_nudge(struct shmipc_sender *s, int fd)
 {
-	if (s->attached && shmipc_sender_on_ring(s))
+	/* a token can only be told from payload on the ring's side of a cut */
+	if (s->attached && (shmipc_sender_on_ring(s) || shmipc_sender_cut_to_ring(s, fd)))
 		send_token(s, fd);
 }
 
@@ -114,6 +119,32 @@ static bool token_would_fit(const struct shmipc_sender *s, int fd)
 	return queued + TOKEN_ROOM_BYTES <= memory[SK_MEMINFO_SNDBUF];
 }
 
+/* A Unix socket has no counters of its own against which ours could be checked.  But when its queue is empty, the
+ * receiver has read exactly what we have sent; if the two counts differ then, somebody has moved bytes behind the
+ * back of one of us (raw system calls), and the direction stays by the kernel. */
+static bool counts_agree(struct shmipc_sender *s, int fd)
+{
+	uint32_t memory[SK_MEMINFO_VARS];
+	socklen_t bytes = sizeof(memory);
+	uint64_t patience = 0, start = shmipc_ticks();
+
+	if (!s->is_unix || s->verified)
+		return true;
+	/* a fast sender never finds the queue empty by chance: now and then it waits for that */
+	s->verifications++;
+	if ((s->verifications & (s->verifications - 1)) == 0 && s->verifications >= 16)
+		patience = VERIFY_WAIT_US * shmipc_ticks_per_us();
+	do {
+		if (sys_getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &bytes) < 0)
+			return false;
+		if (memory[SK_MEMINFO_WMEM_ALLOC] == 0 &&
+		    atomic_load_explicit(&s->rx->kernel_read, memory_order_acquire) ==
+			    atomic_load(&s->kernel_bytes))
+			s->verified = true;
+	} while (!s->verified && shmipc_ticks() - start < patience);
+	return s->verified;
+}
+
 bool shmipc_sender_cut_to_ring(struct shmipc_sender *s, int fd)
 {
 	uint32_t want;
@@ -123,7 +154,7 @@ bool shmipc_sender_cut_to_ring(struct shmipc_sender *s, int fd)
 	if (atomic_load_explicit(&s->rx->phase, memory_order_acquire) != s->phase ||
 	    !atomic_load_explicit(&s->want->ready, memory_order_acquire))
 		return false;
-	if (atomic_load(&s->kernel_senders) != 0)
+	if (atomic_load(&s->kernel_senders) != 0 || !counts_agree(s, fd))
 		return false;
 	/* A token must find room behind the payload if somebody may wait whom we do not see.  A
 	 * waiter that we do see sleeps only when it has read all payload; and a full queue must not
@@ -204,6 +235,8 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 int shmipc_sender_downgrade(struct shmipc_sender *s, int fd)
 {
 	s->no_more_ring = true;
+	if (s->shut) /* nothing follows, and LAST would find the socket closed */
+		return 0;
 	return shmipc_sender_on_ring(s) ? shmipc_sender_cut_to_kernel(s, fd) : 0;
 }
 
@@ -233,6 +266,8 @@ int shmipc_sender_resend(struct shmipc_sender *s, int fd, int flags)
 
 int shmipc_sender_serve_stop(struct shmipc_sender *s, int fd)
 {
+	if (s->shut) /* the kernel takes nothing more: the ring is the receiver's to salvage */
+		return 0;
 	if (shmipc_sender_on_ring(s)) {
 		shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
 		leave_stopped(s);
@@ -250,6 +285,26 @@ void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd)
 		shmipc_sender_serve_stop(s, fd);
 	else if (s->token_owed && shmipc_sender_on_ring(s))
 		send_token(s, fd);
+}
+
+void shmipc_sender_serve_finally(struct shmipc_sender *s, int fd)
+{
+	struct pollfd real = { .fd = fd, .events = POLLOUT };
+	int error = 0;
+
+	if (!s->attached || s->broken || s->shut)
+		return;
+	shmipc_sender_serve_locked(s, fd);
+	for (int i = 0; i < FINALLY_TRIES && s->head < s->resend_to; i++) {
+		uint64_t head = s->head;
+
+		sys_poll(&real, 1, FINALLY_WAIT_MS);
+		error = shmipc_sender_resend(s, fd, MSG_DONTWAIT);
+		if (error && !is_passing(error))
+			return;
+		if (s->head != head)
+			i = -1;
+	}
 }
 
 void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use)
