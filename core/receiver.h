@@ -69,6 +69,8 @@ struct shmipc_receiver {
 	_Atomic bool polled;
 	_Atomic uint32_t
 		watchers; /* waits of this process that know this end and look before they sleep */
+	uint64_t seen_tail,
+		seen_base; /* the sender's words as last read: its line is hot, so read seldom */
 	_Atomic uint32_t taken;
 	_Atomic uint32_t cpu;
 	_Atomic uint32_t streak; /* receives since the last sleep */
@@ -134,6 +136,14 @@ void shmipc_receiver_relax(struct shmipc_receiver *r);
  * an unread ring, cannot be called back: then this end goes on reading by the rules, the sender
  * cuts to the ring no more, and `true` comes when all of that has been read. */
 bool shmipc_receiver_stop(struct shmipc_receiver *r, int fd, bool private_use);
+
+/* Unread ring bytes that nobody will send again: the peer has ended its direction, or died, before
+ * it could serve our stop. */
+bool shmipc_receiver_is_stranded(const struct shmipc_receiver *r, int fd);
+
+/* Stopped and stranded: write the rest of the stream to the descriptor `to`, which has room.
+ * 0 or -errno. */
+int shmipc_receiver_salvage(struct shmipc_receiver *r, int fd, int to, bool private_use);
 
 /* After a stop: 0 when the stream is the kernel's alone, else -EAGAIN. */
 int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use);

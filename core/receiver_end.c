@@ -170,6 +170,67 @@ bool shmipc_receiver_stop(struct shmipc_receiver *r, int fd, bool private_use)
 	return done;
 }
 
+bool shmipc_receiver_is_stranded(const struct shmipc_receiver *r, int fd)
+{
+	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
+
+	if (!r->attached || !r->ready || shmipc_receiver_unread(r) == 0)
+		return false;
+	/* flags before phase: a sender that serves a stop does it before it says FIN */
+	if (!(atomic_load(&r->tx->flags) & SHMIPC_TX_FIN) &&
+	    (sys_poll(&real, 1, 0) <= 0 || !real.revents))
+		return false;
+	return !r->stopped || (atomic_load(&r->tx->phase) & 1);
+}
+
+static int write_all(int to, const void *from, size_t bytes)
+{
+	size_t done = 0;
+
+	while (done < bytes) {
+		ssize_t n = sys_write(to, (const char *)from + done, bytes - done);
+
+		if (n < 0 && n != -EINTR)
+			return (int)n;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+/* Locked.  The ring, then what the sender has sent by the kernel behind LAST. */
+static int salvage(struct shmipc_receiver *r, int fd, int to)
+{
+	uint64_t head = shmipc_receiver_head(r), unread = shmipc_receiver_unread(r);
+	struct iovec pieces[2];
+	int count = shmipc_ring_pieces(&r->ring, atomic_load(&r->tx->base), head, (size_t)unread,
+				       pieces);
+	char bytes[4096];
+	ssize_t n;
+	int error = 0;
+
+	for (int i = 0; i < count && !error; i++)
+		error = write_all(to, pieces[i].iov_base, pieces[i].iov_len);
+	if (error)
+		return error;
+	atomic_store(&r->head, head + unread);
+	atomic_store_explicit(&r->rx->head, head + unread, memory_order_release);
+	while (r->last_seen && !error &&
+	       (n = sys_recvfrom(fd, bytes, sizeof(bytes), MSG_DONTWAIT, NULL, NULL)) > 0)
+		error = write_all(to, bytes, (size_t)n);
+	return error;
+}
+
+int shmipc_receiver_salvage(struct shmipc_receiver *r, int fd, int to, bool private_use)
+{
+	int error;
+
+	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+		return -EDEADLK;
+	error = salvage(r, fd, to);
+	shmipc_lock_drop(&r->lock, private_use);
+	return error;
+}
+
 int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use)
 {
 	if (!r->attached || !r->ready)

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "preload/conn.h"
+#include "preload/handover.h"
 #include "preload/real.h"
 #include "preload/transfer.h"
 
@@ -227,9 +228,15 @@ SHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
+	ssize_t n;
+
 	if (!conn || !message)
-		return real.recvmsg(fd, message, flags);
-	return shim_receive(conn, fd, message->msg_iov, message->msg_iovlen, flags, message);
+		n = real.recvmsg(fd, message, flags);
+	else
+		n = shim_receive(conn, fd, message->msg_iov, message->msg_iovlen, flags, message);
+	if (n >= 0 && message)
+		shim_handover_received(message);
+	return n;
 }
 
 SHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
@@ -237,6 +244,8 @@ SHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 	struct shim_conn *conn = shim_conn_of(fd);
 	struct msghdr copy;
 
+	if (message)
+		shim_handover_sent(message);
 	if (!conn || !message)
 		return real.sendmsg(fd, message, flags);
 	copy = *message;
@@ -251,8 +260,13 @@ SHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, i
 	struct timespec start, now;
 	unsigned int done = 0;
 
-	if (!conn)
-		return real.recvmmsg(fd, messages, count, flags, timeout);
+	if (!conn) {
+		int n = real.recvmmsg(fd, messages, count, flags, timeout);
+
+		for (int i = 0; i < n; i++)
+			shim_handover_received(&messages[i].msg_hdr);
+		return n;
+	}
 	if (timeout)
 		clock_gettime(CLOCK_MONOTONIC, &start);
 	while (done < count) {
@@ -281,8 +295,11 @@ SHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, i
 	struct shim_conn *conn = shim_conn_of(fd);
 	unsigned int done = 0;
 
-	if (!conn)
+	if (!conn) {
+		for (unsigned int i = 0; messages && i < count; i++)
+			shim_handover_sent(&messages[i].msg_hdr);
 		return real.sendmmsg(fd, messages, count, flags);
+	}
 	while (done < count) {
 		size_t asked = 0;
 		ssize_t n = sendmsg(fd, &messages[done].msg_hdr, flags);

@@ -9,6 +9,7 @@
 #include "preload/config.h"
 #include "preload/conn.h"
 #include "preload/downgrade.h"
+#include "preload/handover.h"
 #include "preload/real.h"
 #include "preload/transfer.h"
 
@@ -99,7 +100,9 @@ SHIM_EXPORT void closefrom(int first)
 
 static int duplicated(int from, int to)
 {
-	if (to >= 0)
+	if (to >= 0 && shim_conn_of(from) && shim_process_is_borrowed())
+		shim_handover_number(from, to);
+	else if (to >= 0)
 		shim_conn_duplicate(from, to);
 	return to;
 }

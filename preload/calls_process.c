@@ -12,7 +12,7 @@
 
 #include "preload/config.h"
 #include "preload/conn.h"
-#include "preload/downgrade.h"
+#include "preload/handover.h"
 #include "preload/identity.h"
 #include "preload/real.h"
 
@@ -40,7 +40,7 @@ SHIM_EXPORT pid_t __fork(void)
 static void before_exec(void)
 {
 	if (shim_config.enabled)
-		shim_downgrade_inherited();
+		shim_handover_exec();
 }
 
 SHIM_EXPORT int execve(const char *path, char *const arguments[], char *const environment[])
@@ -151,8 +151,7 @@ static void before_spawn(void)
 	if (!shim_config.enabled)
 		return;
 	shim_process_spawned();
-	for (int fd = 0; fd <= 2; fd++)
-		shim_downgrade_number(fd);
+	shim_handover_standard();
 }
 
 SHIM_EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
@@ -176,8 +175,13 @@ SHIM_EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 /* A connection that is to become one of the child's descriptors. */
 SHIM_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int from, int to)
 {
-	shim_downgrade_number(from);
-	return real.posix_spawn_file_actions_adddup2(actions, from, to);
+	return real.posix_spawn_file_actions_adddup2(actions, shim_handover_spawned(actions, from, to), to);
+}
+
+SHIM_EXPORT int posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *actions)
+{
+	shim_handover_spawn_done(actions);
+	return real.posix_spawn_file_actions_destroy(actions);
 }
 
 SHIM_EXPORT int system(const char *command)

@@ -98,12 +98,13 @@ SHIM_EXPORT int accept4(int fd, __SOCKADDR_ARG address, socklen_t *restrict byte
 
 /* ---- half-close ---- */
 
-static void before_shutdown(struct shim_conn *conn, int how)
+static void before_shutdown(struct shim_conn *conn, int fd, int how)
 {
 	bool alone = shim_conn_private(conn);
 
 	if (how == SHUT_WR || how == SHUT_RDWR) {
 		if (shmipc_lock_take(&conn->tx.lock, alone) != SHMIPC_LOCK_REENTERED) {
+			shmipc_sender_serve_finally(&conn->tx, fd);
 			conn->tx.shut = true;
 			shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN);
 			shmipc_lock_drop(&conn->tx.lock, alone);
@@ -121,7 +122,7 @@ SHIM_EXPORT int shutdown(int fd, int how)
 	struct shim_conn *conn = shim_conn_of(fd);
 
 	if (conn && shim_conn_is_attached(conn))
-		before_shutdown(conn, how);
+		before_shutdown(conn, fd, how);
 	return real.shutdown(fd, how);
 }
 

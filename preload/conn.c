@@ -249,7 +249,7 @@ static void end_stream(struct shim_conn *conn, int fd)
 {
 	bool unread = shmipc_receiver_close(&conn->rx, fd);
 
-	shmipc_sender_serve(&conn->tx, fd, shim_conn_private(conn));
+	shmipc_sender_serve_finally(&conn->tx, fd);
 	if (unread)
 		close_with_unread(conn, fd);
 	shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
@@ -312,7 +312,7 @@ void shim_conn_flush(int fd)
 	uint32_t word = shim_fd_word(fd);
 	uint32_t index = shim_fd_index(word);
 
-	if (word == 0)
+	if (word == 0 || shim_process_is_borrowed())
 		return;
 	shim_fd_set(fd, 0);
 	if (shim_fd_kind(word) == SHIM_FD_SET)
@@ -405,8 +405,14 @@ static void leave_at_exit(struct shim_conn *conn)
 		return;
 	shim_conn_log(conn, fd, "closed", true);
 	shim_upgrade_abandon(conn);
-	if (atomic_fetch_sub(&conn->holders, 1) == 1 && shim_conn_is_attached(conn))
+	if (atomic_fetch_sub(&conn->holders, 1) != 1 || !shim_conn_is_attached(conn))
+		return;
+	/* a signal handler may exit while its thread holds the lock: then it goes without */
+	if (shmipc_lock_take(&conn->tx.lock, false) == SHMIPC_LOCK_REENTERED)
+		shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
+	else
 		end_stream(conn, fd);
+	shmipc_lock_drop(&conn->tx.lock, false);
 }
 
 /* The numbers stay known: destructors that run after ours may still send. */

@@ -34,6 +34,8 @@ static bool stop_receiving(struct shim_conn *conn, int fd, bool alone)
 	if (!stopped)
 		nudge(conn, fd, alone);
 	for (int i = 0; i < ANSWER_TRIES && !stopped; i++) {
+		if (shmipc_receiver_is_stranded(&conn->rx, fd))
+			break; /* no answer will come */
 		nap();
 		stopped = shmipc_receiver_stop(&conn->rx, fd, alone);
 	}
@@ -88,14 +90,4 @@ void shim_downgrade_number(int fd)
 
 	if (conn)
 		shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
-}
-
-void shim_downgrade_inherited(void)
-{
-	for (int fd = 0; fd < shim_fd_limit(); fd++) {
-		struct shim_conn *conn = shim_conn_of(fd);
-
-		if (conn && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
-			shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
-	}
 }

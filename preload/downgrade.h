@@ -18,7 +18,4 @@ void shim_downgrade_sending(struct shim_conn *conn, int fd);
 /* Both directions of whatever the number is; nothing for an untracked one. */
 void shim_downgrade_number(int fd);
 
-/* exec: every connection that the new program inherits. */
-void shim_downgrade_inherited(void);
-
 #endif

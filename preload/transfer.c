@@ -39,21 +39,6 @@ static int prepare(struct shim_conn *conn, struct shmipc_io *io, const struct io
 	return shmipc_cursor_init(&io->cursor, iov, count);
 }
 
-/* A descriptor of ours that leaves the process inside a message must be plain for whoever gets it. */
-static void downgrade_passed_descriptors(const struct msghdr *message)
-{
-	struct msghdr copy = *message;
-
-	if (!message->msg_control)
-		return;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&copy); c; c = CMSG_NXTHDR(&copy, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0))
-			continue;
-		for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++)
-			shim_downgrade_number(((const int *)(const void *)CMSG_DATA(c))[i]);
-	}
-}
-
 ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
 		  struct msghdr *message)
 {
@@ -63,8 +48,6 @@ ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_
 
 	if (error)
 		return shim_edge(error);
-	if (message && message->msg_controllen > 0)
-		downgrade_passed_descriptors(message);
 	if (flags & (MSG_OOB | MSG_ZEROCOPY))
 		shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
 	if (shim_conn_is_attached(conn) && !conn->tx.settled)

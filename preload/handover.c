@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "preload/handover.h"
+
+#include <fcntl.h>
+#include <stddef.h>
+#include <sys/mman.h>
+
+#include "core/sys.h"
+#include "preload/config.h"
+#include "preload/conn.h"
+#include "preload/downgrade.h"
+
+enum {
+	SOCKET_REST_BYTES = 48 * 1024, /* fits any socket buffer; more goes into a file */
+	RESTS_MAX = 32,
+};
+
+/* ---- what only we still have ---- */
+
+static bool peer_is_gone(const struct shim_conn *conn, int fd)
+{
+	struct pollfd real = { .fd = fd, .events = 0 };
+
+	return (atomic_load(&conn->rx.tx->flags) & SHMIPC_TX_CLOSED) ||
+	       (sys_poll(&real, 1, 0) > 0 && (real.revents & (POLLHUP | POLLERR)));
+}
+
+/* Like the end of the connection: bytes, then the end; writing fails. */
+static int rest_in_socket(struct shim_conn *conn, int fd)
+{
+	int ends[2];
+	int error = sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
+
+	if (error)
+		return error;
+	error = shmipc_receiver_salvage(&conn->rx, fd, ends[1], shim_conn_private(conn));
+	sys_close(ends[1]);
+	if (!error)
+		return ends[0];
+	sys_close(ends[0]);
+	return error;
+}
+
+static int rest_in_file(struct shim_conn *conn, int fd)
+{
+	int file = sys_memfd_create("shmipc-rest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int error;
+
+	if (file < 0)
+		return file;
+	error = shmipc_receiver_salvage(&conn->rx, fd, file, shim_conn_private(conn));
+	if (error) {
+		sys_close(file);
+		return error;
+	}
+	sys_fcntl(file, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK);
+	sys_call3(SYS_lseek, file, 0, SEEK_SET);
+	return file;
+}
+
+/* To the kernel.  A close-on-exec descriptor of the bytes that cannot go there, or negative: there are none. */
+static int downgrade(struct shim_conn *conn, int fd)
+{
+	shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
+	if (!shim_conn_is_attached(conn) || !shmipc_receiver_is_stranded(&conn->rx, fd))
+		return -1;
+	if (shmipc_receiver_pending(&conn->rx, fd, shim_conn_private(conn)) <= SOCKET_REST_BYTES &&
+	    !conn->rx.last_seen && shmipc_receiver_arrived(&conn->rx) - conn->rx.head <= SOCKET_REST_BYTES)
+		return rest_in_socket(conn, fd);
+	return rest_in_file(conn, fd);
+}
+
+static bool is_inherited(int fd, const struct shim_conn *conn)
+{
+	return shim_conn_of(fd) == conn && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
+}
+
+static void replace(int fd, int rest)
+{
+	shim_conn_forget(fd); /* nothing in a vfork child: its numbers are not those of our table */
+	sys_dup3(rest, fd, 0);
+}
+
+/* ---- exec ---- */
+
+static void hand_over(struct shim_conn *conn, int fd)
+{
+	bool gone;
+	int rest = downgrade(conn, fd);
+
+	if (rest < 0)
+		return;
+	gone = peer_is_gone(conn, fd);
+	if (gone) {
+		for (int other = shim_fd_limit() - 1; other > fd; other--)
+			if (is_inherited(other, conn))
+				replace(other, rest);
+	}
+	/* half-closed: the lowest number is the one that is read, and 1 and 2 go on writing to the peer */
+	if (gone || fd == 0 || fd > 2)
+		replace(fd, rest);
+	sys_close(rest);
+}
+
+void shim_handover_exec(void)
+{
+	for (int fd = 0; fd < shim_fd_limit(); fd++) {
+		struct shim_conn *conn = shim_conn_of(fd);
+
+		if (conn && is_inherited(fd, conn))
+			hand_over(conn, fd);
+	}
+}
+
+void shim_handover_standard(void)
+{
+	for (int fd = 0; fd <= 2; fd++) {
+		struct shim_conn *conn = shim_conn_of(fd);
+
+		if (conn)
+			hand_over(conn, fd);
+	}
+}
+
+void shim_handover_number(int from, int to)
+{
+	struct shim_conn *conn = shim_conn_of(from);
+	int rest = conn ? downgrade(conn, from) : -1;
+
+	if (rest < 0)
+		return;
+	if (to == 0 || peer_is_gone(conn, from))
+		sys_dup3(rest, to, 0);
+	sys_close(rest);
+}
+
+/* ---- posix_spawn ---- */
+
+static struct rest {
+	_Atomic(const void *) actions;
+	int fd;
+} rests[RESTS_MAX];
+
+static bool keep_rest(const void *actions, int fd)
+{
+	for (int i = 0; i < RESTS_MAX; i++) {
+		const void *none = NULL;
+
+		if (atomic_load(&rests[i].actions) ||
+		    !atomic_compare_exchange_strong(&rests[i].actions, &none, actions))
+			continue;
+		rests[i].fd = fd;
+		return true;
+	}
+	return false;
+}
+
+int shim_handover_spawned(const void *actions, int from, int to)
+{
+	struct shim_conn *conn = shim_conn_of(from);
+	int rest = conn ? downgrade(conn, from) : -1;
+
+	if (rest < 0)
+		return from;
+	rest = shim_fd_hide(rest);
+	if ((to == 0 || peer_is_gone(conn, from)) && keep_rest(actions, rest))
+		return rest;
+	shim_fd_unhide(rest);
+	sys_close(rest);
+	return from;
+}
+
+void shim_handover_spawn_done(const void *actions)
+{
+	for (int i = 0; i < RESTS_MAX; i++) {
+		int fd = rests[i].fd;
+
+		if (atomic_load(&rests[i].actions) != actions)
+			continue;
+		shim_fd_unhide(fd);
+		sys_close(fd);
+		atomic_store(&rests[i].actions, NULL);
+	}
+}
+
+/* ---- SCM_RIGHTS ---- */
+
+static void for_each_descriptor(const struct msghdr *message, void (*visit)(int fd))
+{
+	struct msghdr copy = *message;
+
+	if (!message->msg_control || message->msg_controllen < sizeof(struct cmsghdr))
+		return;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&copy); c; c = CMSG_NXTHDR(&copy, c)) {
+		const int *fds = (const int *)(const void *)CMSG_DATA(c);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0))
+			continue;
+		for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++)
+			visit(fds[i]);
+	}
+}
+
+void shim_handover_sent(const struct msghdr *message)
+{
+	if (shim_config.enabled && message->msg_controllen > 0)
+		for_each_descriptor(message, shim_downgrade_number);
+}
+
+void shim_handover_received(const struct msghdr *message)
+{
+	if (shim_config.enabled && message->msg_controllen > 0)
+		for_each_descriptor(message, shim_conn_flush);
+}
