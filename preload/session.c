@@ -3,10 +3,14 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/cpu.h"
 #include "core/lock.h"
+#include "core/sys.h"
 #include "core/thread.h"
+
+enum { KEPT_RING_BYTES = 512 * 1024 };
 
 static struct shim_session sessions[SHIM_SESSION_MAX];
 static int session_limit;
@@ -102,6 +106,24 @@ int shim_session_add(const struct shmipc_segment *segment, bool is_client, uint6
 
 /* ---- client ---- */
 
+/* The pages of a stream that has carried much: what is beyond the start of each ring goes back to the kernel.  Only
+ * the client, when both sides are through: it alone hands the stream out again. */
+static void give_pages_back(struct shim_session *session, uint32_t stream)
+{
+	for (unsigned int direction = 0; direction < 2; direction++) {
+		struct shmipc_ring ring = shmipc_segment_ring(&session->segment, stream, direction);
+
+		if (ring.ring_bytes > KEPT_RING_BYTES)
+			sys_madvise(ring.data + KEPT_RING_BYTES, ring.ring_bytes - KEPT_RING_BYTES, MADV_REMOVE);
+	}
+}
+
+static bool carried_much(const struct shmipc_stream_control *control)
+{
+	return atomic_load(&control->direction[0].tx.tail) > KEPT_RING_BYTES ||
+	       atomic_load(&control->direction[1].tx.tail) > KEPT_RING_BYTES;
+}
+
 static bool stream_is_free(struct shmipc_stream_control *control)
 {
 	uint32_t offer = atomic_load(&control->offer);
@@ -113,11 +135,13 @@ static bool stream_is_free(struct shmipc_stream_control *control)
 	return (offer & 0xff) == SHMIPC_OFFER_CLOSED && answer == word(offer >> 8, SHMIPC_ANSWER_CLOSED);
 }
 
-static void announce(struct shim_session *session, struct shmipc_stream_control *control,
-		     const uint8_t key[SHMIPC_KEY_BYTES])
+static void announce(struct shim_session *session, uint32_t stream, const uint8_t key[SHMIPC_KEY_BYTES])
 {
+	struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment, stream);
 	uint32_t generation = ((atomic_load(&control->offer) >> 8) + 1) & 0xffffff;
 
+	if (carried_much(control))
+		give_pages_back(session, stream);
 	memset((void *)control->direction, 0, sizeof(control->direction));
 	memcpy(control->key, key, SHMIPC_KEY_BYTES);
 	atomic_store_explicit(&control->offer, word(generation, SHMIPC_OFFER_OPEN), memory_order_release);
@@ -134,7 +158,7 @@ static int offer_in(int index, const uint8_t key[SHMIPC_KEY_BYTES], uint32_t *st
 
 		if (!stream_is_free(control))
 			continue;
-		announce(session, control, key);
+		announce(session, i, key);
 		*stream = i;
 		return 0;
 	}
@@ -239,6 +263,10 @@ static void close_side(int session, uint32_t stream, bool withdraw)
 	if (s->is_client) {
 		/* a withdrawn offer that was never answered stays out of use: the server may answer late */
 		atomic_store(&control->offer, word(atomic_load(&control->offer) >> 8, SHMIPC_OFFER_CLOSED));
+		if (stream_is_free(control) && carried_much(control)) {
+			give_pages_back(s, stream);
+			memset((void *)control->direction, 0, sizeof(control->direction));
+		}
 	} else if (!withdraw) {
 		atomic_store(&control->answer, word(atomic_load(&control->answer) >> 8, SHMIPC_ANSWER_CLOSED));
 	}

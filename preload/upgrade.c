@@ -83,15 +83,27 @@ static void drop_upgrade(struct shim_conn *conn)
 	atomic_store(&u->used, 0);
 }
 
+/* Inside a step, or with steps kept out. */
+static void give_up(struct shim_conn *conn, struct shim_upgrade *u)
+{
+	if (u->session != SHIM_SESSION_NONE)
+		shim_session_withdraw(u->session, u->stream);
+	drop_upgrade(conn);
+}
+
 void shim_upgrade_abandon(struct shim_conn *conn)
 {
 	struct shim_upgrade *u = conn->upgrade;
 
 	if (!u || conn->generation != shmipc_process_generation())
 		return;
-	if (u->session != SHIM_SESSION_NONE)
-		shim_session_withdraw(u->session, u->stream);
-	drop_upgrade(conn);
+	/* another thread may be in the middle of a step; steps are short and never wait */
+	while (atomic_exchange(&conn->stepping, 1))
+		sys_sched_yield();
+	u = conn->upgrade;
+	if (u)
+		give_up(conn, u);
+	atomic_store(&conn->stepping, 0);
 }
 
 void shim_upgrade_in_child(void)
@@ -399,9 +411,11 @@ static void step(struct shim_conn *conn, int fd)
 	if (result == -1 && calls >= STEPS_MAX)
 		result = SHMIPC_REASON_PEER_PLAIN;
 	atomic_store(&conn->next_step, calls + pause_after(calls));
+	if (result > 0 && conn->upgrade)
+		give_up(conn, conn->upgrade);
+	atomic_store(&conn->stepping, 0);
 	if (result > 0)
 		shim_conn_make_plain(conn, (enum shmipc_reason)result);
-	atomic_store(&conn->stepping, 0);
 }
 
 static void one_more_call(struct shim_conn *conn, int fd)
