@@ -44,6 +44,8 @@ void shmipc_receiver_attach(struct shmipc_receiver *r, struct shmipc_direction *
 void shmipc_receiver_consent(struct shmipc_receiver *r, uint64_t kernel_read)
 {
 	atomic_store(&r->kernel_read, kernel_read);
+	/* for counts_agree() in sender_cut.c */
+	atomic_store_explicit(&r->rx->kernel_read, kernel_read, memory_order_release);
 	r->ready = true;
 	atomic_store_explicit(&r->want->ready, 1, memory_order_release);
 }
@@ -65,19 +67,35 @@ bool shmipc_receiver_hint(const struct shmipc_receiver *r)
 /* ---- from the ring; locked ---- */
 
 /* A sender that sleeps for room is woken when there is room worth a wake-up. */
-static void ring_bell(struct shmipc_receiver *r, uint64_t unread)
+static __attribute__((noinline)) void ring_bell(struct shmipc_receiver *r)
 {
 	if (!atomic_load_explicit(&r->tx->space_wanted, memory_order_relaxed) ||
-	    unread > r->ring.ring_bytes / 4 * 3)
+	    shmipc_receiver_unread(r) > r->ring.ring_bytes / 4 * 3)
 		return;
 	atomic_fetch_add(&r->rx->space_bell, 1);
 	sys_futex(&r->rx->space_bell, FUTEX_WAKE, 1, NULL);
 }
 
+/* Unread bytes, of those that we know of; the sender's line is looked at when they are used up. */
+static inline uint64_t known_unread(struct shmipc_receiver *r)
+{
+	uint64_t head = shmipc_receiver_head(r);
+	uint64_t unread = r->seen_tail - head;
+
+	if (unread > 0 && unread <= r->ring.ring_bytes)
+		return unread;
+	unread = shmipc_receiver_unread(r);
+	r->seen_tail = head + unread;
+	/* after the tail: base moves only while the ring is empty, so this is the one of these
+	 * bytes */
+	r->seen_base = atomic_load_explicit(&r->tx->base, memory_order_relaxed);
+	return unread;
+}
+
 static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, uint64_t unread)
 {
-	uint64_t base = atomic_load_explicit(&r->tx->base, memory_order_relaxed);
 	uint64_t head = shmipc_receiver_head(r);
+	uint64_t eighth = r->ring.ring_bytes / 8;
 	size_t want = io->cursor.left < unread ? io->cursor.left : (size_t)unread;
 	size_t done = 0;
 	bool discard = (io->flags & MSG_TRUNC) && !r->is_unix; /* TCP: count, do not copy */
@@ -88,14 +106,15 @@ static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, u
 		if (discard)
 			shmipc_cursor_skip(&io->cursor, n);
 		else
-			shmipc_ring_get(&r->ring, base, head + done, &io->cursor, n);
+			shmipc_ring_get(&r->ring, r->seen_base, head + done, &io->cursor, n);
 		done += n;
 		if (io->flags & MSG_PEEK)
 			continue;
 		atomic_store_explicit(&r->head, head + done, memory_order_relaxed);
 		/* [head:rel] gives the room back; pairs with [head:acq] in sender.c */
 		atomic_store_explicit(&r->rx->head, head + done, memory_order_release);
-		ring_bell(r, unread - done);
+		if (((head + done) ^ (head + done - n)) & ~(eighth - 1))
+			ring_bell(r);
 	}
 	if (!(io->flags & MSG_PEEK)) {
 		shmipc_count(&r->count->ring_bytes, done);
@@ -244,7 +263,7 @@ static enum take take_step(struct shmipc_receiver *r, struct shmipc_io *io, bool
 		return TAKE_MORE;
 	}
 	atomic_thread_fence(memory_order_acquire);
-	unread = shmipc_receiver_unread(r);
+	unread = known_unread(r);
 	if (unread > 0) {
 		*result = take_from_ring(r, io, unread);
 		return TAKE_DONE;
@@ -327,11 +346,12 @@ static ssize_t take_peek(struct shmipc_receiver *r, struct shmipc_io *io)
 	ssize_t n = -EAGAIN;
 	uint64_t unread;
 
+	r->seen_tail = shmipc_receiver_head(r); /* all that is there, not what was there last time */
 	while (take_step(r, io, true, &n) == TAKE_MORE)
 		;
 	if (n <= 0 || io->cursor.left == 0)
 		return n;
-	unread = shmipc_receiver_unread(r);
+	unread = known_unread(r);
 	if (shmipc_receiver_on_ring(r) && (r->last_seen || shmipc_receiver_sender_ahead(r)))
 		return n + peek_behind_last(r, io);
 	if (!shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) && unread > 0 &&
