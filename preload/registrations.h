@@ -23,6 +23,7 @@ struct shim_registration {
 	bool armed;    /* one of the connection's sleepers */
 	bool disabled; /* one-shot, told */
 	bool hot;
+	uint32_t quiet; /* sleeps since the last news */
 	struct shim_registration *next; /* of the set */
 	struct shim_registration **back;
 	struct shim_registration *next_by_fd, *next_by_data;

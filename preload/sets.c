@@ -15,6 +15,7 @@
 
 enum {
 	SETS_MAX = 1024,
+	QUIET_SLEEPS_MAX = 8, /* sleeps without news after which a registration is left armed */
 	IN_EVENTS = EPOLLIN | EPOLLRDNORM,
 	HANGUP_EVENTS = EPOLLERR | EPOLLHUP | EPOLLRDHUP,
 };
@@ -112,6 +113,7 @@ static bool has_news(const struct shim_registration *r)
 
 static void told(struct shim_registration *r)
 {
+	r->quiet = 0;
 	r->seen = shmipc_receiver_arrived(&r->conn->rx);
 }
 
@@ -284,6 +286,7 @@ static void added(struct shim_set *set, struct shim_conn *conn, int fd, const st
 	}
 	r->event = *event;
 	r->disabled = false;
+	r->quiet = 0;
 	r->seen = shmipc_receiver_arrived(&conn->rx) - 1; /* what is there now is news */
 	disarm(r);
 	shim_registration_make_hot(&set->registrations, r);
@@ -557,10 +560,19 @@ static bool arm_hot(struct shim_set *set)
 		arm(set, r);
 		if (has_news(r))
 			news = true;
-		else
+		else if (set->strict || ++r->quiet > QUIET_SLEEPS_MAX)
 			shim_registration_make_cold(&set->registrations, r);
 	}
 	return news;
+}
+
+/* Awake again: whoever has had news lately needs no token, we look at it ourselves.  What is cold stays armed. */
+static void disarm_hot(struct shim_set *set)
+{
+	struct shim_registration *r = shim_registration_hot(&set->registrations);
+
+	for (; r && !set->strict; r = shim_registration_next_hot(r))
+		disarm(r);
 }
 
 static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int room, uint64_t deadline_ns,
@@ -582,6 +594,7 @@ static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int
 		return n;
 	}
 	atomic_fetch_sub(&set->sleepers, 1);
+	disarm_hot(set);
 	if (n > 0)
 		n = merge(set, events, 0, n);
 	leave(set);

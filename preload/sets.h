@@ -7,7 +7,7 @@
  * wait can answer from memory and a sleep needs tokens only for what is armed:
  *
  *   hot    the wait looks at the ring itself; no token will come.  A registration becomes hot when it is made,
- *          changed, or reported.
+ *          changed, or reported, and is left to cool down when several sleeps in a row brought nothing for it.
  *   armed  the connection counts one more sleeper; the next bytes bring a token, hence the kernel's event.  All hot
  *          ones of a set are armed before the set's first sleeper enters the kernel: the cost of a sleep grows with
  *          the recently active connections, not with the idle ones.
