@@ -16,6 +16,7 @@
 enum {
 	SETS_MAX = 1024,
 	QUIET_SLEEPS_MAX = 8, /* sleeps without news after which a registration is left armed */
+	LOOKS_PER_KERNEL = 128, /* while spinning: every few us */
 	IN_EVENTS = EPOLLIN | EPOLLRDNORM,
 	HANGUP_EVENTS = EPOLLERR | EPOLLHUP | EPOLLRDHUP,
 };
@@ -25,6 +26,7 @@ struct shim_set {
 	_Atomic uint32_t used;
 	int epfd;
 	bool strict;		   /* others than one wait of ours may look at it */
+	uint32_t looks;
 	bool kernel_first;	   /* whose events get the room in the next wait */
 	_Atomic uint32_t sleepers; /* threads of ours in the kernel on this set */
 	_Atomic uint32_t members;
@@ -518,6 +520,14 @@ static int look(struct shim_set *set, struct epoll_event *events, int room, cons
 	return room > n ? add_kernel(set, events, n, room, mask) : n;
 }
 
+/* An epoll set is itself a descriptor that can be polled. */
+static bool kernel_has_events(const struct shim_set *set)
+{
+	struct pollfd all = { .fd = set->epfd, .events = POLLIN };
+
+	return sys_poll(&all, 1, 0) > 0;
+}
+
 static bool any_news(void *argument)
 {
 	struct shim_set *set = argument;
@@ -527,7 +537,7 @@ static bool any_news(void *argument)
 	     r = shim_registration_next_hot(r))
 		if (has_news(r))
 			return true;
-	return false;
+	return ++set->looks % LOOKS_PER_KERNEL == 0 && kernel_has_events(set);
 }
 
 static bool spin(struct shim_set *set)

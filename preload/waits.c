@@ -12,7 +12,7 @@
 enum {
 	IN_EVENTS = POLLIN | POLLRDNORM,
 	HANGUP_EVENTS = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP,
-	LOOK_AT_KERNEL_US = 10, /* while spinning */
+	LOOKS_PER_KERNEL = 128, /* while spinning: every few us */
 };
 
 uint64_t shim_wait_now_ns(void)
@@ -80,14 +80,13 @@ enum { ARMED_MAX = 64 }; /* accelerated descriptors in one call; more than these
 struct poll_wait {
 	struct pollfd *fds;
 	nfds_t count;
+	uint32_t looks;
 	int armed_count;
 	struct shim_conn *armed[ARMED_MAX];
 };
 
-static bool any_hint(void *argument)
+static bool any_hint(const struct poll_wait *wait)
 {
-	const struct poll_wait *wait = argument;
-
 	for (nfds_t i = 0; i < wait->count; i++) {
 		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
 
@@ -95,6 +94,17 @@ static bool any_hint(void *argument)
 			return true;
 	}
 	return false;
+}
+
+/* While spinning: the other descriptors of the call have their turn with the kernel. */
+static bool anything(void *argument)
+{
+	struct poll_wait *wait = argument;
+
+	if (any_hint(wait))
+		return true;
+	return wait->count > 1 && ++wait->looks % LOOKS_PER_KERNEL == 0 &&
+	       sys_poll(wait->fds, wait->count, 0) > 0;
 }
 
 /* ---- one look ---- */
@@ -162,7 +172,7 @@ static bool spin(struct poll_wait *wait)
 
 	if (!conn || !(atomic_load_explicit(&conn->rx.phase, memory_order_relaxed) & 1))
 		return any_hint(wait);
-	result = shmipc_spin_until(&conn->rx.spin, any_hint, wait, atomic_load(&conn->rx.tx->cpu));
+	result = shmipc_spin_until(&conn->rx.spin, anything, wait, atomic_load(&conn->rx.tx->cpu));
 	if (result == SHMIPC_SPIN_WON)
 		shmipc_count(&conn->rx.count->spins_won, 1);
 	else if (result == SHMIPC_SPIN_LOST)
@@ -244,7 +254,6 @@ int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const
 	if (n != 0)
 		return n;
 	while (deadline_ns == SHIM_WAIT_FOR_EVER || shim_wait_now_ns() < deadline_ns) {
-		/* a spin looks at memory only; what the kernel has is found when it ends */
 		if (spin(&wait)) {
 			n = look(&wait, mask);
 		} else {
