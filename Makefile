@@ -86,7 +86,7 @@ CONFORMANCE := $(if $(CASES_SRC),$(CASES)) $(if $(RUNNER_SRC),$(RUNNER))
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit-build check unit conformance apps stress bench demo asan ubsan tsan lint format \
+.PHONY: all unit-build check unit tools conformance apps stress bench demo asan ubsan tsan lint format \
 	install uninstall dist clean help setup FORCE
 
 all: $(PRODUCTS)
@@ -173,24 +173,26 @@ conformance: all $(CONFORMANCE)
 	@if [ -x $(RUNNER) ]; then $(RUNNER) $(ARGS); \
 	else echo 'conformance: no runner was built' >&2; echo '0 passed, 1 failed'; exit 1; fi
 
+tools: all
+	@BUILD=$(OUT) CC='$(CC)' scripts/run-tools
+
 apps: all
-	@tests/apps/run-all $(ARGS)
+	@SHMIPC_SHIM=$(abspath $(SHIM)) tests/apps/run-all $(ARGS)
 
 check: setup
 	@$(MAKE) --no-print-directory all unit-build $(CONFORMANCE)
-	@MAKE='$(MAKE)' scripts/check
+	@MAKE='$(MAKE)' BUILD=$(OUT) scripts/check
 
 stress: all $(STRESS)
-	@if [ -x tests/stress/run ]; then tests/stress/run $(ARGS); \
-	else for t in $(STRESS); do echo "== $$t"; $$t $(ARGS) || exit 1; done; fi
+	@STRESS_DIR=$(abspath $(OUT))/stress tests/stress/run $(ARGS)
 
 bench: all
-	@$(BENCH) $(ARGS)
+	@BUILD=$(OUT) scripts/bench $(ARGS)
 
 demo:
 	@scripts/setup demo
 	@$(MAKE) --no-print-directory all
-	@scripts/demo $(ARGS)
+	@BUILD=$(OUT) scripts/demo $(ARGS)
 
 asan ubsan tsan:
 	@$(MAKE) --no-print-directory MODE=$@ CFLAGS='-O1 -g' unit
