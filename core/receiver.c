@@ -219,29 +219,6 @@ static ssize_t take_from_kernel(struct shmipc_receiver *r, struct shmipc_io *io)
 	return shmipc_receiver_at_end(r) ? -ESHUTDOWN : -EAGAIN;
 }
 
-/* The end of the stream, as the kernel would have told it. */
-static ssize_t ended(struct shmipc_receiver *r)
-{
-	uint32_t flags = r->attached ? atomic_load(&r->tx->flags) : 0;
-
-	if (r->pending_error) {
-		int error = r->pending_error;
-
-		r->pending_error = 0;
-		r->eof = true;
-		r->reset_told = true;
-		/* a token that died unread with its receiver made a reset out of an orderly end */
-		if (error == ECONNRESET && (flags & SHMIPC_TX_FIN) && !(flags & SHMIPC_TX_RESET))
-			return 0;
-		return -error;
-	}
-	if ((flags & SHMIPC_TX_RESET) && !r->reset_told && !r->shut) {
-		r->reset_told = true;
-		return -ECONNRESET;
-	}
-	return 0;
-}
-
 /* ---- one step after the other; locked ---- */
 
 enum take { TAKE_MORE, TAKE_DONE };
@@ -436,7 +413,7 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		if (n > 0 && (!waitall || peek || (size_t)total == start.left))
 			break;
 		if (n == -ESHUTDOWN) {
-			n = total ? 0 : ended(r);
+			n = total ? 0 : shmipc_receiver_ended(r);
 			break;
 		}
 		if (!know) {

@@ -148,6 +148,9 @@ int shmipc_receiver_salvage(struct shmipc_receiver *r, int fd, int to, bool priv
 /* After a stop: 0 when the stream is the kernel's alone, else -EAGAIN. */
 int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use);
 
+/* SO_ERROR: `error` is what the kernel has just said.  The error to be told, once, or 0. */
+int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, bool private_use);
+
 /* Locked.  [close] Forbid new tokens, take back the promised ones, before the descriptor is closed.
  * True if unread payload remains in the ring. */
 bool shmipc_receiver_close(struct shmipc_receiver *r, int fd);

@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 
 #include "core/cpu.h"
+#include "core/ending.h"
 #include "core/receiver_parts.h"
 #include "core/sys.h"
 #include "core/thread.h"
@@ -109,6 +110,54 @@ size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_u
 	pending = count_pending(r, fd);
 	shmipc_lock_drop(&r->lock, private_use);
 	return pending;
+}
+
+/* ---- the end of the stream ---- */
+
+static enum shmipc_ending how_ended(const struct shmipc_receiver *r, int signs)
+{
+	uint32_t flags = r->attached ? atomic_load(&r->tx->flags) : 0;
+
+	if (r->sibling)
+		return shmipc_ending_of(r->sibling, signs);
+	return flags & SHMIPC_TX_RESET ? SHMIPC_ENDING_LEFT_BYTES :
+	       flags & SHMIPC_TX_FIN   ? SHMIPC_ENDING_ORDERLY :
+					 SHMIPC_ENDING_KERNEL;
+}
+
+/* Locked.  error: pending, or 0; signs: of the real socket.  What the application is told now. */
+static int tell_end(struct shmipc_receiver *r, int error, int signs)
+{
+	enum shmipc_ending ending = how_ended(r, signs | (error ? POLLERR : 0));
+
+	if (error) {
+		r->pending_error = 0;
+		r->eof = true;
+		if (error == ECONNRESET && ending == SHMIPC_ENDING_ORDERLY)
+			error = 0; /* an unread token's doing */
+	} else if (ending == SHMIPC_ENDING_LEFT_BYTES && !r->reset_told && !r->shut) {
+		error = ECONNRESET;
+	}
+	r->reset_told |= error != 0;
+	return error;
+}
+
+ssize_t shmipc_receiver_ended(struct shmipc_receiver *r)
+{
+	return -tell_end(r, r->pending_error, POLLRDHUP);
+}
+
+int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, bool private_use)
+{
+	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
+
+	if (!r->attached || shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+		return error;
+	if (sys_poll(&real, 1, 0) < 0)
+		real.revents = 0;
+	error = tell_end(r, r->pending_error ? r->pending_error : error, real.revents);
+	shmipc_lock_drop(&r->lock, private_use);
+	return error;
 }
 
 /* ---- leaving ---- */

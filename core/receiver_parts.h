@@ -85,6 +85,11 @@ void shmipc_receiver_settle_tokens(struct shmipc_receiver *r, int fd);
 /* Forbid has been said (STOP or CLOSED): take off the socket what was promised before. */
 void shmipc_receiver_drain_ledger(struct shmipc_receiver *r, int fd);
 
+/* ---- receiver_end.c; locked ---- */
+
+/* The end of the stream, as the kernel would have told it: 0 or -errno. */
+ssize_t shmipc_receiver_ended(struct shmipc_receiver *r);
+
 /* ---- receiver_wait.c ---- */
 
 struct shmipc_receiver_wait {

@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 
 #include "core/cpu.h"
+#include "core/ending.h"
 #include "core/sender_parts.h"
 #include "core/sys.h"
 #include "core/thread.h"
@@ -186,24 +187,18 @@ static void publish(struct shmipc_sender *s, struct shmipc_io *io, size_t bytes)
 	shmipc_count(&s->count->ring_bytes, bytes);
 }
 
-/* A peer that was killed while awake leaves nobody who would be woken: look at the real socket when
- * the consumer has not moved for a while. */
+/* A peer that was killed while awake leaves nobody who would be woken: look at the real socket now
+ * and then. */
 static __attribute__((noinline)) bool look_for_peer(struct shmipc_sender *s, int fd, uint64_t now)
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
-	bool moved;
 
-	shmipc_sender_load_head(s);
-	moved = s->head != s->looked_at_head || s->looked_at_tail == s->head;
 	s->looked_ticks = now;
-	s->looked_at_head = s->head;
-	s->looked_at_tail = s->tail;
-	if (moved || sys_poll(&real, 1, 0) <= 0)
+	if (sys_poll(&real, 1, 0) <= 0)
 		return false;
-	if (real.revents & (POLLERR | POLLHUP | POLLNVAL))
-		return true;
-	/* FIN: a peer that ended its own direction in good order may go on reading ours */
-	return !(atomic_load(&s->reverse->flags) & SHMIPC_TX_FIN);
+	/* before anything of this call is in the ring: what the peer left unread counts now */
+	shmipc_ending_of(s, real.revents);
+	return s->gone;
 }
 
 static bool peer_is_gone(struct shmipc_sender *s, int fd)
@@ -353,7 +348,7 @@ static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
 /* Nothing stands against the ring: the state of almost every call. */
 static bool is_on_clear_ring(const struct shmipc_sender *s)
 {
-	return shmipc_sender_on_ring(s) && !s->no_more_ring && !s->shut && !s->broken &&
+	return shmipc_sender_on_ring(s) && !s->no_more_ring && !s->gone && !s->shut && !s->broken &&
 	       !(atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOP);
 }
 
@@ -379,8 +374,13 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return 0;
 	}
-	if (s->no_more_ring || peer_is_gone(s, io->fd))
+	if (s->no_more_ring || s->gone || peer_is_gone(s, io->fd))
 		s->no_more_ring = kernel_only = true;
+	if (s->gone && shmipc_ending_accepts_send(s, io->fd)) {
+		done = (ssize_t)io->cursor.left;
+		shmipc_lock_drop(&s->lock, io->private_use);
+		return done;
+	}
 	if (kernel_only)
 		return leave_and_send(s, io, 0);
 	done = ring_send(s, io, &go_by_kernel);

@@ -51,6 +51,10 @@ struct shmipc_sender {
 	uint32_t verifications;
 	bool settled;		 /* kernel_bytes is known to be exact */
 	bool no_more_ring;	 /* downgraded for good, or the peer is gone */
+	bool gone;		 /* the peer closed or died: no token, no LAST */
+	bool swallowed;		 /* ending.h */
+	bool reverse_shut;	 /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
+	_Atomic uint32_t ending; /* enum shmipc_ending of a peer that died, once it is known */
 	bool shut;		 /* shutdown(SHUT_WR): the kernel answers from now on */
 	_Atomic bool token_owed; /* a token met a full socket */
 	bool broken;		 /* an owner of the lock died half way: only an error can follow */
@@ -66,7 +70,6 @@ struct shmipc_sender {
 	uint64_t restart_at; /* next position at which an empty ring is worth looking for */
 	uint64_t resend_to;  /* downgrade on request: ring bytes [head, resend_to) still go by the
 				kernel */
-	uint64_t looked_at_tail, looked_at_head;
 	uint64_t looked_ticks; /* last look at the real socket for a dead peer */
 	uint64_t look_every_ticks;
 	_Atomic uint64_t kernel_bytes;

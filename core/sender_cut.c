@@ -215,7 +215,7 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 		return 0;
 	}
-	n = want & SHMIPC_WANT_CLOSED
+	n = (want & SHMIPC_WANT_CLOSED) || s->gone
 		    ? -EPIPE
 		    : sys_sendto(fd, &last, 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 	if (n != 1)

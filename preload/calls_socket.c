@@ -111,7 +111,7 @@ static void before_shutdown(struct shim_conn *conn, int fd, int how)
 		}
 	}
 	if ((how == SHUT_RD || how == SHUT_RDWR) && conn->rx.attached) {
-		conn->rx.shut = true;
+		conn->rx.shut = conn->tx.reverse_shut = true;
 		if (conn->is_unix) /* the peer's next write fails: it must go by the kernel to find out */
 			atomic_fetch_or(&conn->rx.want->want, SHMIPC_WANT_CLOSED | SHMIPC_WANT_FENCE);
 	}
@@ -147,15 +147,12 @@ SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value, so
 
 	if (conn && shim_options_get(conn, level, name, value, bytes, &result))
 		return result;
-	if (conn && level == SOL_SOCKET && name == SO_ERROR && conn->rx.pending_error && value && bytes &&
-	    *bytes >= sizeof(number)) {
-		/* taken from the socket by a look of ours */
-		number = conn->rx.pending_error;
-		conn->rx.pending_error = 0;
-		conn->rx.eof = true;
+	result = real.getsockopt(fd, level, name, value, bytes);
+	if (conn && result == 0 && level == SOL_SOCKET && name == SO_ERROR && shim_conn_is_attached(conn) &&
+	    *bytes == sizeof(number)) {
+		memcpy(&number, value, sizeof(number));
+		number = shmipc_receiver_take_error(&conn->rx, fd, number, shim_conn_private(conn));
 		memcpy(value, &number, sizeof(number));
-		*bytes = sizeof(number);
-		return 0;
 	}
-	return real.getsockopt(fd, level, name, value, bytes);
+	return result;
 }

@@ -245,12 +245,22 @@ static void close_with_unread(struct shim_conn *conn, int fd)
 		sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 }
 
+/* SO_LINGER {1,0}: the kernel resets, whatever was read. */
+static bool is_closed_hard(const struct shim_conn *conn, int fd)
+{
+	struct linger linger = { 0, 0 };
+	socklen_t bytes = sizeof(linger);
+
+	return !conn->is_unix && sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &bytes) == 0 &&
+	       linger.l_onoff && linger.l_linger == 0;
+}
+
 static void end_stream(struct shim_conn *conn, int fd)
 {
 	bool unread = shmipc_receiver_close(&conn->rx, fd);
 
 	shmipc_sender_serve_finally(&conn->tx, fd);
-	if (unread)
+	if (unread || is_closed_hard(conn, fd))
 		close_with_unread(conn, fd);
 	shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
 }

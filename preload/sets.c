@@ -438,6 +438,14 @@ static bool is_silenced(struct shim_set *set, const struct epoll_event *event)
 	return r && r->disabled && !shim_registration_same_data(r);
 }
 
+static void correct_hangup(struct shim_set *set, struct epoll_event *event)
+{
+	struct shim_registration *r = shim_registration_by_data(&set->registrations, event->data.u64);
+
+	if (r && is_ours(r) && !shim_registration_same_data(r))
+		event->events = shim_wait_hangup(r->conn, r->event.events, event->events);
+}
+
 /* Locked.  events[0 .. n) come from memory, events[n .. n + k) from the kernel.  Returns how many remain. */
 static int merge(struct shim_set *set, struct epoll_event *events, int n, int k)
 {
@@ -451,6 +459,7 @@ static int merge(struct shim_set *set, struct epoll_event *events, int n, int k)
 			unkick(set);
 			continue;
 		}
+		correct_hangup(set, &event);
 		while (same < n && events[same].data.u64 != event.data.u64)
 			same++;
 		if (same < n) {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stddef.h>
 
+#include "core/ending.h"
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/sets.h"
@@ -75,6 +76,36 @@ bool shim_wait_is_true(struct shim_conn *conn, int fd)
 	return shmipc_receiver_readable(&conn->rx, fd, shim_conn_private(conn));
 }
 
+uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
+{
+	struct shmipc_receiver *r = &conn->rx;
+	uint32_t signs = told & HANGUP_EVENTS;
+
+	if (signs == 0 && !r->eof && !r->pending_error)
+		return told;
+	if (r->eof)
+		signs |= POLLRDHUP;
+	if (r->pending_error)
+		signs |= POLLERR;
+	switch (shmipc_ending_of(&conn->tx, (int)signs)) {
+	case SHMIPC_ENDING_ORDERLY:
+		/* a wait for nothing else would end in vain, again and again */
+		if (asked & (IN_EVENTS | POLLOUT | POLLRDHUP))
+			told &= ~(uint32_t)POLLERR;
+		if (asked & (IN_EVENTS | POLLOUT | POLLRDHUP) && !conn->is_unix && !conn->tx.shut &&
+		    !conn->tx.swallowed)
+			told &= ~(uint32_t)POLLHUP;
+		break;
+	case SHMIPC_ENDING_LEFT_BYTES:
+		told |= r->reset_told ? POLLHUP : POLLHUP | POLLERR;
+		break;
+	case SHMIPC_ENDING_KERNEL:
+		if (r->pending_error)
+			told |= POLLERR;
+	}
+	return told;
+}
+
 enum { ARMED_MAX = 64 }; /* accelerated descriptors in one call; more than these are strict */
 
 struct poll_wait {
@@ -126,6 +157,10 @@ static int correct(const struct poll_wait *wait)
 		} else if (conn && shmipc_receiver_hint(&conn->rx)) {
 			entry->revents |= (short)(entry->events & IN_EVENTS);
 		}
+		conn = entry->fd >= 0 ? shim_conn_of(entry->fd) : NULL;
+		if (conn && shim_conn_is_attached(conn))
+			entry->revents = (short)shim_wait_hangup(conn, (uint16_t)entry->events,
+								 (uint16_t)entry->revents);
 		ready += entry->revents != 0;
 	}
 	return ready;

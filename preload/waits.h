@@ -29,6 +29,10 @@ bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count);
 /* As ppoll(2): number of ready entries, 0 on time-out, or -errno. */
 int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask);
 
+/* What the kernel says of errors and hang-ups, corrected: an unread token makes a reset of an orderly end, and unread
+ * ring bytes make none.  asked, told: POLL* or EPOLL* bits. */
+uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told);
+
 /* After the kernel reported POLLIN/EPOLLIN (and no error or hang-up) for an accelerated descriptor: is
  * anything there for the application?  Takes a token that stands alone off the socket. */
 bool shim_wait_is_true(struct shim_conn *conn, int fd);

@@ -540,7 +540,6 @@ static void start_at(uint64_t position, uint32_t phase, uint32_t tokens)
 	struct shmipc_receiver *r = &pair.server.rx;
 
 	s->tail = s->head = s->base = s->restart_at = position;
-	s->looked_at_tail = s->looked_at_head = position;
 	s->phase = phase;
 	s->tokens = tokens;
 	atomic_store(&s->kernel_bytes, position);
