@@ -439,6 +439,21 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 	return total ? total : n;
 }
 
+/* No room given: waits as any receive does, for bytes that stay where they are. */
+static ssize_t receive_nothing(struct shmipc_receiver *r, const struct shmipc_io *io)
+{
+	char byte;
+	const struct iovec room = { &byte, 1 };
+	struct shmipc_io look = *io;
+	ssize_t n;
+
+	look.flags = (io->flags | MSG_PEEK) & ~(MSG_WAITALL | MSG_TRUNC);
+	look.message = NULL;
+	shmipc_cursor_init(&look.cursor, &room, 1);
+	n = receive_loop(r, &look);
+	return n > 0 ? 0 : n;
+}
+
 /* The lock's last holder died: bring the words that the sender sees in step with ours. */
 static void recover(struct shmipc_receiver *r)
 {
@@ -457,11 +472,12 @@ static ssize_t receive_managed(struct shmipc_receiver *r, struct shmipc_io *io)
 
 	if (r->broken)
 		return -ECONNRESET;
-	n = io->cursor.left ? receive_loop(r, io) : 0;
+	n = io->cursor.left ? receive_loop(r, io) : receive_nothing(r, io);
 	if (n >= 0 && io->message && !io->message_filled) {
-		io->message->msg_namelen = 0;
+		if (io->message->msg_name)
+			io->message->msg_namelen = 0;
 		io->message->msg_controllen = 0;
-		io->message->msg_flags = 0;
+		io->message->msg_flags = io->flags & MSG_CMSG_CLOEXEC;
 	}
 	if (shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
 		shmipc_receiver_settle_tokens(r, io->fd);

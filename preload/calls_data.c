@@ -6,6 +6,7 @@
 
 #include "preload/conn.h"
 #include "preload/handover.h"
+#include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/transfer.h"
 
@@ -29,25 +30,36 @@ static ssize_t send_one(struct shim_conn *conn, int fd, const void *from, size_t
 	return shim_send(conn, fd, &iov, 1, flags, NULL);
 }
 
+/* A read of nothing returns at once, a recv of nothing waits for bytes. */
+static bool is_nothing(const struct iovec *iov, int count)
+{
+	if (count == 0 || shim_pointer_is_bad(iov, (size_t)count * sizeof(*iov)))
+		return true; /* or the kernel knows the error */
+	for (int i = 0; i < count; i++)
+		if (iov[i].iov_len > 0)
+			return false;
+	return true;
+}
+
 SHIM_EXPORT ssize_t read(int fd, void *to, size_t bytes)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return conn ? receive_one(conn, fd, to, bytes, 0) : real.read(fd, to, bytes);
+	return conn && bytes ? receive_one(conn, fd, to, bytes, 0) : real.read(fd, to, bytes);
 }
 
 SHIM_EXPORT ssize_t __read(int fd, void *to, size_t bytes)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return conn ? receive_one(conn, fd, to, bytes, 0) : real.__read(fd, to, bytes);
+	return conn && bytes ? receive_one(conn, fd, to, bytes, 0) : real.__read(fd, to, bytes);
 }
 
 SHIM_EXPORT ssize_t __read_chk(int fd, void *to, size_t bytes, size_t room)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	if (!conn)
+	if (!conn || !bytes)
 		return real.__read_chk(fd, to, bytes, room);
 	if (bytes > room)
 		__chk_fail();
@@ -159,7 +171,7 @@ SHIM_EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	if (!conn || count < 0 || count > SHIM_IOV_MAX)
+	if (!conn || count < 0 || count > SHIM_IOV_MAX || is_nothing(iov, count))
 		return real.readv(fd, iov, count);
 	return shim_receive(conn, fd, iov, (size_t)count, 0, NULL);
 }
@@ -194,16 +206,18 @@ SHIM_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t of
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return is_stream_vector(conn, offset, count, flags) ? read_vector(conn, fd, iov, count, flags) :
-							      real.preadv2(fd, iov, count, offset, flags);
+	return is_stream_vector(conn, offset, count, flags) && !is_nothing(iov, count) ?
+		       read_vector(conn, fd, iov, count, flags) :
+		       real.preadv2(fd, iov, count, offset, flags);
 }
 
 SHIM_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int count, off64_t offset, int flags)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return is_stream_vector(conn, offset, count, flags) ? read_vector(conn, fd, iov, count, flags) :
-							      real.preadv64v2(fd, iov, count, offset, flags);
+	return is_stream_vector(conn, offset, count, flags) && !is_nothing(iov, count) ?
+		       read_vector(conn, fd, iov, count, flags) :
+		       real.preadv64v2(fd, iov, count, offset, flags);
 }
 
 SHIM_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
@@ -227,10 +241,9 @@ SHIM_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int count, off6
 SHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
-
 	ssize_t n;
 
-	if (!conn || !message)
+	if (!conn || shim_pointer_is_bad(message, sizeof(*message)))
 		n = real.recvmsg(fd, message, flags);
 	else
 		n = shim_receive(conn, fd, message->msg_iov, message->msg_iovlen, flags, message);
@@ -244,9 +257,10 @@ SHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 	struct shim_conn *conn = shim_conn_of(fd);
 	struct msghdr copy;
 
-	if (message)
-		shim_handover_sent(message);
-	if (!conn || !message)
+	if (shim_pointer_is_bad(message, sizeof(*message)))
+		return real.sendmsg(fd, message, flags);
+	shim_handover_sent(message);
+	if (!conn)
 		return real.sendmsg(fd, message, flags);
 	copy = *message;
 	return shim_send(conn, fd, message->msg_iov, message->msg_iovlen, flags, &copy);
@@ -260,7 +274,7 @@ SHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, i
 	struct timespec start, now;
 	unsigned int done = 0;
 
-	if (!conn) {
+	if (!conn || shim_pointer_is_bad(messages, sizeof(*messages))) {
 		int n = real.recvmmsg(fd, messages, count, flags, timeout);
 
 		for (int i = 0; i < n; i++)

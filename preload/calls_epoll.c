@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "preload/config.h"
+#include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/sets.h"
 #include "preload/transfer.h"
@@ -31,14 +32,10 @@ SHIM_EXPORT int epoll_create1(int flags)
 
 SHIM_EXPORT int epoll_ctl(int epfd, int operation, int fd, struct epoll_event *event)
 {
-	struct epoll_event copy = { 0 };
-	int result;
+	int result = real.epoll_ctl(epfd, operation, fd, event);
 
-	if (event && operation != EPOLL_CTL_DEL)
-		copy = *event;
-	result = real.epoll_ctl(epfd, operation, fd, event);
 	if (result == 0 && shim_config.enabled)
-		shim_set_changed(epfd, operation, fd, &copy);
+		shim_set_changed(epfd, operation, fd, event); /* the kernel has read it: it can be read */
 	return result;
 }
 
@@ -50,29 +47,32 @@ static int wait_ms(int epfd, struct epoll_event *events, int room, int timeout_m
 		shim_set_wait(epfd, events, room, shim_wait_deadline(timeout_ms < 0 ? NULL : &timeout), mask));
 }
 
-static bool is_ours(int epfd, const struct epoll_event *events, int room)
+static bool is_ours(int epfd, const struct epoll_event *events, int room, bool may_sleep)
 {
-	return events && room > 0 && shim_set_concerns_us(epfd);
+	return room > 0 && shim_set_concerns_us(epfd, may_sleep) &&
+	       !shim_pointer_is_bad(events, (size_t)room * sizeof(*events));
 }
 
 SHIM_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int room, int timeout_ms)
 {
-	return is_ours(epfd, events, room) ? wait_ms(epfd, events, room, timeout_ms, NULL) :
-					     real.epoll_wait(epfd, events, room, timeout_ms);
+	return is_ours(epfd, events, room, timeout_ms != 0) ?
+		       wait_ms(epfd, events, room, timeout_ms, NULL) :
+		       real.epoll_wait(epfd, events, room, timeout_ms);
 }
 
 SHIM_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int room, int timeout_ms,
 			    const sigset_t *mask)
 {
-	return is_ours(epfd, events, room) ? wait_ms(epfd, events, room, timeout_ms, mask) :
-					     real.epoll_pwait(epfd, events, room, timeout_ms, mask);
+	return is_ours(epfd, events, room, timeout_ms != 0) ?
+		       wait_ms(epfd, events, room, timeout_ms, mask) :
+		       real.epoll_pwait(epfd, events, room, timeout_ms, mask);
 }
 
 SHIM_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
 			     const sigset_t *mask)
 {
-	if (!is_ours(epfd, events, room) ||
-	    (timeout && (timeout->tv_sec < 0 || (uint64_t)timeout->tv_nsec >= 1000000000u)))
+	if (!is_ours(epfd, events, room, true) ||
+	    (timeout && (shim_pointer_is_bad(timeout, sizeof(*timeout)) || timeout->tv_sec < 0 || (uint64_t)timeout->tv_nsec >= 1000000000u)))
 		return real.epoll_pwait2(epfd, events, room, timeout, mask);
 	return (int)shim_edge(shim_set_wait(epfd, events, room, shim_wait_deadline(timeout), mask));
 }

@@ -10,6 +10,7 @@
 #include "preload/conn.h"
 #include "preload/downgrade.h"
 #include "preload/handover.h"
+#include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/transfer.h"
 
@@ -219,6 +220,17 @@ static int unread_there(struct shim_conn *conn, int fd, unsigned long request, i
 	return (int)shim_edge(result);
 }
 
+/* The urgent mark lies among the kernel's bytes: tokens and LAST before it are taken off first, and while there are
+ * bytes in the ring they lie before it too. */
+static bool lies_before_mark(struct shim_conn *conn, int fd, int *out)
+{
+	shmipc_receiver_readable(&conn->rx, fd, shim_conn_private(conn));
+	if (!conn->rx.ready || conn->rx.stopped || !(conn->rx.phase & 1))
+		return false;
+	*out = 0;
+	return true;
+}
+
 SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
@@ -228,13 +240,24 @@ SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_start(arguments, request);
 	argument = va_arg(arguments, void *);
 	va_end(arguments);
-	if (conn && shim_conn_is_attached(conn) && argument) {
+	if (conn && shim_conn_is_attached(conn) && !shim_pointer_is_bad(argument, sizeof(int))) {
 		if (request == FIONREAD)
 			return unread_here(conn, fd, argument);
+		if (request == SIOCATMARK && lies_before_mark(conn, fd, argument))
+			return 0;
 		if (request == SIOCOUTQ)
 			return unread_there(conn, fd, request, argument);
 		if (request == FIOASYNC && *(const int *)argument)
 			shim_downgrade(conn, fd, SHMIPC_REASON_OPTION);
 	}
 	return real.ioctl(fd, request, argument);
+}
+
+SHIM_EXPORT int sockatmark(int fd)
+{
+	int at_mark;
+
+	if (!shim_conn_of(fd))
+		return real.sockatmark(fd);
+	return ioctl(fd, SIOCATMARK, &at_mark) < 0 ? -1 : at_mark;
 }

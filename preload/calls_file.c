@@ -58,6 +58,10 @@ static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offse
 			shim_upgrade_sent(conn, out, (size_t)n);
 		return n;
 	}
+	/* of nothing: the kernel's own look at descriptors and offset, and its errors */
+	n = real.sendfile64(out, in, offset, 0);
+	if (n < 0)
+		return n;
 	if (offset) {
 		at = *offset;
 		n = send_pieces(conn, out, in, &at, count);
@@ -65,10 +69,8 @@ static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offse
 		return n;
 	}
 	at = lseek64(in, 0, SEEK_CUR);
-	if (at < 0) {
-		errno = EINVAL;
+	if (at < 0)
 		return -1;
-	}
 	n = send_pieces(conn, out, in, &at, count);
 	lseek64(in, at, SEEK_SET);
 	return n;

@@ -7,6 +7,7 @@
 
 #include "core/sys.h"
 #include "preload/config.h"
+#include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/transfer.h"
 #include "preload/waits.h"
@@ -20,7 +21,13 @@
 
 static bool is_ours(const struct pollfd *fds, nfds_t count)
 {
-	return shim_config.enabled && fds && shim_wait_concerns_us(fds, count);
+	return shim_config.enabled && count <= SHIM_FD_MAX &&
+	       !shim_pointer_is_bad(fds, count * sizeof(*fds)) && shim_wait_concerns_us(fds, count);
+}
+
+static bool is_usable_time(const void *timeout)
+{
+	return !timeout || !shim_pointer_is_bad(timeout, sizeof(struct timespec));
 }
 
 static int poll_ms(struct pollfd *fds, nfds_t count, int timeout_ms)
@@ -50,7 +57,7 @@ SHIM_EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout_ms, siz
 
 SHIM_EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
 {
-	if (!is_ours(fds, count))
+	if (!is_ours(fds, count) || !is_usable_time(timeout))
 		return real.ppoll(fds, count, timeout, mask);
 	if (timeout && (timeout->tv_sec < 0 || (uint64_t)timeout->tv_nsec >= 1000000000u)) {
 		errno = EINVAL;
@@ -219,11 +226,19 @@ static int select_ours(const struct sets *sets, int count, int n, uint64_t deadl
 	return result;
 }
 
-static bool select_is_ours(int count, const struct sets *sets, int *n)
+static bool is_usable_set(const uint64_t *set, int count)
+{
+	return !set || !shim_pointer_is_bad(set, (size_t)((count + WORD_BITS - 1) / WORD_BITS) * sizeof(*set));
+}
+
+static bool select_is_ours(int count, const struct sets *sets, const void *timeout, int *n)
 {
 	bool ours;
 
-	if (!shim_config.enabled || count <= 0 || count > SHIM_FD_MAX)
+	if (!shim_config.enabled || count <= 0 || count > SHIM_FD_MAX || !is_usable_time(timeout))
+		return false;
+	if (!is_usable_set(sets->in, count) || !is_usable_set(sets->out, count) ||
+	    !is_usable_set(sets->except, count))
 		return false;
 	*n = survey(sets, count, &ours);
 	return ours;
@@ -262,7 +277,7 @@ SHIM_EXPORT int select(int count, fd_set *restrict in, fd_set *restrict out, fd_
 	struct sets sets = sets_of(in, out, except);
 	int n;
 
-	return select_is_ours(count, &sets, &n) ? select_common(count, &sets, n, timeout) :
+	return select_is_ours(count, &sets, timeout, &n) ? select_common(count, &sets, n, timeout) :
 						  real.select(count, in, out, except, timeout);
 }
 
@@ -271,7 +286,7 @@ SHIM_EXPORT int __select(int count, fd_set *in, fd_set *out, fd_set *except, str
 	struct sets sets = sets_of(in, out, except);
 	int n;
 
-	return select_is_ours(count, &sets, &n) ? select_common(count, &sets, n, timeout) :
+	return select_is_ours(count, &sets, timeout, &n) ? select_common(count, &sets, n, timeout) :
 						  real.__select(count, in, out, except, timeout);
 }
 
@@ -281,7 +296,7 @@ SHIM_EXPORT int pselect(int count, fd_set *restrict in, fd_set *restrict out, fd
 	struct sets sets = sets_of(in, out, except);
 	int n;
 
-	if (!select_is_ours(count, &sets, &n))
+	if (!select_is_ours(count, &sets, timeout, &n))
 		return real.pselect(count, in, out, except, timeout, mask);
 	if (timeout && (timeout->tv_sec < 0 || (uint64_t)timeout->tv_nsec >= 1000000000u)) {
 		errno = EINVAL;

@@ -11,6 +11,7 @@
 #include "preload/downgrade.h"
 #include "preload/eligible.h"
 #include "preload/options.h"
+#include "preload/pointers.h"
 #include "preload/real.h"
 
 /* ---- birth ---- */
@@ -133,9 +134,11 @@ SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockl
 	struct shim_conn *conn = shim_conn_of(fd);
 	int result;
 
+	if (conn && shim_pointer_is_bad(value, bytes))
+		conn = NULL; /* the kernel knows the right error */
 	if (conn && shim_options_set(conn, level, name, value, bytes, &result))
 		return result;
-	if (conn && value && !shim_eligible_option(level, name, value, bytes))
+	if (conn && !shim_eligible_option(level, name, value, bytes))
 		shim_downgrade(conn, fd, SHMIPC_REASON_OPTION);
 	return real.setsockopt(fd, level, name, value, bytes);
 }

@@ -9,6 +9,7 @@
 #include "preload/config.h"
 #include "preload/conn.h"
 #include "preload/downgrade.h"
+#include "preload/pointers.h"
 
 enum {
 	SOCKET_REST_BYTES = 48 * 1024, /* fits any socket buffer; more goes into a file */
@@ -189,7 +190,8 @@ static void for_each_descriptor(const struct msghdr *message, void (*visit)(int 
 {
 	struct msghdr copy = *message;
 
-	if (!message->msg_control || message->msg_controllen < sizeof(struct cmsghdr))
+	if (shim_pointer_is_bad(message->msg_control, message->msg_controllen) ||
+	    message->msg_controllen < sizeof(struct cmsghdr))
 		return;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&copy); c; c = CMSG_NXTHDR(&copy, c)) {
 		const int *fds = (const int *)(const void *)CMSG_DATA(c);

@@ -8,6 +8,7 @@
 
 #include "core/sys.h"
 #include "preload/conn.h"
+#include "preload/pointers.h"
 
 #ifndef TCP_NOTSENT_LOWAT
 #define TCP_NOTSENT_LOWAT 25
@@ -91,7 +92,7 @@ bool shim_options_get(struct shim_conn *conn, int level, int name, void *value, 
 	int i = index_of(conn, level, name);
 	int number;
 
-	if (i < 0 || !value || !bytes)
+	if (i < 0 || shim_pointer_is_bad(bytes, sizeof(*bytes)) || shim_pointer_is_bad(value, *bytes))
 		return false;
 	number = atomic_load(&conn->options.value[i]);
 	if (*bytes > sizeof(number))

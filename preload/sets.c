@@ -26,6 +26,7 @@ struct shim_set {
 	_Atomic uint32_t used;
 	int epfd;
 	bool strict;		   /* others than one wait of ours may look at it */
+	bool kicked;		   /* the kernel's set holds our eventfd */
 	uint32_t looks;
 	bool kernel_first;	   /* whose events get the room in the next wait */
 	_Atomic uint32_t sleepers; /* threads of ours in the kernel on this set */
@@ -37,6 +38,7 @@ struct shim_set {
 static struct shim_set *sets;
 static _Atomic int set_limit; /* sets at and above were never used */
 static _Atomic int kick_fd = -1;
+_Atomic uint32_t shim_sets_kicked;
 static const char kick_mark; /* its address is the data of our own registration */
 
 #define KICK_DATA ((uint64_t)(uintptr_t)&kick_mark ^ 0x5b1d000000000000ULL)
@@ -82,7 +84,7 @@ void shim_set_opened(int epfd)
 		while ((int)i >= atomic_load(&set_limit))
 			atomic_fetch_add(&set_limit, 1);
 		set->epfd = epfd;
-		set->strict = false;
+		set->strict = set->kicked = false;
 		atomic_store(&set->sleepers, 0);
 		atomic_store(&set->members, 0);
 		shmipc_spin_init(&set->spin);
@@ -176,39 +178,79 @@ static void kick(struct shim_set *set)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.u64 = KICK_DATA };
 
+	if (set->kicked)
+		return;
 	if (atomic_load(&kick_fd) < 0)
 		make_kick_fd();
-	if (atomic_load(&kick_fd) >= 0)
-		sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, atomic_load(&kick_fd), &event);
+	if (atomic_load(&kick_fd) < 0)
+		return;
+	sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, atomic_load(&kick_fd), &event);
+	set->kicked = true;
+	atomic_fetch_add(&shim_sets_kicked, 1);
 }
 
-static void unkick(struct shim_set *set)
+static void stop_kick(struct shim_set *set)
 {
 	struct epoll_event event = { 0 };
 
+	if (!set->kicked)
+		return;
 	sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, atomic_load(&kick_fd), &event);
+	set->kicked = false;
+	atomic_fetch_sub(&shim_sets_kicked, 1);
+}
+
+/* Locked.  Ready only as long as something is there: others look at the set by the kernel alone. */
+static void unkick(struct shim_set *set)
+{
+	struct shim_registration *r = shim_registration_first(&set->registrations);
+
+	while (r && !has_news(r))
+		r = shim_registration_next(r);
+	if (!r)
+		stop_kick(set);
+}
+
+void shim_sets_settle(void)
+{
+	for (int i = 0; i < atomic_load(&set_limit); i++) {
+		struct shim_set *set = &sets[i];
+
+		if (!atomic_load_explicit(&set->used, memory_order_relaxed) || !set->kicked || !enter(set))
+			continue;
+		unkick(set);
+		leave(set);
+	}
 }
 
 /* ---- strict ---- */
 
+/* Locked.  From now on the kernel's readiness is true: also for what is there already. */
+static void make_foreign(struct shim_set *set, struct shim_registration *r)
+{
+	struct shmipc_receiver *rx = &r->conn->rx;
+
+	rx->foreign = true;
+	if (!is_ours(r))
+		return;
+	shmipc_receiver_strict(rx, true);
+	if (!shmipc_receiver_has_tokens(rx)) {
+		if (has_news(r))
+			kick(set);
+	} else if (!shmipc_receiver_hint(rx)) {
+		shmipc_receiver_readable(rx, r->fd, shim_conn_private(r->conn));
+	}
+}
+
 /* Locked. */
 static void make_strict(struct shim_set *set)
 {
-	bool news = false;
-
 	if (set->strict)
 		return;
 	set->strict = true;
 	for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
-	     r = shim_registration_next(r)) {
-		r->conn->rx.foreign = true;
-		if (!is_ours(r))
-			continue;
-		shmipc_receiver_strict(&r->conn->rx, true);
-		news |= shmipc_receiver_hint(&r->conn->rx);
-	}
-	if (news)
-		kick(set);
+	     r = shim_registration_next(r))
+		make_foreign(set, r);
 }
 
 void shim_set_is_foreign(int epfd)
@@ -242,6 +284,7 @@ void shim_set_closed(int epfd)
 		return;
 	while ((r = shim_registration_first(&set->registrations)))
 		remove_registration(set, r);
+	stop_kick(set);
 	leave(set);
 	atomic_store(&set->used, 0);
 }
@@ -292,14 +335,12 @@ static void added(struct shim_set *set, struct shim_conn *conn, int fd, const st
 	r->seen = shmipc_receiver_arrived(&conn->rx) - 1; /* what is there now is news */
 	disarm(r);
 	shim_registration_make_hot(&set->registrations, r);
-	if (set->strict) {
-		conn->rx.foreign = true;
-		if (conn->rx.ready)
-			shmipc_receiver_strict(&conn->rx, true);
-	}
+	if (set->strict)
+		make_foreign(set, r);
+	/* [add] the registration, then the sleepers; a wait counts itself, then looks for registrations */
 	if (set->strict || atomic_load(&set->sleepers) > 0) {
 		arm(set, r);
-		if (has_news(r))
+		if (has_news(r) && !shmipc_receiver_has_tokens(&conn->rx))
 			kick(set);
 	}
 }
@@ -331,11 +372,11 @@ void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event 
 	leave(set);
 }
 
-bool shim_set_concerns_us(int epfd)
+bool shim_set_concerns_us(int epfd, bool may_sleep)
 {
 	struct shim_set *set = set_of(epfd);
 
-	return set && atomic_load_explicit(&set->members, memory_order_relaxed) > 0;
+	return set && (may_sleep || atomic_load_explicit(&set->members, memory_order_relaxed) > 0);
 }
 
 /* ---- waiting ---- */
@@ -620,11 +661,36 @@ static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int
 	return n;
 }
 
+/* No registration of ours: the kernel's own wait, but another thread may add one meanwhile, and must know that
+ * somebody sleeps. */
+static int sleep_plain(struct shim_set *set, struct epoll_event *events, int room, uint64_t deadline_ns,
+		       const sigset_t *mask)
+{
+	int n = 0;
+
+	if (atomic_fetch_add(&set->sleepers, 1) > 0)
+		shim_set_is_foreign(set->epfd);
+	if (atomic_load(&set->members) == 0) /* [add] */
+		n = ask_kernel(set, events, room, deadline_ns, mask);
+	atomic_fetch_sub(&set->sleepers, 1);
+	if (n > 0 && (atomic_load(&set->members) > 0 || set->kicked) && enter(set)) {
+		n = merge(set, events, 0, n);
+		leave(set);
+	}
+	return n;
+}
+
 int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadline_ns, const sigset_t *mask)
 {
 	struct shim_set *set = set_of(epfd);
-	int n = look(set, events, room, mask);
+	int n = 0;
 
+	if (atomic_load_explicit(&set->members, memory_order_relaxed) == 0) {
+		n = sleep_plain(set, events, room, deadline_ns, mask);
+		if (n != 0 || (deadline_ns != SHIM_WAIT_FOR_EVER && shim_wait_now_ns() >= deadline_ns))
+			return n;
+	}
+	n = look(set, events, room, mask);
 	while (n == 0 && (deadline_ns == SHIM_WAIT_FOR_EVER || shim_wait_now_ns() < deadline_ns)) {
 		if (!spin(set)) {
 			n = sleep_in_kernel(set, events, room, deadline_ns, mask);

@@ -21,6 +21,7 @@
 #define SHMIPC_PRELOAD_SETS_H
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -39,8 +40,13 @@ void shim_sets_before_fork(void);
 /* After libc's epoll_ctl has succeeded. */
 void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event *event);
 
-/* Has this set registrations that need more than the kernel's own call? */
-bool shim_set_concerns_us(int epfd);
+/* Has this set registrations that need more than the kernel's own call, or may it have when a sleep ends? */
+bool shim_set_concerns_us(int epfd, bool may_sleep);
+
+/* A receive has taken something: sets that were made ready for what it took are so no more.  Cheap when there are
+ * none. */
+extern _Atomic uint32_t shim_sets_kicked;
+void shim_sets_settle(void);
 
 /* As epoll_pwait2: events, 0 on time-out, or -errno.  deadline as in waits.h. */
 int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadline_ns, const sigset_t *mask);

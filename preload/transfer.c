@@ -2,9 +2,13 @@
 #include "preload/transfer.h"
 
 #include <errno.h>
+#include <string.h>
+#include <sys/un.h>
 
 #include "core/sys.h"
 #include "preload/downgrade.h"
+#include "preload/pointers.h"
+#include "preload/sets.h"
 #include "preload/upgrade.h"
 
 ssize_t shim_edge(ssize_t result)
@@ -15,28 +19,25 @@ ssize_t shim_edge(ssize_t result)
 	return -1;
 }
 
-/* The kernel says EFAULT where a copy of our own would fault.  Addresses that can never be mapped are caught here; a
- * buffer that is truly unmapped faults as it does in memcpy(). */
-static bool is_bad_buffer(const struct iovec *iov, size_t count)
+static bool has_bad_buffer(const struct iovec *iov, size_t count)
 {
-	for (size_t i = 0; i < count; i++) {
-		uintptr_t start = (uintptr_t)iov[i].iov_base;
-
-		if (iov[i].iov_len > 0 && (start < 4096 || start + iov[i].iov_len < start ||
-					   (intptr_t)(start + iov[i].iov_len) < 0))
+	for (size_t i = 0; i < count; i++)
+		if (iov[i].iov_len > 0 && shim_pointer_is_bad(iov[i].iov_base, iov[i].iov_len))
 			return true;
-	}
 	return false;
 }
 
 static int prepare(struct shim_conn *conn, struct shmipc_io *io, const struct iovec *iov, size_t count)
 {
+	int error;
+
 	if (count > SHIM_IOV_MAX)
 		return io->message ? -EMSGSIZE : -EINVAL;
-	if (is_bad_buffer(iov, count))
+	if (count > 0 && shim_pointer_is_bad(iov, count * sizeof(*iov)))
 		return -EFAULT;
 	io->private_use = shim_conn_private(conn);
-	return shmipc_cursor_init(&io->cursor, iov, count);
+	error = shmipc_cursor_init(&io->cursor, iov, count);
+	return !error && has_bad_buffer(iov, count) ? -EFAULT : error;
 }
 
 ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
@@ -58,11 +59,24 @@ ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_
 	return shim_edge(n);
 }
 
+/* Bytes of a Unix stream carry the name to which their sender is bound, if it is. */
+static void name_the_sender(int fd, struct msghdr *message, socklen_t room)
+{
+	struct sockaddr_un name;
+	socklen_t bytes = sizeof(name);
+
+	if (sys_getpeername(fd, &name, &bytes) < 0 || bytes <= sizeof(name.sun_family))
+		return;
+	memcpy(message->msg_name, &name, room < bytes ? room : bytes);
+	message->msg_namelen = bytes;
+}
+
 ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
 		     struct msghdr *message)
 {
 	struct shmipc_io io = { .fd = fd, .flags = flags, .message = message };
 	int error = prepare(conn, &io, iov, count);
+	socklen_t name_room = 0;
 	ssize_t n;
 
 	if (error)
@@ -72,7 +86,13 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 			shim_upgrade_settle_rx(conn, fd);
 		shmipc_sender_serve(&conn->tx, fd, io.private_use);
 	}
+	if (__builtin_expect(message && message->msg_name, 0))
+		name_room = message->msg_namelen;
 	n = shmipc_receiver_receive(&conn->rx, &io);
+	if (__builtin_expect(atomic_load_explicit(&shim_sets_kicked, memory_order_relaxed) > 0, 0))
+		shim_sets_settle();
+	if (__builtin_expect(name_room > 0, 0) && n > 0 && conn->is_unix && message->msg_namelen == 0)
+		name_the_sender(fd, message, name_room);
 	if (!shim_conn_is_attached(conn) && n >= 0 && !(flags & MSG_PEEK))
 		shim_upgrade_received(conn, fd, (size_t)n);
 	return shim_edge(n);
