@@ -140,6 +140,10 @@ static ssize_t kernel_receive(struct shmipc_io *io, size_t limit, int extra_flag
 	}
 	message.msg_iov = iov;
 	message.msg_iovlen = (size_t)shmipc_io_vector(io, limit, iov, KERNEL_IOV);
+	/* the kernel reads a message header byte by byte: spare it where there is nothing in it */
+	if (!io->message && message.msg_iovlen == 1)
+		return sys_recvfrom(io->fd, iov[0].iov_base, iov[0].iov_len, io->flags | extra_flags, NULL,
+				    NULL);
 	n = sys_recvmsg(io->fd, &message, io->flags | extra_flags);
 	if (n >= 0 && io->message) {
 		io->message->msg_controllen = message.msg_controllen;

@@ -80,7 +80,10 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 		bytes = 0;
 		for (size_t i = 0; i < message.msg_iovlen; i++)
 			bytes += iov[i].iov_len;
-		n = sys_sendmsg(io->fd, &message, io->flags);
+		/* the kernel copies a message header first: spare it where there is nothing in it */
+		n = !io->message && message.msg_iovlen == 1 ?
+			    sys_sendto(io->fd, iov[0].iov_base, bytes, io->flags, NULL, 0) :
+			    sys_sendmsg(io->fd, &message, io->flags);
 		if (n > 0) {
 			atomic_fetch_add_explicit(&s->kernel_bytes, (uint64_t)n,
 						  memory_order_relaxed);
