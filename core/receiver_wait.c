@@ -122,13 +122,14 @@ static void find_deadline(struct shmipc_receiver_wait *wait, int fd)
 	wait->deadline_ns = ns ? now_ns() + ns : 0;
 }
 
-static ssize_t sleep_until(int fd, uint64_t deadline_ns)
+/* deadline_ns 0: for ever. */
+static ssize_t sleep_until(int fd, short events, uint64_t deadline_ns)
 {
-	struct pollfd real = { .fd = fd, .events = POLLIN };
+	struct pollfd real = { .fd = fd, .events = events };
 	uint64_t now = now_ns();
 	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
 	const struct timespec time = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
-	int n = sys_ppoll(&real, 1, &time, NULL);
+	int n = sys_ppoll(&real, 1, deadline_ns ? &time : NULL, NULL);
 
 	return n == 0 ? -EAGAIN : n < 0 ? n : 0;
 }
@@ -186,8 +187,12 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 		if (!wait->known)
 			find_deadline(wait, io->fd);
 		atomic_fetch_add_explicit(&r->count->waits, 1, memory_order_relaxed);
-		n = wait->deadline_ns ? sleep_until(io->fd, wait->deadline_ns)
-				      : sleep_on_socket(r, io);
+		if (r->sibling && shmipc_sender_owes(r->sibling))
+			n = sleep_until(io->fd, POLLIN | POLLOUT, wait->deadline_ns);
+		else if (wait->deadline_ns)
+			n = sleep_until(io->fd, POLLIN, wait->deadline_ns);
+		else
+			n = sleep_on_socket(r, io);
 	}
 	shmipc_receiver_disarm(r);
 	return n;

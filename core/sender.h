@@ -104,6 +104,13 @@ void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use);
 /* The same, for a caller that holds the lock. */
 void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd);
 
+/* Ring bytes that a receiver that stopped still has to get by the kernel: whoever waits must wait for
+ * room in the socket too. */
+static inline bool shmipc_sender_owes(const struct shmipc_sender *s)
+{
+	return s->attached && s->head < s->resend_to && !s->broken && !s->shut;
+}
+
 /* Locked, before the direction ends: what the receiver has asked for goes now or never.  Waits, for
  * a bounded time, for room in the socket. */
 void shmipc_sender_serve_finally(struct shmipc_sender *s, int fd);

@@ -52,10 +52,10 @@ static int send_token(struct shmipc_sender *s, int fd)
 	uint32_t want = promise(s);
 	ssize_t n;
 
-	if (want & SHMIPC_WANT_CLOSED)
-		n = -EPIPE;
-	else if (want & SHMIPC_WANT_STOP)
+	if (want & SHMIPC_WANT_STOP) /* also if closed since: a program without the shim may read on */
 		n = 0;
+	else if (want & SHMIPC_WANT_CLOSED)
+		n = -EPIPE;
 	else
 		n = sys_sendto(fd, &value, 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 	if (n == 1)
@@ -90,6 +90,8 @@ int shmipc_sender_wake(struct shmipc_sender *s, int fd, uint64_t tail_before)
 	 * [empty] the same for head against tail. */
 	atomic_thread_fence(memory_order_seq_cst);
 	want = atomic_load_explicit(&s->want->want, memory_order_relaxed);
+	if (want & SHMIPC_WANT_STOP)
+		return 0;
 	if (want & SHMIPC_WANT_CLOSED)
 		return -EPIPE;
 	if (!(want & (SHMIPC_WANT_STRICT | SHMIPC_WANT_SLEEPERS)))
@@ -314,7 +316,7 @@ void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use)
 	if (!s->attached)
 		return;
 	if (!(atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOP) &&
-	    !s->token_owed)
+	    !s->token_owed && !shmipc_sender_owes(s))
 		return;
 	locked = shmipc_lock_take(&s->lock, private_use);
 	if (locked == SHMIPC_LOCK_REENTERED)

@@ -403,6 +403,8 @@ void shim_conn_in_child(void)
 		shim_upgrade_in_child();
 }
 
+enum { EXIT_TRIES = 10, EXIT_NAP_NS = 500 * 1000 };
+
 static void leave_at_exit(struct shim_conn *conn)
 {
 	uint32_t index = shim_conn_index(conn);
@@ -417,11 +419,15 @@ static void leave_at_exit(struct shim_conn *conn)
 	shim_upgrade_abandon(conn);
 	if (atomic_fetch_sub(&conn->holders, 1) != 1 || !shim_conn_is_attached(conn))
 		return;
-	/* a signal handler may exit while its thread holds the lock: then it goes without */
-	if (shmipc_lock_take(&conn->tx.lock, false) == SHMIPC_LOCK_REENTERED)
+	/* another thread, or the one that runs this as a signal handler, may be inside for long */
+	for (int i = 0; i < EXIT_TRIES && atomic_load(&conn->tx.lock.owner) != 0; i++)
+		sys_nanosleep(&(const struct timespec){ 0, EXIT_NAP_NS });
+	if (atomic_load(&conn->tx.lock.owner) != 0) {
 		shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
-	else
-		end_stream(conn, fd);
+		return;
+	}
+	shmipc_lock_take(&conn->tx.lock, false);
+	end_stream(conn, fd);
 	shmipc_lock_drop(&conn->tx.lock, false);
 }
 
