@@ -608,7 +608,7 @@ static bool spin(struct shim_set *set)
 }
 
 /* Locked.  Arm what is hot.  True: news came meanwhile, do not sleep. */
-static bool arm_hot(struct shim_set *set)
+static bool arm_hot(struct shim_set *set, bool *owing)
 {
 	struct shim_registration *r = shim_registration_hot(&set->registrations), *next;
 	bool news = false;
@@ -620,6 +620,8 @@ static bool arm_hot(struct shim_set *set)
 		arm(set, r);
 		if (has_news(r))
 			news = true;
+		else if (shmipc_sender_owes(&r->conn->tx))
+			*owing = true;
 		else if (set->strict || ++r->quiet > QUIET_SLEEPS_MAX)
 			shim_registration_make_cold(&set->registrations, r);
 	}
@@ -638,17 +640,17 @@ static void disarm_hot(struct shim_set *set)
 static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int room, uint64_t deadline_ns,
 			   const sigset_t *mask)
 {
-	bool news;
+	bool news, owing = false;
 	int n = 0;
 
 	if (!enter(set))
 		return -EINTR;
 	if (atomic_fetch_add(&set->sleepers, 1) > 0)
 		make_strict(set); /* two threads in one set */
-	news = arm_hot(set);
+	news = arm_hot(set, &owing);
 	leave(set);
 	if (!news)
-		n = ask_kernel(set, events, room, deadline_ns, mask);
+		n = ask_kernel(set, events, room, owing ? shim_wait_soon(deadline_ns) : deadline_ns, mask);
 	if (!enter(set)) {
 		atomic_fetch_sub(&set->sleepers, 1);
 		return n;

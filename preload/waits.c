@@ -13,6 +13,7 @@
 enum {
 	IN_EVENTS = POLLIN | POLLRDNORM,
 	HANGUP_EVENTS = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP,
+	OWING_NAP_NS = 2 * 1000 * 1000,
 	LOOKS_PER_KERNEL = 128, /* while spinning: every few us */
 };
 
@@ -34,6 +35,13 @@ uint64_t shim_wait_deadline(const struct timespec *timeout)
 		return SHIM_WAIT_FOR_EVER;
 	span = (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec;
 	return now + span;
+}
+
+uint64_t shim_wait_soon(uint64_t deadline_ns)
+{
+	uint64_t soon = shim_wait_now_ns() + OWING_NAP_NS;
+
+	return soon < deadline_ns ? soon : deadline_ns;
 }
 
 struct timespec shim_wait_left(uint64_t deadline_ns)
@@ -243,9 +251,11 @@ static void disarm_all(const struct poll_wait *wait)
 		shmipc_receiver_disarm(&wait->armed[i]->rx);
 }
 
-/* Tokens that were sent for bytes read meanwhile would end the sleep at once. */
-static void drop_stale_tokens(const struct poll_wait *wait)
+/* Tokens that were sent for bytes read meanwhile would end the sleep at once.  True: the sleep must be short. */
+static bool drop_stale_tokens(const struct poll_wait *wait)
 {
+	bool owing = false;
+
 	for (nfds_t i = 0; i < wait->count; i++) {
 		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
 
@@ -254,7 +264,9 @@ static void drop_stale_tokens(const struct poll_wait *wait)
 		shmipc_sender_serve(&conn->tx, wait->fds[i].fd, shim_conn_private(conn));
 		if (shmipc_receiver_has_tokens(&conn->rx))
 			shmipc_receiver_readable(&conn->rx, wait->fds[i].fd, shim_conn_private(conn));
+		owing |= shmipc_sender_owes(&conn->tx);
 	}
+	return owing;
 }
 
 static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t *mask)
@@ -264,7 +276,8 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 
 	arm_all(wait);
 	if (!any_hint(wait)) {
-		drop_stale_tokens(wait);
+		if (drop_stale_tokens(wait))
+			deadline_ns = shim_wait_soon(deadline_ns);
 		if (!any_hint(wait)) {
 			struct shim_conn *conn = first_of_ours(wait);
 
