@@ -3,6 +3,7 @@
 #ifndef SHMIPC_CORE_IO_H
 #define SHMIPC_CORE_IO_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 
@@ -16,7 +17,27 @@ struct shmipc_io {
 	struct msghdr *message; /* control and name of sendmsg/recvmsg, or NULL */
 	size_t control_room;	/* receiver.c's own: room for control data that the caller gave */
 	bool message_filled;	/* receiver.c's own: the kernel has answered in *message */
+	/* the number may be closed by another thread meanwhile: a duplicate of it, plus 1, is found
+	 * here; NULL: cannot happen */
+	const _Atomic int *moved;
+	void (*release)(void *argument); /* the thread is cancelled inside the call; or NULL */
+	void *release_argument;
 };
+
+/* After a sleep, before the next system call. */
+static inline void shmipc_io_follow(struct shmipc_io *io)
+{
+	int moved = io->moved ? atomic_load_explicit(io->moved, memory_order_acquire) : 0;
+
+	if (__builtin_expect(moved != 0, 0))
+		io->fd = moved - 1;
+}
+
+static inline void shmipc_io_release(const struct shmipc_io *io)
+{
+	if (io->release)
+		io->release(io->release_argument);
+}
 
 /* The open file description's O_NONBLOCK as it is now (another process may share and change it),
  * or MSG_DONTWAIT in this call. */

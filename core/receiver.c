@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 
 #include "core/receiver_parts.h"
+#include "core/sleep.h"
 #include "core/sys.h"
 
 enum {
@@ -128,7 +129,18 @@ static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, u
 
 /* ---- from the kernel; locked ---- */
 
-static ssize_t kernel_receive(struct shmipc_io *io, size_t limit, int extra_flags)
+static ssize_t receive_bytes(const struct shmipc_io *io, const struct iovec *iov, int flags,
+			     struct shmipc_sleeper *sleeper)
+{
+	if (sleeper)
+		return SHMIPC_SLEEP(shmipc_receiver_undo_plain, sleeper, SYS_recvfrom, io->fd,
+				    iov->iov_base, iov->iov_len, flags, 0, 0);
+	return sys_recvfrom(io->fd, iov->iov_base, iov->iov_len, flags, NULL, NULL);
+}
+
+/* sleeper: the call may sleep, and be cancelled; or NULL. */
+static ssize_t kernel_receive(struct shmipc_io *io, size_t limit, int extra_flags,
+			      struct shmipc_sleeper *sleeper)
 {
 	struct iovec iov[KERNEL_IOV];
 	struct msghdr message = { 0 };
@@ -142,9 +154,12 @@ static ssize_t kernel_receive(struct shmipc_io *io, size_t limit, int extra_flag
 	message.msg_iovlen = (size_t)shmipc_io_vector(io, limit, iov, KERNEL_IOV);
 	/* the kernel reads a message header byte by byte: spare it where there is nothing in it */
 	if (!io->message && message.msg_iovlen == 1)
-		return sys_recvfrom(io->fd, iov[0].iov_base, iov[0].iov_len, io->flags | extra_flags, NULL,
-				    NULL);
-	n = sys_recvmsg(io->fd, &message, io->flags | extra_flags);
+		return receive_bytes(io, iov, io->flags | extra_flags, sleeper);
+	if (sleeper)
+		n = SHMIPC_SLEEP(shmipc_receiver_undo_plain, sleeper, SYS_recvmsg, io->fd, &message,
+				 io->flags | extra_flags, 0, 0, 0);
+	else
+		n = sys_recvmsg(io->fd, &message, io->flags | extra_flags);
 	if (n >= 0 && io->message) {
 		io->message->msg_controllen = message.msg_controllen;
 		io->message->msg_flags = message.msg_flags;
@@ -156,12 +171,12 @@ static ssize_t kernel_receive(struct shmipc_io *io, size_t limit, int extra_flag
 
 /* A read of the socket that every count must follow: in_kernel tells whoever inherits the lock. */
 static ssize_t counted_receive(struct shmipc_receiver *r, struct shmipc_io *io, size_t limit,
-			       int extra_flags)
+			       int extra_flags, struct shmipc_sleeper *sleeper)
 {
 	ssize_t n;
 	uint64_t total;
 
-	n = kernel_receive(io, limit, extra_flags);
+	n = kernel_receive(io, limit, extra_flags, sleeper);
 	if (n <= 0)
 		return n;
 	shmipc_cursor_skip(&io->cursor, (size_t)n < io->cursor.left ? (size_t)n : io->cursor.left);
@@ -215,7 +230,7 @@ static ssize_t take_from_kernel(struct shmipc_receiver *r, struct shmipc_io *io)
 		return limit;
 	most = (size_t)limit < io->cursor.left ? (size_t)limit : io->cursor.left;
 	r->in_kernel = true;
-	n = counted_receive(r, io, most, MSG_DONTWAIT);
+	n = counted_receive(r, io, most, MSG_DONTWAIT, NULL);
 	r->in_kernel = false;
 	if (n > 0)
 		return n;
@@ -371,11 +386,13 @@ static ssize_t peek_all(struct shmipc_receiver *r, struct shmipc_io *io,
 /* Before consent, and after a stop: the kernel's own call, counted. */
 static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 {
+	struct shmipc_sleeper sleeper = { r, io };
 	ssize_t n;
 
 	atomic_fetch_add(&r->kernel_readers, 1);
 	shmipc_lock_drop(&r->lock, io->private_use);
-	n = counted_receive(r, io, io->cursor.left, 0);
+	shmipc_io_follow(io);
+	n = counted_receive(r, io, io->cursor.left, 0, &sleeper);
 	atomic_fetch_sub(&r->kernel_readers, 1);
 	return n;
 }
@@ -434,6 +451,7 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		}
 		shmipc_lock_drop(&r->lock, io->private_use);
 		n = shmipc_receiver_wait(r, io, &wait);
+		shmipc_io_follow(io);
 		shmipc_lock_take(&r->lock, io->private_use);
 		if (r->stopped && !total)
 			return -ESTALE;

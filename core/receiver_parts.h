@@ -92,6 +92,15 @@ ssize_t shmipc_receiver_ended(struct shmipc_receiver *r);
 
 /* ---- receiver_wait.c ---- */
 
+/* Who sleeps, for the case that the thread is cancelled. */
+struct shmipc_sleeper {
+	struct shmipc_receiver *r;
+	const struct shmipc_io *io;
+};
+
+/* argument: struct shmipc_sleeper; one that was counted in kernel_readers */
+void shmipc_receiver_undo_plain(void *argument);
+
 struct shmipc_receiver_wait {
 	bool known;	      /* is there a time limit? */
 	uint64_t deadline_ns; /* 0: none */

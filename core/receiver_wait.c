@@ -6,6 +6,7 @@
 #include <sys/time.h>
 
 #include "core/receiver_parts.h"
+#include "core/sleep.h"
 #include "core/sys.h"
 #include "core/thread.h"
 
@@ -122,14 +123,33 @@ static void find_deadline(struct shmipc_receiver_wait *wait, int fd)
 	wait->deadline_ns = ns ? now_ns() + ns : 0;
 }
 
-/* deadline_ns 0: for ever. */
-static ssize_t sleep_until(int fd, short events, uint64_t deadline_ns)
+void shmipc_receiver_undo_plain(void *argument)
 {
-	struct pollfd real = { .fd = fd, .events = events };
+	const struct shmipc_sleeper *sleeper = argument;
+
+	atomic_fetch_sub(&sleeper->r->kernel_readers, 1);
+	shmipc_io_release(sleeper->io);
+}
+
+static void undo_wait(void *argument)
+{
+	const struct shmipc_sleeper *sleeper = argument;
+
+	shmipc_receiver_disarm(sleeper->r);
+	shmipc_io_release(sleeper->io);
+}
+
+/* deadline_ns 0: for ever. */
+static ssize_t sleep_until(struct shmipc_receiver *r, const struct shmipc_io *io, short events,
+			   uint64_t deadline_ns)
+{
+	struct shmipc_sleeper sleeper = { r, io };
+	struct pollfd real = { .fd = io->fd, .events = events };
 	uint64_t now = now_ns();
 	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
-	const struct timespec time = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
-	int n = sys_ppoll(&real, 1, deadline_ns ? &time : NULL, NULL);
+	struct timespec time = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
+	int n = (int)SHMIPC_SLEEP(undo_wait, &sleeper, SYS_ppoll, &real, 1,
+				  deadline_ns ? &time : NULL, 0, 8, 0);
 
 	return n == 0 ? -EAGAIN : n < 0 ? n : 0;
 }
@@ -139,8 +159,10 @@ static ssize_t sleep_until(int fd, short events, uint64_t deadline_ns)
 static ssize_t sleep_on_socket(struct shmipc_receiver *r, const struct shmipc_io *io)
 {
 	bool consume = io->private_use && shmipc_receiver_on_ring(r) && !r->last_seen;
+	struct shmipc_sleeper sleeper = { r, io };
 	char value = 0;
-	ssize_t n = sys_recvfrom(io->fd, &value, 1, consume ? 0 : MSG_PEEK, NULL, NULL);
+	ssize_t n = SHMIPC_SLEEP(undo_wait, &sleeper, SYS_recvfrom, io->fd, &value, 1,
+				 consume ? 0 : MSG_PEEK, 0, 0);
 
 	if (n == 1 && consume)
 		shmipc_receiver_token_came(r, value);
@@ -188,9 +210,9 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 			find_deadline(wait, io->fd);
 		atomic_fetch_add_explicit(&r->count->waits, 1, memory_order_relaxed);
 		if (r->sibling && shmipc_sender_owes(r->sibling))
-			n = sleep_until(io->fd, POLLIN | POLLOUT, wait->deadline_ns);
+			n = sleep_until(r, io, POLLIN | POLLOUT, wait->deadline_ns);
 		else if (wait->deadline_ns)
-			n = sleep_until(io->fd, POLLIN, wait->deadline_ns);
+			n = sleep_until(r, io, POLLIN, wait->deadline_ns);
 		else
 			n = sleep_on_socket(r, io);
 	}

@@ -8,6 +8,7 @@
 #include "core/cpu.h"
 #include "core/ending.h"
 #include "core/sender_parts.h"
+#include "core/sleep.h"
 #include "core/sys.h"
 #include "core/thread.h"
 
@@ -62,11 +63,26 @@ uint64_t shmipc_sender_unread(const struct shmipc_sender *s)
 
 /* ---- by the kernel ---- */
 
+/* Who sleeps, for the case that the thread is cancelled. */
+struct sleeper {
+	struct shmipc_sender *s;
+	const struct shmipc_io *io;
+};
+
+static void undo_kernel_send(void *argument)
+{
+	const struct sleeper *sleeper = argument;
+
+	atomic_fetch_sub(&sleeper->s->kernel_senders, 1);
+	shmipc_io_release(sleeper->io);
+}
+
 /* Not locked: a blocking kernel send must not keep other threads out.  kernel_senders was raised
  * under the lock, so no cut can pass us; the byte count is raised before the number of senders
  * falls. */
 static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io)
 {
+	struct sleeper sleeper = { s, io };
 	struct iovec iov[KERNEL_IOV];
 	struct msghdr message = { 0 };
 	ssize_t n, total = 0;
@@ -80,10 +96,14 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 		bytes = 0;
 		for (size_t i = 0; i < message.msg_iovlen; i++)
 			bytes += iov[i].iov_len;
+		shmipc_io_follow(io);
 		/* the kernel copies a message header first: spare it where there is nothing in it */
-		n = !io->message && message.msg_iovlen == 1 ?
-			    sys_sendto(io->fd, iov[0].iov_base, bytes, io->flags, NULL, 0) :
-			    sys_sendmsg(io->fd, &message, io->flags);
+		if (!io->message && message.msg_iovlen == 1)
+			n = SHMIPC_SLEEP(undo_kernel_send, &sleeper, SYS_sendto, io->fd,
+					 iov[0].iov_base, bytes, io->flags, 0, 0);
+		else
+			n = SHMIPC_SLEEP(undo_kernel_send, &sleeper, SYS_sendmsg, io->fd, &message,
+					 io->flags, 0, 0, 0);
 		if (n > 0) {
 			atomic_fetch_add_explicit(&s->kernel_bytes, (uint64_t)n,
 						  memory_order_relaxed);
@@ -223,6 +243,7 @@ static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
 	if (free_bytes(s) == 0) {
 		int error = wait_for_space(s, io);
 
+		shmipc_io_follow(io);
 		if (error)
 			return error;
 	}

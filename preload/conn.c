@@ -12,6 +12,7 @@
 #include "core/thread.h"
 #include "preload/config.h"
 #include "preload/log.h"
+#include "preload/pins.h"
 #include "preload/real.h"
 #include "preload/sets.h"
 #include "preload/upgrade.h"
@@ -274,16 +275,16 @@ static void give_back(struct shim_conn *conn)
 	atomic_store_explicit(&conn->used, 0, memory_order_release);
 }
 
-/* This process has no number of it any more. */
-static void last_number_gone(struct shim_conn *conn, int fd)
+void shim_conn_end(struct shim_conn *conn, int fd)
 {
-	bool last = atomic_fetch_sub(&conn->holders, 1) == 1;
-
-	shim_conn_log(conn, fd, "closed", true);
-	shim_upgrade_abandon(conn);
-	if (!last)
+	if (atomic_fetch_sub(&conn->holders, 1) != 1)
 		return;
-	/* wait for threads that are still inside: they hold the locks */
+	if (fd < 0) {
+		shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
+		give_back(conn);
+		return;
+	}
+	/* other processes may have died inside */
 	shmipc_lock_take(&conn->tx.lock, false);
 	shmipc_lock_take(&conn->rx.lock, false);
 	if (shim_conn_is_attached(conn))
@@ -291,6 +292,15 @@ static void last_number_gone(struct shim_conn *conn, int fd)
 	shmipc_lock_drop(&conn->rx.lock, false);
 	shmipc_lock_drop(&conn->tx.lock, false);
 	give_back(conn);
+}
+
+/* This process has no number of it any more; fd < 0: the descriptor is gone too. */
+static void last_number_gone(struct shim_conn *conn, int number, int fd)
+{
+	shim_conn_log(conn, number, "closed", true);
+	shim_upgrade_abandon(conn);
+	if (!shim_pins_leave(conn, fd))
+		shim_conn_end(conn, fd);
 }
 
 void shim_conn_forget(int fd)
@@ -314,7 +324,7 @@ void shim_conn_forget(int fd)
 		return; /* another thread closes the same number */
 	shim_set_number_closed(fd);
 	if (atomic_fetch_sub(&descriptors[index], 1) == 1)
-		last_number_gone(conn, fd);
+		last_number_gone(conn, fd, fd);
 }
 
 void shim_conn_flush(int fd)
@@ -328,16 +338,8 @@ void shim_conn_flush(int fd)
 	if (shim_fd_kind(word) == SHIM_FD_SET)
 		return;
 	shim_set_number_closed(fd);
-	if (atomic_fetch_sub(&descriptors[index], 1) == 1) {
-		struct shim_conn *conn = shim_conn_at(index);
-
-		shim_conn_log(conn, fd, "closed", true);
-		shim_upgrade_abandon(conn);
-		if (atomic_fetch_sub(&conn->holders, 1) == 1) {
-			shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
-			give_back(conn);
-		}
-	}
+	if (atomic_fetch_sub(&descriptors[index], 1) == 1)
+		last_number_gone(shim_conn_at(index), fd, -1);
 }
 
 void shim_conn_duplicate(int from, int to)
@@ -399,8 +401,10 @@ void shim_conn_fork_failed(void)
 void shim_conn_in_child(void)
 {
 	own_pid = sys_getpid();
-	if (shim_config.enabled)
-		shim_upgrade_in_child();
+	if (!shim_config.enabled)
+		return;
+	shim_upgrade_in_child();
+	shim_pins_in_child();
 }
 
 enum { EXIT_TRIES = 10, EXIT_NAP_NS = 500 * 1000 };

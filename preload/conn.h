@@ -98,6 +98,8 @@ void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t 
 void shim_conn_forget(int fd);
 /* The number has just been given out again for something else; a close was not seen. */
 void shim_conn_flush(int fd);
+/* What shim_conn_forget() leaves to the last call that is inside (pins.h).  fd < 0: the number was gone before. */
+void shim_conn_end(struct shim_conn *conn, int fd);
 /* `to` is now another name of `from`. */
 void shim_conn_duplicate(int from, int to);
 

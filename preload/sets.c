@@ -2,11 +2,13 @@
 #include "preload/sets.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+#include "core/sleep.h"
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/conn.h"
@@ -522,26 +524,44 @@ static int merge(struct shim_set *set, struct epoll_event *events, int n, int k)
 	return out;
 }
 
+/* Cancelled in its sleep. */
+static void undo_sleep(void *argument)
+{
+	struct shim_set *set = argument;
+
+	atomic_fetch_sub(&set->sleepers, 1);
+}
+
+static long kernel_wait(struct shim_set *set, const long call[7], bool sleeps)
+{
+	if (sleeps)
+		return shmipc_sleep6(call, undo_sleep, set);
+	return sys_call6(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
+}
+
+/* As epoll_pwait2.  sleeps: counted in set->sleepers, may be cancelled. */
 static int ask_kernel(struct shim_set *set, struct epoll_event *events, int room, uint64_t deadline_ns,
-		      const sigset_t *mask)
+		      const sigset_t *mask, bool sleeps)
 {
 	struct timespec left = shim_wait_left(deadline_ns);
-	int n = (int)sys_call6(SYS_epoll_pwait2, set->epfd, (long)events, room,
-			       deadline_ns == SHIM_WAIT_FOR_EVER ? 0 : (long)&left, (long)mask, 8);
+	const long new_call[7] = { SYS_epoll_pwait2, set->epfd, (long)events, room,
+				   deadline_ns == SHIM_WAIT_FOR_EVER ? 0 : (long)&left, (long)mask, 8 };
+	long old_call[7] = { SYS_epoll_pwait, set->epfd, (long)events, room, 0, (long)mask, 8 };
+	int n = (int)kernel_wait(set, new_call, sleeps);
 	int64_t ms = -1;
 
 	if (n != -ENOSYS)
 		return n;
 	if (deadline_ns != SHIM_WAIT_FOR_EVER)
 		ms = (int64_t)left.tv_sec * 1000 + (left.tv_nsec + 999999) / 1000000;
-	return (int)sys_call6(SYS_epoll_pwait, set->epfd, (long)events, room,
-			      ms > INT32_MAX ? INT32_MAX : (long)ms, (long)mask, 8);
+	old_call[4] = ms > INT32_MAX ? INT32_MAX : (long)ms;
+	return (int)kernel_wait(set, old_call, sleeps);
 }
 
 /* events[0 .. n) are from memory: add the kernel's, without waiting. */
 static int add_kernel(struct shim_set *set, struct epoll_event *events, int n, int room, const sigset_t *mask)
 {
-	int k = ask_kernel(set, events + n, room - n, 0, mask);
+	int k = ask_kernel(set, events + n, room - n, 0, mask, false);
 
 	if (k <= 0)
 		return n > 0 ? n : k;
@@ -578,28 +598,46 @@ static bool kernel_has_events(const struct shim_set *set)
 	return sys_poll(&all, 1, 0) > 0;
 }
 
-static bool any_news(void *argument)
+static bool hot_news(const struct shim_set *set)
 {
-	struct shim_set *set = argument;
-
-	/* without the lock: a registration that changes meanwhile is looked at again under it */
 	for (struct shim_registration *r = shim_registration_hot(&set->registrations); r;
 	     r = shim_registration_next_hot(r))
 		if (has_news(r))
 			return true;
-	return ++set->looks % LOOKS_PER_KERNEL == 0 && kernel_has_events(set);
+	return false;
+}
+
+static bool any_news(void *argument)
+{
+	struct shim_set *set = argument;
+	bool threads = !shmipc_single_threaded(), news;
+
+	if (threads && !enter(set)) /* another one might close a connection under our eyes */
+		return true;
+	news = hot_news(set);
+	if (threads)
+		leave(set);
+	return news || (++set->looks % LOOKS_PER_KERNEL == 0 && kernel_has_events(set));
 }
 
 static bool spin(struct shim_set *set)
 {
-	struct shim_registration *hot = shim_registration_hot(&set->registrations);
-	struct shmipc_status_rx *count;
+	const struct shim_registration *hot;
+	struct shmipc_status_rx *count = NULL;
 	enum shmipc_spin_result result;
+	uint32_t cpu = 0;
 
-	if (!hot || !is_ours(hot) || set->strict)
+	if (set->strict || !enter(set))
 		return false;
-	count = hot->conn->rx.count;
-	result = shmipc_spin_until(&set->spin, any_news, set, atomic_load(&hot->conn->rx.tx->cpu));
+	hot = shim_registration_hot(&set->registrations);
+	if (hot && is_ours(hot)) {
+		count = hot->conn->rx.count;
+		cpu = atomic_load(&hot->conn->rx.tx->cpu);
+	}
+	leave(set);
+	if (!count)
+		return false;
+	result = shmipc_spin_until(&set->spin, any_news, set, cpu);
 	if (result == SHMIPC_SPIN_WON)
 		shmipc_count(&count->spins_won, 1);
 	else if (result == SHMIPC_SPIN_LOST)
@@ -650,7 +688,7 @@ static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int
 	news = arm_hot(set, &owing);
 	leave(set);
 	if (!news)
-		n = ask_kernel(set, events, room, owing ? shim_wait_soon(deadline_ns) : deadline_ns, mask);
+		n = ask_kernel(set, events, room, owing ? shim_wait_soon(deadline_ns) : deadline_ns, mask, true);
 	if (!enter(set)) {
 		atomic_fetch_sub(&set->sleepers, 1);
 		return n;
@@ -673,7 +711,7 @@ static int sleep_plain(struct shim_set *set, struct epoll_event *events, int roo
 	if (atomic_fetch_add(&set->sleepers, 1) > 0)
 		shim_set_is_foreign(set->epfd);
 	if (atomic_load(&set->members) == 0) /* [add] */
-		n = ask_kernel(set, events, room, deadline_ns, mask);
+		n = ask_kernel(set, events, room, deadline_ns, mask, true);
 	atomic_fetch_sub(&set->sleepers, 1);
 	if (n > 0 && (atomic_load(&set->members) > 0 || set->kicked) && enter(set)) {
 		n = merge(set, events, 0, n);
@@ -687,6 +725,8 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadl
 	struct shim_set *set = set_of(epfd);
 	int n = 0;
 
+	if (!shmipc_single_threaded())
+		pthread_testcancel();
 	if (atomic_load_explicit(&set->members, memory_order_relaxed) == 0) {
 		n = sleep_plain(set, events, room, deadline_ns, mask);
 		if (n != 0 || (deadline_ns != SHIM_WAIT_FOR_EVER && shim_wait_now_ns() >= deadline_ns))

@@ -13,13 +13,14 @@
 #include "preload/conn.h"
 #include "preload/identity.h"
 #include "preload/log.h"
+#include "preload/pins.h"
 #include "preload/real.h"
 #include "preload/sets.h"
 #include "preload/upgrade.h"
 
 static bool start_modules(void)
 {
-	return shmipc_process_init() == 0 && shim_conn_start() == 0 && shim_upgrade_start() == 0 &&
+	return shmipc_process_init() == 0 && shim_conn_start() == 0 && shim_pins_start() == 0 && shim_upgrade_start() == 0 &&
 	       shim_sets_start() == 0 &&
 	       pthread_atfork(shim_conn_before_fork, NULL, shim_conn_in_child) == 0;
 }

@@ -2,11 +2,14 @@
 #include "preload/transfer.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/un.h>
 
 #include "core/sys.h"
+#include "core/thread.h"
 #include "preload/downgrade.h"
+#include "preload/pins.h"
 #include "preload/pointers.h"
 #include "preload/sets.h"
 #include "preload/upgrade.h"
@@ -40,6 +43,23 @@ static int prepare(struct shim_conn *conn, struct shmipc_io *io, const struct io
 	return !error && has_bad_buffer(iov, count) ? -EFAULT : error;
 }
 
+static void unpin(void *conn)
+{
+	shim_unpin(conn);
+}
+
+/* In a process with several threads: another one may cancel this one, or close the number. */
+static __attribute__((noinline)) int enter(struct shim_conn *conn, struct shmipc_io *io)
+{
+	pthread_testcancel();
+	if (!shim_pin(conn, io->fd))
+		return -EBADF;
+	io->moved = shim_pins_moved(conn);
+	io->release = unpin;
+	io->release_argument = conn;
+	return 0;
+}
+
 ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
 		  struct msghdr *message)
 {
@@ -47,6 +67,8 @@ ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_
 	int error = prepare(conn, &io, iov, count);
 	ssize_t n;
 
+	if (!error && !shmipc_single_threaded())
+		error = enter(conn, &io);
 	if (error)
 		return shim_edge(error);
 	if (flags & (MSG_OOB | MSG_ZEROCOPY))
@@ -54,8 +76,9 @@ ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_
 	if (shim_conn_is_attached(conn) && !conn->tx.settled)
 		shim_upgrade_settle_tx(conn, fd);
 	n = shmipc_sender_send(&conn->tx, &io);
-	if (!shim_conn_is_attached(conn) && n > 0)
+	if (!shim_conn_is_attached(conn) && n > 0 && io.fd == fd)
 		shim_upgrade_sent(conn, fd, (size_t)n);
+	shmipc_io_release(&io);
 	return shim_edge(n);
 }
 
@@ -79,6 +102,8 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 	socklen_t name_room = 0;
 	ssize_t n;
 
+	if (!error && !shmipc_single_threaded())
+		error = enter(conn, &io);
 	if (error)
 		return shim_edge(error);
 	if (shim_conn_is_attached(conn)) {
@@ -92,8 +117,9 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 	if (__builtin_expect(atomic_load_explicit(&shim_sets_kicked, memory_order_relaxed) > 0, 0))
 		shim_sets_settle();
 	if (__builtin_expect(name_room > 0, 0) && n > 0 && conn->is_unix && message->msg_namelen == 0)
-		name_the_sender(fd, message, name_room);
-	if (!shim_conn_is_attached(conn) && n >= 0 && !(flags & MSG_PEEK))
+		name_the_sender(io.fd, message, name_room);
+	if (!shim_conn_is_attached(conn) && n >= 0 && !(flags & MSG_PEEK) && io.fd == fd)
 		shim_upgrade_received(conn, fd, (size_t)n);
+	shmipc_io_release(&io);
 	return shim_edge(n);
 }

@@ -2,11 +2,14 @@
 #include "preload/waits.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stddef.h>
 
 #include "core/ending.h"
+#include "core/sleep.h"
 #include "core/sys.h"
 #include "core/thread.h"
+#include "preload/pins.h"
 #include "preload/sets.h"
 #include "preload/upgrade.h"
 
@@ -53,13 +56,6 @@ struct timespec shim_wait_left(uint64_t deadline_ns)
 }
 
 /* ---- which of them are ours ---- */
-
-static struct shim_conn *waits_for_bytes(const struct pollfd *entry)
-{
-	struct shim_conn *conn = entry->fd >= 0 ? shim_conn_of(entry->fd) : NULL;
-
-	return conn && shim_conn_is_attached(conn) && (entry->events & IN_EVENTS) ? conn : NULL;
-}
 
 bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count)
 {
@@ -122,12 +118,46 @@ struct poll_wait {
 	uint32_t looks;
 	int armed_count;
 	struct shim_conn *armed[ARMED_MAX];
+	bool threads; /* others may close a number meanwhile: the first ones are pinned */
+	struct shim_conn *pinned[ARMED_MAX];
 };
+
+static struct shim_conn *conn_at(const struct poll_wait *wait, nfds_t i)
+{
+	int fd = wait->fds[i].fd;
+	struct shim_conn *conn = fd >= 0 ? shim_conn_of(fd) : NULL;
+
+	return __builtin_expect(wait->threads, 0) && i < ARMED_MAX && conn != wait->pinned[i] ? NULL : conn;
+}
+
+static struct shim_conn *waits_for_bytes(const struct poll_wait *wait, nfds_t i)
+{
+	struct shim_conn *conn = conn_at(wait, i);
+
+	return conn && shim_conn_is_attached(conn) && (wait->fds[i].events & IN_EVENTS) ? conn : NULL;
+}
+
+static void pin_all(struct poll_wait *wait)
+{
+	wait->threads = true;
+	for (nfds_t i = 0; i < wait->count && i < ARMED_MAX; i++) {
+		struct shim_conn *conn = wait->fds[i].fd >= 0 ? shim_conn_of(wait->fds[i].fd) : NULL;
+
+		wait->pinned[i] = conn && shim_pin(conn, wait->fds[i].fd) ? conn : NULL;
+	}
+}
+
+static void unpin_all(const struct poll_wait *wait)
+{
+	for (nfds_t i = 0; i < wait->count && i < ARMED_MAX; i++)
+		if (wait->pinned[i])
+			shim_unpin(wait->pinned[i]);
+}
 
 static bool any_hint(const struct poll_wait *wait)
 {
 	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
+		struct shim_conn *conn = waits_for_bytes(wait, i);
 
 		if (conn && shmipc_receiver_hint(&conn->rx))
 			return true;
@@ -155,7 +185,7 @@ static int correct(const struct poll_wait *wait)
 
 	for (nfds_t i = 0; i < wait->count; i++) {
 		struct pollfd *entry = &wait->fds[i];
-		struct shim_conn *conn = waits_for_bytes(entry);
+		struct shim_conn *conn = waits_for_bytes(wait, i);
 
 		if (conn && !(entry->revents & HANGUP_EVENTS)) {
 			if (shmipc_receiver_hint(&conn->rx))
@@ -165,7 +195,7 @@ static int correct(const struct poll_wait *wait)
 		} else if (conn && shmipc_receiver_hint(&conn->rx)) {
 			entry->revents |= (short)(entry->events & IN_EVENTS);
 		}
-		conn = entry->fd >= 0 ? shim_conn_of(entry->fd) : NULL;
+		conn = conn_at(wait, i);
 		if (conn && shim_conn_is_attached(conn))
 			entry->revents = (short)shim_wait_hangup(conn, (uint16_t)entry->events,
 								 (uint16_t)entry->revents);
@@ -178,7 +208,7 @@ static int correct(const struct poll_wait *wait)
 static void note_waiting(const struct poll_wait *wait)
 {
 	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
+		struct shim_conn *conn = waits_for_bytes(wait, i);
 
 		if (!conn || !conn->rx.ready || conn->rx.foreign || atomic_load(&conn->rx.watchers) != 0)
 			continue;
@@ -200,7 +230,7 @@ static int look(const struct poll_wait *wait, const sigset_t *mask)
 static struct shim_conn *first_of_ours(const struct poll_wait *wait)
 {
 	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
+		struct shim_conn *conn = waits_for_bytes(wait, i);
 
 		if (conn && conn->rx.ready)
 			return conn;
@@ -229,7 +259,7 @@ static void arm_all(struct poll_wait *wait)
 {
 	wait->armed_count = 0;
 	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
+		struct shim_conn *conn = waits_for_bytes(wait, i);
 
 		if (!conn || !conn->rx.ready)
 			continue;
@@ -257,7 +287,7 @@ static bool drop_stale_tokens(const struct poll_wait *wait)
 	bool owing = false;
 
 	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(&wait->fds[i]);
+		struct shim_conn *conn = waits_for_bytes(wait, i);
 
 		if (!conn || !conn->rx.ready)
 			continue;
@@ -267,6 +297,16 @@ static bool drop_stale_tokens(const struct poll_wait *wait)
 		owing |= shmipc_sender_owes(&conn->tx);
 	}
 	return owing;
+}
+
+/* Cancelled. */
+static void undo_sleep(void *argument)
+{
+	const struct poll_wait *wait = argument;
+
+	disarm_all(wait);
+	if (wait->threads)
+		unpin_all(wait);
 }
 
 static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t *mask)
@@ -284,34 +324,53 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 			if (conn)
 				shmipc_count(&conn->rx.count->waits, 1);
 			left = shim_wait_left(deadline_ns);
-			n = sys_ppoll(wait->fds, wait->count,
-				      deadline_ns == SHIM_WAIT_FOR_EVER ? NULL : &left, mask);
+			n = (int)SHMIPC_SLEEP(undo_sleep, wait, SYS_ppoll, wait->fds, wait->count,
+					      deadline_ns == SHIM_WAIT_FOR_EVER ? NULL : &left, mask,
+					      8, 0);
 		}
 	}
 	disarm_all(wait);
 	return n;
 }
 
-int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask)
+static int wait_for(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t *mask)
 {
-	struct poll_wait wait = { .fds = fds, .count = count };
 	int n;
 
-	note_waiting(&wait);
-	n = look(&wait, mask);
+	note_waiting(wait);
+	n = look(wait, mask);
 	if (n != 0)
 		return n;
 	while (deadline_ns == SHIM_WAIT_FOR_EVER || shim_wait_now_ns() < deadline_ns) {
-		if (spin(&wait)) {
-			n = look(&wait, mask);
+		if (spin(wait)) {
+			n = look(wait, mask);
 		} else {
-			n = sleep_in_kernel(&wait, deadline_ns, mask);
+			n = sleep_in_kernel(wait, deadline_ns, mask);
 			if (n < 0)
 				return n;
-			n = n > 0 ? correct(&wait) : look(&wait, mask);
+			n = n > 0 ? correct(wait) : look(wait, mask);
 		}
 		if (n != 0)
 			return n;
 	}
 	return 0;
+}
+
+int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask)
+{
+	struct poll_wait wait;
+	int n;
+
+	wait.fds = fds;
+	wait.count = count;
+	wait.looks = 0;
+	wait.armed_count = 0;
+	wait.threads = false;
+	if (shmipc_single_threaded())
+		return wait_for(&wait, deadline_ns, mask);
+	pthread_testcancel();
+	pin_all(&wait);
+	n = wait_for(&wait, deadline_ns, mask);
+	unpin_all(&wait);
+	return n;
 }

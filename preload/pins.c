@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "preload/pins.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "core/sys.h"
+
+enum { HIGH_NUMBER = 256 };
+
+static struct shim_pins *table;
+static _Atomic uint32_t touched;
+
+int shim_pins_start(void)
+{
+	long at = sys_mmap(NULL, SHIM_CONN_MAX * sizeof(struct shim_pins), PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at < 0 && at > -4096)
+		return -ENOMEM;
+	table = (struct shim_pins *)at;
+	return 0;
+}
+
+const _Atomic int *shim_pins_moved(const struct shim_conn *conn)
+{
+	return &table[shim_conn_index(conn)].moved;
+}
+
+static void drop_duplicate(struct shim_pins *pins)
+{
+	int fd = atomic_exchange(&pins->moved, 0) - 1;
+
+	if (fd < 0)
+		return;
+	shim_fd_unhide(fd);
+	sys_close(fd);
+}
+
+bool shim_pin(struct shim_conn *conn, int fd)
+{
+	uint32_t index = shim_conn_index(conn), word;
+
+	atomic_fetch_add(&table[index].inside, 1); /* [pin] */
+	word = shim_fd_word(fd);
+	if (shim_fd_index(word) == index &&
+	    (shim_fd_kind(word) == SHIM_FD_CONN || shim_fd_kind(word) == SHIM_FD_PLAIN))
+		return true;
+	shim_unpin(conn);
+	return false;
+}
+
+void shim_unpin(struct shim_conn *conn)
+{
+	struct shim_pins *pins = &table[shim_conn_index(conn)];
+
+	if (atomic_fetch_sub(&pins->inside, 1) != 1 || atomic_load(&pins->leaving) == 0)
+		return;
+	if (atomic_exchange(&pins->leaving, 0) == 0)
+		return; /* another one does it */
+	/* no number leads here any more, so nobody comes in */
+	shim_conn_end(conn, atomic_load(&pins->moved) - 1);
+	drop_duplicate(pins);
+}
+
+static void raise_touched(uint32_t limit)
+{
+	uint32_t now = atomic_load(&touched);
+
+	while (now < limit && !atomic_compare_exchange_weak(&touched, &now, limit))
+		;
+}
+
+bool shim_pins_leave(struct shim_conn *conn, int fd)
+{
+	struct shim_pins *pins = &table[shim_conn_index(conn)];
+	int copy;
+
+	atomic_thread_fence(memory_order_seq_cst); /* [pin] */
+	if (atomic_load(&pins->inside) == 0)
+		return false;
+	copy = fd < 0 ? -1 : sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH_NUMBER);
+	if (copy >= 0)
+		atomic_store(&pins->moved, shim_fd_hide(copy) + 1);
+	raise_touched(shim_conn_index(conn) + 1);
+	atomic_store(&pins->leaving, 1);
+	if (atomic_load(&pins->inside) != 0 || atomic_exchange(&pins->leaving, 0) == 0)
+		return true;
+	drop_duplicate(pins); /* they have left meanwhile */
+	return false;
+}
+
+/* The other threads of the parent are not here. */
+void shim_pins_in_child(void)
+{
+	uint32_t limit = atomic_load(&touched);
+
+	for (uint32_t i = 0; i < limit; i++) {
+		atomic_store(&table[i].leaving, 0);
+		drop_duplicate(&table[i]);
+	}
+	sys_madvise(table, SHIM_CONN_MAX * sizeof(struct shim_pins), MADV_DONTNEED);
+}
