@@ -2,13 +2,16 @@
 /*
  * Threads that are inside a call on a connection while another one closes the number.
  *
- * The kernel keeps a socket alive until the last system call on it has returned; so do we: in a process with several
- * threads a call pins the record, and a close that finds it pinned leaves the end of the stream to the last one
- * who leaves.  Until then a hidden duplicate stands for the number, which may be anything by then.
+ * The kernel keeps a socket alive until the last system call on it has returned; so do we: in a
+ * process with several threads a call pins the record, and a close that finds it pinned leaves the
+ * end of the stream to the last one who leaves.  Until then a hidden duplicate stands for the
+ * number, which may be anything by then.
  *
- * One record's pins are private to the process: threads of others hold the connection by themselves.
+ * One record's pins are private to the process: threads of others hold the connection by
+ * themselves.
  *
- * [pin] a call counts itself, then looks at the number; a close takes the number away, then looks at the count.
+ * [pin] a call counts itself, then looks at the number; a close takes the number away, then looks
+ * at the count.
  */
 #ifndef SHMIPC_PRELOAD_PINS_H
 #define SHMIPC_PRELOAD_PINS_H
@@ -21,8 +24,8 @@
 
 struct shim_pins {
 	_Alignas(64) _Atomic uint32_t inside; /* calls of this process */
-	_Atomic uint32_t leaving;	      /* the number is gone; the last one out ends the connection */
-	_Atomic int moved;		      /* hidden duplicate + 1 */
+	_Atomic uint32_t leaving; /* the number is gone; the last one out ends the connection */
+	_Atomic int moved;	  /* hidden duplicate + 1 */
 };
 
 int shim_pins_start(void);
@@ -35,8 +38,8 @@ void shim_unpin(struct shim_conn *conn);
 /* Where calls that are inside find the descriptor, see struct shmipc_io. */
 const _Atomic int *shim_pins_moved(const struct shim_conn *conn);
 
-/* The number has been taken away and is still open (fd < 0: it is not).  True: calls are inside, and the last one will
- * call shim_conn_end(). */
+/* The number has been taken away and is still open (fd < 0: it is not).  True: calls are inside,
+ * and the last one will call shim_conn_end(). */
 bool shim_pins_leave(struct shim_conn *conn, int fd);
 
 #endif

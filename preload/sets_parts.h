@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What sets.c and sets_wait.c share, and nobody else includes. */
+#ifndef SHMIPC_PRELOAD_SETS_PARTS_H
+#define SHMIPC_PRELOAD_SETS_PARTS_H
+
+#include <stddef.h>
+
+#include "core/sys.h"
+#include "core/thread.h"
+#include "preload/conn.h"
+#include "preload/registrations.h"
+#include "preload/sets.h"
+
+enum {
+	SHIM_SETS_MAX = 1024,
+	SHIM_SET_IN_EVENTS = EPOLLIN | EPOLLRDNORM,
+	SHIM_SET_HANGUP_EVENTS = EPOLLERR | EPOLLHUP | EPOLLRDHUP,
+};
+
+struct shim_set {
+	struct shmipc_lock lock;
+	_Atomic uint32_t used;
+	int epfd;
+	bool strict; /* others than one wait of ours may look at it */
+	bool kicked; /* the kernel's set holds our eventfd */
+	uint32_t looks;
+	bool kernel_first;	   /* whose events get the room in the next wait */
+	_Atomic uint32_t sleepers; /* threads of ours in the kernel on this set */
+	_Atomic bool closed;	   /* the last sleeper gives the record back */
+	_Atomic uint32_t members;
+	struct shmipc_spin spin;
+	struct shim_registrations registrations;
+};
+
+extern struct shim_set *shim_sets;
+extern const char shim_set_kick_mark; /* its address is the data of our own registration */
+
+#define SHIM_SET_KICK_DATA ((uint64_t)(uintptr_t)&shim_set_kick_mark ^ 0x5b1d000000000000ULL)
+
+static inline struct shim_set *shim_set_of(int epfd)
+{
+	uint32_t word = shim_fd_word(epfd);
+
+	return shim_fd_kind(word) == SHIM_FD_SET ? &shim_sets[shim_fd_index(word)] : NULL;
+}
+
+static inline bool shim_set_enter(struct shim_set *set)
+{
+	return shmipc_lock_take(&set->lock, false) != SHMIPC_LOCK_REENTERED;
+}
+
+static inline void shim_set_leave(struct shim_set *set)
+{
+	shmipc_lock_drop(&set->lock, false);
+}
+
+static inline bool shim_registration_is_ours(const struct shim_registration *r)
+{
+	return shim_conn_is_attached(r->conn) && r->conn->rx.ready;
+}
+
+static inline bool shim_registration_wants_bytes(const struct shim_registration *r)
+{
+	return (r->event.events & SHIM_SET_IN_EVENTS) && !r->disabled &&
+	       shim_registration_is_ours(r);
+}
+
+/* Bytes in the ring that this registration has not been told of (level: any). */
+static inline bool shim_registration_has_news(const struct shim_registration *r)
+{
+	if (!shim_registration_wants_bytes(r) || !shmipc_receiver_hint(&r->conn->rx))
+		return false;
+	return !(r->event.events & EPOLLET) || shmipc_receiver_arrived(&r->conn->rx) != r->seen;
+}
+
+static inline void shim_registration_told(struct shim_registration *r)
+{
+	r->quiet = 0;
+	r->seen = shmipc_receiver_arrived(&r->conn->rx);
+}
+
+static inline void shim_registration_disarm(struct shim_registration *r)
+{
+	if (r->armed)
+		shmipc_receiver_disarm(&r->conn->rx);
+	r->armed = false;
+}
+
+/* The number is gone, and nobody sleeps on the set any more. */
+static inline void shim_set_give_back(struct shim_set *set)
+{
+	if (atomic_exchange(&set->closed, false))
+		atomic_store(&set->used, 0);
+}
+
+/* ---- sets.c; all locked ---- */
+
+/* A sleep is about to begin, or is under way: the next bytes must bring a token. */
+void shim_set_arm(struct shim_set *set, struct shim_registration *r);
+/* Others than one wait of ours may look at it from now on. */
+void shim_set_make_strict(struct shim_set *set);
+/* It was made ready by our own hand: only as long as something is there. */
+void shim_set_unkick(struct shim_set *set);
+
+#endif
