@@ -65,6 +65,13 @@ bool shmipc_receiver_hint(const struct shmipc_receiver *r)
 	       (shmipc_receiver_sender_ahead(r) && shmipc_receiver_before_cut(r) == 0);
 }
 
+bool shmipc_receiver_holds_bytes(const struct shmipc_receiver *r)
+{
+	return atomic_load_explicit(&r->ready, memory_order_acquire) &&
+	       !atomic_load_explicit(&r->stopped, memory_order_relaxed) &&
+	       shmipc_receiver_unread(r) > 0;
+}
+
 /* ---- from the ring; locked ---- */
 
 /* A sender that sleeps for room is woken when there is room worth a wake-up. */

@@ -94,6 +94,9 @@ ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io)
  * and between arming and sleeping. */
 bool shmipc_receiver_hint(const struct shmipc_receiver *r);
 
+/* Bytes in the ring, be it that kernel bytes come before them. */
+bool shmipc_receiver_holds_bytes(const struct shmipc_receiver *r);
+
 /* Definitely: would a receive return at once (bytes, end, error)?  Takes tokens that stand alone
  * off the socket.  `kernel_in`: the kernel has just said that the real socket is readable. */
 bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_use);

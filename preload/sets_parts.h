@@ -65,12 +65,18 @@ static inline bool shim_registration_wants_bytes(const struct shim_registration 
 	       shim_registration_is_ours(r);
 }
 
-/* Bytes in the ring that this registration has not been told of (level: any). */
+/* Bytes in the ring that this registration has not been told of (level: any).  An edge is made by each
+ * arrival, also behind kernel bytes that are still unread: the kernel makes none for those again. */
 static inline bool shim_registration_has_news(const struct shim_registration *r)
 {
-	if (!shim_registration_wants_bytes(r) || !shmipc_receiver_hint(&r->conn->rx))
+	const struct shmipc_receiver *rx = &r->conn->rx;
+
+	if (!shim_registration_wants_bytes(r))
 		return false;
-	return !(r->event.events & EPOLLET) || shmipc_receiver_arrived(&r->conn->rx) != r->seen;
+	if (!(r->event.events & EPOLLET))
+		return shmipc_receiver_hint(rx);
+	return shmipc_receiver_arrived(rx) != r->seen &&
+	       (shmipc_receiver_hint(rx) || shmipc_receiver_holds_bytes(rx));
 }
 
 static inline void shim_registration_told(struct shim_registration *r)
