@@ -10,43 +10,66 @@
 #include "preload/conn.h"
 #include "preload/pointers.h"
 
-#ifndef TCP_NOTSENT_LOWAT
-#define TCP_NOTSENT_LOWAT 25
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72 /* Linux 5.14 */
 #endif
 
 enum {
-	OVERFLOW_UNSENT_BYTES = 64 * 1024,
-	OVERFLOW_WINDOW_BYTES = 128 * 1024,
+	/* As set; the kernel doubles it.  A ring holds what a socket would: behind a full one little more is
+	 * wanted, and none of it on the slow way for long. */
+	OVERFLOW_BYTES = 128 * 1024,
+};
+
+enum rule_kind {
+	FLAG,	/* any value but 0 reads back as 1 */
+	BUFFER, /* what the application sets it sets for real, and we let go */
 };
 
 struct rule {
-	int name;
+	int level, name;
 	int ours;
-	bool is_flag; /* any value but 0 reads back as 1 */
+	enum rule_kind kind;
 };
 
 static const struct rule rules[SHIM_OPTION_COUNT] = {
-	{ TCP_NODELAY, 1, true },
-	{ TCP_CORK, 0, true },
-	{ TCP_NOTSENT_LOWAT, OVERFLOW_UNSENT_BYTES, false },
-	{ TCP_WINDOW_CLAMP, OVERFLOW_WINDOW_BYTES, false },
+	{ IPPROTO_TCP, TCP_NODELAY, 1, FLAG },
+	{ IPPROTO_TCP, TCP_CORK, 0, FLAG },
+	{ SOL_SOCKET, SO_SNDBUF, OVERFLOW_BYTES, BUFFER },
+	{ SOL_SOCKET, SO_RCVBUF, OVERFLOW_BYTES, BUFFER },
 };
+
+static int get(int fd, int level, int name, int *value)
+{
+	socklen_t bytes = sizeof(*value);
+
+	return sys_getsockopt(fd, level, name, value, &bytes);
+}
+
+static int set(int fd, int level, int name, int value)
+{
+	return sys_setsockopt(fd, level, name, &value, sizeof(value));
+}
 
 void shim_options_take_over(struct shim_conn *conn, int fd)
 {
 	struct shim_options *options = &conn->options;
+	bool can_unlock;
 
-	for (int i = 0; i < SHIM_OPTION_COUNT && !conn->is_unix; i++) {
+	if (conn->is_unix)
+		return;
+	/* a buffer size that is set is fixed from then on; without SO_BUF_LOCK there is no way back */
+	can_unlock = get(fd, SOL_SOCKET, SO_BUF_LOCK, &options->buffer_lock) == 0;
+	for (unsigned int i = 0; i < SHIM_OPTION_COUNT; i++) {
 		int value = 0;
-		socklen_t bytes = sizeof(value);
 
-		if (sys_getsockopt(fd, IPPROTO_TCP, rules[i].name, &value, &bytes) < 0)
+		if ((rules[i].kind == BUFFER && !can_unlock) ||
+		    get(fd, rules[i].level, rules[i].name, &value) < 0)
 			continue;
+		if (rules[i].kind == BUFFER && value <= 2 * rules[i].ours)
+			continue; /* the application wants it small */
 		atomic_store(&options->value[i], value);
-		if (value != rules[i].ours &&
-		    sys_setsockopt(fd, IPPROTO_TCP, rules[i].name, &rules[i].ours, sizeof(int)) < 0)
-			continue;
-		atomic_fetch_or(&options->taken_over, 1u << (unsigned int)i);
+		if (value == rules[i].ours || set(fd, rules[i].level, rules[i].name, rules[i].ours) == 0)
+			atomic_fetch_or(&options->taken_over, 1u << i);
 	}
 }
 
@@ -54,22 +77,32 @@ void shim_options_restore(struct shim_conn *conn, int fd)
 {
 	struct shim_options *options = &conn->options;
 	uint32_t taken = atomic_exchange(&options->taken_over, 0);
+	bool buffers = false;
 
-	for (int i = 0; i < SHIM_OPTION_COUNT; i++) {
+	for (unsigned int i = 0; i < SHIM_OPTION_COUNT; i++) {
 		int value = atomic_load(&options->value[i]);
 
-		if ((taken >> i & 1) && value != rules[i].ours)
-			sys_setsockopt(fd, IPPROTO_TCP, rules[i].name, &value, sizeof(value));
+		if (!(taken >> i & 1))
+			continue;
+		if (rules[i].kind == BUFFER) {
+			set(fd, rules[i].level, rules[i].name, value / 2);
+			buffers = true;
+		} else if (value != rules[i].ours) {
+			set(fd, rules[i].level, rules[i].name, value);
+		}
 	}
+	if (buffers)
+		set(fd, SOL_SOCKET, SO_BUF_LOCK, options->buffer_lock);
 }
 
+/* Index of an option that has our value now, or -1. */
 static int index_of(const struct shim_conn *conn, int level, int name)
 {
 	uint32_t taken = atomic_load_explicit(&conn->options.taken_over, memory_order_relaxed);
 
-	for (int i = 0; taken && level == IPPROTO_TCP && i < SHIM_OPTION_COUNT; i++)
-		if (rules[i].name == name && (taken >> i & 1))
-			return i;
+	for (unsigned int i = 0; taken && i < SHIM_OPTION_COUNT; i++)
+		if (rules[i].level == level && rules[i].name == name && (taken >> i & 1))
+			return (int)i;
 	return -1;
 }
 
@@ -81,8 +114,12 @@ bool shim_options_set(struct shim_conn *conn, int level, int name, const void *v
 
 	if (i < 0 || !value || bytes < sizeof(number))
 		return false;
+	if (rules[i].kind == BUFFER) {
+		atomic_fetch_and(&conn->options.taken_over, ~(1u << (unsigned int)i));
+		return false;
+	}
 	memcpy(&number, value, sizeof(number));
-	atomic_store(&conn->options.value[i], rules[i].is_flag ? number != 0 : number);
+	atomic_store(&conn->options.value[i], number != 0);
 	*result = 0;
 	return true;
 }

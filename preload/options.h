@@ -20,6 +20,7 @@ enum { SHIM_OPTION_COUNT = 4 };
 
 struct shim_options {
 	_Atomic int value[SHIM_OPTION_COUNT]; /* the application's */
+	int buffer_lock;		      /* SO_BUF_LOCK as it was */
 	_Atomic uint32_t taken_over;	      /* bit i: the socket has our value, value[i] is the application's */
 };
 
