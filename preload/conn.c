@@ -220,12 +220,11 @@ void shim_conn_make_plain(struct shim_conn *conn, enum shmipc_reason reason)
 {
 	uint32_t index = shim_conn_index(conn);
 
-	if (atomic_exchange(&conn->state, SHMIPC_STATE_PLAIN) == SHMIPC_STATE_PLAIN)
+	if (!shim_upgrade_forbid(conn))
 		return;
 	if (conn->row)
 		atomic_store(&conn->row->state, SHMIPC_STATE_PLAIN);
 	shim_conn_set_reason(conn, reason);
-	shim_upgrade_abandon(conn);
 	for (int fd = 0; fd < shim_fd_limit(); fd++) {
 		if (shim_fd_word(fd) == shim_fd_make(SHIM_FD_CONN, index)) {
 			shim_fd_set(fd, shim_fd_make(SHIM_FD_PLAIN, index));
@@ -277,8 +276,12 @@ static void give_back(struct shim_conn *conn)
 
 void shim_conn_end(struct shim_conn *conn, int fd)
 {
-	if (atomic_fetch_sub(&conn->holders, 1) != 1)
+	int session = conn->session;
+
+	if (atomic_fetch_sub(&conn->holders, 1) != 1) {
+		shim_upgrade_release(session);
 		return;
+	}
 	if (fd < 0) {
 		shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
 		give_back(conn);
@@ -372,8 +375,7 @@ static void for_each_held(void (*visit)(struct shim_conn *conn))
 
 static void one_more_holder(struct shim_conn *conn)
 {
-	atomic_fetch_add(&conn->holders, 1);
-	atomic_store(&conn->shared, 1);
+	shim_upgrade_share(conn);
 	if (shim_conn_is_attached(conn) && conn->rx.ready)
 		shmipc_receiver_strict(&conn->rx, true);
 	conn->rx.foreign = true;
@@ -389,7 +391,14 @@ void shim_conn_before_fork(void)
 	if (shim_config.enabled) {
 		shim_sets_before_fork();
 		for_each_held(one_more_holder);
+		shim_upgrade_before_fork();
 	}
+}
+
+void shim_conn_after_fork(void)
+{
+	if (shim_config.enabled)
+		shim_upgrade_after_fork();
 }
 
 void shim_conn_fork_failed(void)
@@ -442,6 +451,8 @@ void shim_conn_exit_all(void)
 
 	if (!shim_config.enabled || shim_process_is_borrowed())
 		return;
-	if (atomic_exchange(&done_by, own_pid) != own_pid)
-		for_each_held(leave_at_exit);
+	if (atomic_exchange(&done_by, own_pid) == own_pid)
+		return;
+	for_each_held(leave_at_exit);
+	shim_upgrade_exit();
 }

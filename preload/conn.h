@@ -48,7 +48,7 @@ struct shim_conn {
 	_Atomic uint64_t traffic;
 	_Atomic uint32_t steps;	    /* calls since the threshold */
 	_Atomic uint32_t next_step; /* the one at which the rendezvous is looked at again */
-	_Atomic uint32_t stepping;  /* one thread at a time */
+	struct shmipc_lock step_lock; /* one thread at a time is in the rendezvous */
 	struct shim_upgrade *upgrade; /* private memory of the process `generation` */
 	int session;		      /* index in that process, SHIM_SESSION_NONE */
 	uint32_t stream;
@@ -108,8 +108,9 @@ void shim_conn_make_plain(struct shim_conn *conn, enum shmipc_reason reason);
 void shim_conn_set_reason(struct shim_conn *conn, enum shmipc_reason reason);
 void shim_conn_log(const struct shim_conn *conn, int fd, const char *event, bool with_counts);
 
-/* fork: in the parent before, in the parent after (failed: undo), in the child. */
+/* fork: in the parent before, in the parent after (failed: undo too), in the child. */
 void shim_conn_before_fork(void);
+void shim_conn_after_fork(void);
 void shim_conn_fork_failed(void);
 void shim_conn_in_child(void);
 

@@ -61,10 +61,9 @@ int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 	bool alone = shim_conn_private(conn);
 	bool received, sent;
 
-	if (atomic_load(&conn->state) == SHMIPC_STATE_CANDIDATE) {
+	/* unless a rendezvous in another thread ends first */
+	if (atomic_load(&conn->state) == SHMIPC_STATE_CANDIDATE)
 		shim_conn_make_plain(conn, reason);
-		return 0;
-	}
 	if (!shim_conn_is_attached(conn))
 		return 0;
 	received = stop_receiving(conn, fd, alone);

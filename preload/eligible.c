@@ -201,3 +201,10 @@ enum shmipc_reason shim_eligible(struct shim_conn *conn, int fd, struct shim_ren
 	keys->endpoint = endpoint_digest(conn);
 	return conn->is_unix ? unix_keys(conn, keys) : tcp_keys(conn, fd, keys);
 }
+
+enum shmipc_reason shim_eligible_still(const struct shim_conn *conn, int fd)
+{
+	if (!held_by_us_alone(conn, fd))
+		return SHMIPC_REASON_SHARED;
+	return options_allow(fd) ? SHMIPC_REASON_NONE : SHMIPC_REASON_OPTION;
+}

@@ -21,6 +21,9 @@ struct shim_rendezvous_keys {
 /* SHMIPC_REASON_NONE: eligible, keys filled.  SHMIPC_REASON_YOUNG: not decided, ask again on a later call. */
 enum shmipc_reason shim_eligible(struct shim_conn *conn, int fd, struct shim_rendezvous_keys *keys);
 
+/* Asked again right before the end of the rendezvous: only what may have changed since. */
+enum shmipc_reason shim_eligible_still(const struct shim_conn *conn, int fd);
+
 /* Is this user one with whom we accelerate? */
 bool shim_eligible_user(uint32_t uid);
 

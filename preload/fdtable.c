@@ -8,10 +8,11 @@
 
 _Atomic uint32_t shim_fd_table[SHIM_FD_MAX];
 
-enum { HIDDEN_MAX = 64, HIGH_NUMBER = 900 };
+enum { HIDDEN_MAX = 320, HIGH_NUMBER = 900 };
 
 static _Atomic int limit;
 static _Atomic int hidden[HIDDEN_MAX]; /* number + 1 */
+static _Atomic int lowest = INT32_MAX; /* no number below has ever been hidden */
 
 int shim_fd_limit(void)
 {
@@ -40,11 +41,14 @@ static int highest_start(void)
 int shim_fd_hide(int fd)
 {
 	int high = sys_fcntl(fd, F_DUPFD_CLOEXEC, highest_start());
+	int low = atomic_load(&lowest);
 
 	if (high < 0)
 		high = fd;
 	else
 		sys_close(fd);
+	while (high >= 0 && high < low && !atomic_compare_exchange_weak(&lowest, &low, high))
+		;
 	for (int i = 0; i < HIDDEN_MAX; i++) {
 		int none = 0;
 
@@ -56,6 +60,8 @@ int shim_fd_hide(int fd)
 
 int shim_fd_is_hidden(int fd)
 {
+	if (fd < atomic_load_explicit(&lowest, memory_order_relaxed))
+		return 0;
 	for (int i = 0; i < HIDDEN_MAX; i++)
 		if (atomic_load_explicit(&hidden[i], memory_order_relaxed) == fd + 1)
 			return 1;
@@ -74,13 +80,13 @@ void shim_fd_unhide(int fd)
 
 int shim_fd_next_hidden(int from)
 {
-	int lowest = -1;
+	int found = -1;
 
 	for (int i = 0; i < HIDDEN_MAX; i++) {
 		int fd = atomic_load_explicit(&hidden[i], memory_order_relaxed) - 1;
 
-		if (fd >= from && (lowest < 0 || fd < lowest))
-			lowest = fd;
+		if (fd >= from && (found < 0 || fd < found))
+			found = fd;
 	}
-	return lowest;
+	return found;
 }

@@ -30,30 +30,45 @@ struct shim_session {
 	bool is_client;
 	uint32_t process; /* generation of the process that may hand out or answer */
 	uint32_t live;	  /* streams in use by this process */
+	uint32_t misses;  /* client: offers in a row that went unanswered */
 	uint64_t idle_since;
 	uint64_t endpoint; /* digest of the listener's name: where the client's connections go */
 	struct shmipc_segment segment;
 };
 
-/* Add a mapped segment; index or -ENOSPC. Takes the segment over. */
-int shim_session_add(const struct shmipc_segment *segment, bool is_client, uint64_t endpoint);
+/* The connection that a stream is for.  Cookies: 0 = not known. */
+struct shim_session_claim {
+	const uint8_t *key; /* SHMIPC_KEY_BYTES */
+	uint64_t self_cookie;
+	uint64_t peer_cookie;
+};
+
+/* Add a mapped segment, whose first stream is in use from now on; the server calls it before the client can know of
+ * the segment.  Index, and the segment is taken over; or -ENOSPC, -EBUSY. */
+int shim_session_add(const struct shmipc_segment *segment, bool is_client, uint64_t endpoint,
+		     const struct shim_session_claim *claim);
 struct shim_session *shim_session_at(int index);
 
-/* Client: take a free stream of a session to this endpoint and announce the connection with this key.
+/* Client: take a free stream of a session to this endpoint and announce the connection.
  * 0 and *session, *stream; -ENOENT: no such session, or all streams taken. */
-int shim_session_offer(uint64_t endpoint, const uint8_t key[SHMIPC_KEY_BYTES], int *session, uint32_t *stream);
+int shim_session_offer(uint64_t endpoint, const struct shim_session_claim *claim, int *session, uint32_t *stream);
 /* Client: has the server answered? */
-bool shim_session_answered(int session, uint32_t stream);
-/* Client: take the first stream of a fresh session (the server attached it when it made the segment). */
-void shim_session_take_first(int session, const uint8_t key[SHMIPC_KEY_BYTES]);
+bool shim_session_answered(int session, uint32_t stream, uint64_t peer_cookie);
 
-/* Server: find the announcement with this key among all sessions, and answer it. */
-int shim_session_answer(const uint8_t key[SHMIPC_KEY_BYTES], int *session, uint32_t *stream);
-/* Server: the first stream of the segment that we have just made. */
-void shim_session_answer_first(int session);
+/* Server: find the announcement of this connection among all sessions, and answer it. */
+int shim_session_answer(const struct shim_session_claim *claim, int *session, uint32_t *stream);
 
 /* This side is through with the stream; the session is unmapped when nothing lives in it and too many idle. */
 void shim_session_leave(int session, uint32_t stream);
+/* Client: the same for an offer that was not answered. */
 void shim_session_withdraw(int session, uint32_t stream);
+/* This process is through with the stream, another one that shares the connection is not. */
+void shim_session_release(int session);
+
+/* fork: no other thread is inside while the process is copied. */
+void shim_session_before_fork(void);
+void shim_session_after_fork(void);
+/* The process ends: its peers need not keep what they share with it. */
+void shim_session_exit(void);
 
 #endif

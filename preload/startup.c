@@ -22,7 +22,7 @@ static bool start_modules(void)
 {
 	return shmipc_process_init() == 0 && shim_conn_start() == 0 && shim_pins_start() == 0 && shim_upgrade_start() == 0 &&
 	       shim_sets_start() == 0 &&
-	       pthread_atfork(shim_conn_before_fork, NULL, shim_conn_in_child) == 0;
+	       pthread_atfork(shim_conn_before_fork, shim_conn_after_fork, shim_conn_in_child) == 0;
 }
 
 __attribute__((constructor)) static void shim_start(void)

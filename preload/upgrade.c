@@ -16,8 +16,10 @@
 
 enum {
 	UPGRADES_MAX = 128, /* rendezvous of this process under way at a time */
+	UPGRADES_AT_ENDPOINT = 32, /* of them: one plain peer must not keep others waiting */
 	STEPS_MAX = 4096,   /* calls after the threshold; then the peer is plain */
 	ANNOUNCED_STEPS = 6, /* an announcement in shared memory gets this long before the name is offered too */
+	PIONEER_STEPS = 24, /* so long a connection waits for the session that another one is about to make */
 };
 
 /* Private memory of the process that made it. */
@@ -30,6 +32,7 @@ struct shim_upgrade {
 	int session; /* client: announced there; server: made by us */
 	uint32_t stream;
 	uint32_t steps;
+	uint32_t announced; /* client: the step at which it was */
 	bool second_name; /* server: the other name is tried in turn */
 };
 
@@ -55,8 +58,19 @@ static void close_hidden(int *fd)
 	*fd = -1;
 }
 
-static struct shim_upgrade *take_upgrade(void)
+static uint32_t under_way(uint64_t endpoint)
 {
+	uint32_t count = 0;
+
+	for (int i = 0; i < UPGRADES_MAX; i++)
+		count += atomic_load(&upgrades[i].used) && upgrades[i].keys.endpoint == endpoint;
+	return count;
+}
+
+static struct shim_upgrade *take_upgrade(const struct shim_rendezvous_keys *keys)
+{
+	if (under_way(keys->endpoint) >= UPGRADES_AT_ENDPOINT)
+		return NULL;
 	for (int i = 0; i < UPGRADES_MAX; i++) {
 		struct shim_upgrade *u = &upgrades[i];
 		uint32_t used = 0;
@@ -66,6 +80,7 @@ static struct shim_upgrade *take_upgrade(void)
 		memset((char *)u + sizeof(u->used), 0, sizeof(*u) - sizeof(u->used));
 		u->listener = u->channel = -1;
 		u->session = SHIM_SESSION_NONE;
+		u->keys = *keys;
 		shmipc_negotiator_init(&u->negotiator);
 		return u;
 	}
@@ -83,27 +98,77 @@ static void drop_upgrade(struct shim_conn *conn)
 	atomic_store(&u->used, 0);
 }
 
-/* Inside a step, or with steps kept out. */
-static void give_up(struct shim_conn *conn, struct shim_upgrade *u)
-{
-	if (u->session != SHIM_SESSION_NONE)
-		shim_session_withdraw(u->session, u->stream);
-	drop_upgrade(conn);
-}
-
-void shim_upgrade_abandon(struct shim_conn *conn)
+/* Step lock held. */
+static void give_up(struct shim_conn *conn)
 {
 	struct shim_upgrade *u = conn->upgrade;
 
 	if (!u || conn->generation != shmipc_process_generation())
 		return;
-	/* another thread may be in the middle of a step; steps are short and never wait */
-	while (atomic_exchange(&conn->stepping, 1))
-		sys_sched_yield();
-	u = conn->upgrade;
-	if (u)
-		give_up(conn, u);
-	atomic_store(&conn->stepping, 0);
+	if (u->session != SHIM_SESSION_NONE)
+		shim_session_withdraw(u->session, u->stream);
+	drop_upgrade(conn);
+}
+
+/* A signal handler inside a step of its own thread must leave the rest to that step. */
+static bool hold_still(struct shim_conn *conn)
+{
+	return shmipc_lock_take(&conn->step_lock, false) != SHMIPC_LOCK_REENTERED;
+}
+
+static void go_on(struct shim_conn *conn)
+{
+	shmipc_lock_drop(&conn->step_lock, false);
+}
+
+void shim_upgrade_abandon(struct shim_conn *conn)
+{
+	if (!conn->upgrade || conn->generation != shmipc_process_generation() || !hold_still(conn))
+		return;
+	give_up(conn);
+	go_on(conn);
+}
+
+bool shim_upgrade_forbid(struct shim_conn *conn)
+{
+	bool held = hold_still(conn);
+	uint32_t candidate = SHMIPC_STATE_CANDIDATE;
+	bool done = atomic_compare_exchange_strong(&conn->state, &candidate, SHMIPC_STATE_PLAIN);
+
+	if (held) {
+		if (done)
+			give_up(conn);
+		go_on(conn);
+	}
+	return done;
+}
+
+/* ---- fork ---- */
+
+/* A step that finds more than one holder does not attach: a child would not have the mapping. */
+void shim_upgrade_share(struct shim_conn *conn)
+{
+	bool held = hold_still(conn);
+
+	atomic_fetch_add(&conn->holders, 1);
+	atomic_store(&conn->shared, 1);
+	if (held)
+		go_on(conn);
+}
+
+void shim_upgrade_before_fork(void)
+{
+	shim_session_before_fork();
+}
+
+void shim_upgrade_after_fork(void)
+{
+	shim_session_after_fork();
+}
+
+void shim_upgrade_exit(void)
+{
+	shim_session_exit();
 }
 
 void shim_upgrade_in_child(void)
@@ -115,6 +180,12 @@ void shim_upgrade_in_child(void)
 		close_hidden(&upgrades[i].channel);
 		atomic_store(&upgrades[i].used, 0);
 	}
+}
+
+void shim_upgrade_release(int session)
+{
+	if (session != SHIM_SESSION_NONE)
+		shim_session_release(session);
 }
 
 void shim_upgrade_detach(struct shim_conn *conn)
@@ -154,13 +225,43 @@ static void attach(struct shim_conn *conn, int fd, int session, uint32_t stream)
 	shim_conn_log(conn, fd, "accelerated", false);
 }
 
+/* The other side has agreed to the stream of this rendezvous. */
+static int take_stream(struct shim_conn *conn, int fd)
+{
+	struct shim_upgrade *u = conn->upgrade;
+	enum shmipc_reason reason = shim_eligible_still(conn, fd);
+	int session = u->session;
+	uint32_t stream = u->stream;
+
+	if (reason)
+		return (int)reason;
+	drop_upgrade(conn);
+	attach(conn, fd, session, stream);
+	return SHMIPC_REASON_NONE;
+}
+
 /* ---- the channel ---- */
+
+/* A descriptor that the application could close, and then get again for something else, is no good. */
+static int hide(int fd)
+{
+	fd = shim_fd_hide(fd);
+	if (shim_fd_is_hidden(fd))
+		return fd;
+	sys_close(fd);
+	return -EMFILE;
+}
 
 static int make_channel_socket(void)
 {
 	int fd = sys_socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	return fd < 0 ? fd : shim_fd_hide(fd);
+	return fd < 0 ? fd : hide(fd);
+}
+
+static struct shim_session_claim claim_of(const struct shim_upgrade *u, const uint8_t *key)
+{
+	return (struct shim_session_claim){ key, u->keys.self.cookie, u->keys.peer_cookie };
 }
 
 static bool peer_of_channel_is_trusted(int channel)
@@ -208,17 +309,20 @@ static enum shmipc_reason client_accept_hello(struct shim_conn *conn, int fd, co
 					      int segment_fd)
 {
 	struct shim_upgrade *u = conn->upgrade;
+	const struct shim_session_claim claim = claim_of(u, u->keys.first);
 	struct shmipc_segment segment;
-	enum shmipc_reason reason = judge_hello(u, hello);
-	int error = reason ? -EPERM : shmipc_segment_map(&segment, segment_fd);
-	int session;
+	enum shmipc_reason reason = shim_eligible_still(conn, fd);
+	int error, session;
 
+	if (!reason)
+		reason = judge_hello(u, hello);
+	error = reason ? -EPERM : shmipc_segment_map(&segment, segment_fd);
 	sys_close(segment_fd);
 	if (error) {
 		shmipc_negotiate_send_answer(u->channel, error);
 		return reason ? reason : error == -EPROTO ? SHMIPC_REASON_PROTOCOL : SHMIPC_REASON_MEMORY;
 	}
-	session = shim_session_add(&segment, true, u->keys.endpoint);
+	session = shim_session_add(&segment, true, u->keys.endpoint, &claim);
 	if (session < 0) {
 		shmipc_segment_unmap(&segment);
 		shmipc_negotiate_send_answer(u->channel, session);
@@ -227,11 +331,53 @@ static enum shmipc_reason client_accept_hello(struct shim_conn *conn, int fd, co
 	if (u->session != SHIM_SESSION_NONE)
 		shim_session_withdraw(u->session, u->stream);
 	u->session = SHIM_SESSION_NONE;
-	shim_session_take_first(session, u->keys.first);
 	shmipc_negotiate_send_answer(u->channel, 0);
 	drop_upgrade(conn);
 	attach(conn, fd, session, 0);
 	return SHMIPC_REASON_NONE;
+}
+
+static bool another_is_offering(const struct shim_upgrade *u)
+{
+	for (int i = 0; i < UPGRADES_MAX; i++)
+		if (&upgrades[i] != u && atomic_load(&upgrades[i].used) && upgrades[i].listener >= 0 &&
+		    upgrades[i].keys.endpoint == u->keys.endpoint)
+			return true;
+	return false;
+}
+
+/* A name costs descriptors and a segment of its own: first the memory that the two processes share, or are about
+ * to. */
+static bool is_time_for_name(const struct shim_upgrade *u)
+{
+	if (u->session != SHIM_SESSION_NONE)
+		return u->steps >= u->announced + ANNOUNCED_STEPS;
+	return u->steps >= PIONEER_STEPS || !another_is_offering(u);
+}
+
+static void client_announce(struct shim_upgrade *u)
+{
+	const struct shim_session_claim claim = claim_of(u, u->keys.first);
+
+	u->announced = u->steps;
+	if (shim_session_offer(u->keys.endpoint, &claim, &u->session, &u->stream) < 0)
+		u->session = SHIM_SESSION_NONE;
+}
+
+/* 0 when somebody whom we trust has come; else as client_step(). */
+static int client_take_channel(struct shim_upgrade *u)
+{
+	int channel = sys_accept4(u->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (channel < 0)
+		return -1;
+	u->channel = hide(channel);
+	if (u->channel < 0)
+		return SHMIPC_REASON_DESCRIPTORS;
+	if (peer_of_channel_is_trusted(u->channel))
+		return 0;
+	close_hidden(&u->channel); /* a squatter; the right one may still come */
+	return -1;
 }
 
 /* -1: nothing decided, look again later. */
@@ -239,36 +385,23 @@ static int client_step(struct shim_conn *conn, int fd)
 {
 	struct shim_upgrade *u = conn->upgrade;
 	struct shmipc_hello hello;
-	int segment_fd, result;
+	int segment_fd, result = 0;
 
-	if (u->steps == 0)
-		shim_session_offer(u->keys.endpoint, u->keys.first, &u->session, &u->stream);
-	if (u->session != SHIM_SESSION_NONE && shim_session_answered(u->session, u->stream)) {
-		int session = u->session;
-		uint32_t stream = u->stream;
-
-		drop_upgrade(conn);
-		attach(conn, fd, session, stream);
-		return SHMIPC_REASON_NONE;
-	}
-	if (u->listener < 0 && (u->session == SHIM_SESSION_NONE || u->steps >= ANNOUNCED_STEPS)) {
+	if (u->session == SHIM_SESSION_NONE && u->listener < 0)
+		client_announce(u);
+	if (u->session != SHIM_SESSION_NONE && shim_session_answered(u->session, u->stream, u->keys.peer_cookie))
+		return take_stream(conn, fd);
+	if (u->listener < 0 && is_time_for_name(u)) {
 		client_offer_name(u);
 		if (u->listener < 0)
 			return SHMIPC_REASON_DESCRIPTORS;
 	}
-	if (u->channel < 0 && u->listener >= 0) {
-		int channel = sys_accept4(u->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-		if (channel < 0)
-			return -1;
-		u->channel = shim_fd_hide(channel);
-		if (!peer_of_channel_is_trusted(u->channel)) {
-			close_hidden(&u->channel); /* a squatter; the right one may still come */
-			return -1;
-		}
-	}
-	if (u->channel < 0)
+	if (u->listener < 0)
 		return -1;
+	if (u->channel < 0)
+		result = client_take_channel(u);
+	if (result)
+		return result;
 	result = shmipc_negotiator_receive_hello(&u->negotiator, u->channel, &hello, &segment_fd);
 	if (result == -EAGAIN)
 		return -1;
@@ -292,13 +425,14 @@ static int server_send_hello(struct shim_upgrade *u, const uint8_t *key)
 		.uid = sys_geteuid(),
 		.segment_name = "shmipc-segment",
 	};
+	const struct shim_session_claim claim = claim_of(u, key);
 	struct shmipc_segment segment;
 	int fd, error = shmipc_segment_create(&segment, SHIM_SESSION_STREAMS, SHIM_SESSION_RING_BYTES, &fd);
 
 	if (error)
 		return SHMIPC_REASON_MEMORY;
 	memcpy(hello.key, key, SHIM_DIGEST_BYTES);
-	u->session = shim_session_add(&segment, false, u->keys.endpoint);
+	u->session = shim_session_add(&segment, false, u->keys.endpoint, &claim);
 	if (u->session < 0) {
 		u->session = SHIM_SESSION_NONE;
 		shmipc_segment_unmap(&segment);
@@ -306,7 +440,6 @@ static int server_send_hello(struct shim_upgrade *u, const uint8_t *key)
 		return SHMIPC_REASON_LIMIT;
 	}
 	u->stream = 0;
-	shim_session_answer_first(u->session);
 	error = shmipc_negotiate_send_hello(u->channel, &hello, fd);
 	sys_close(fd);
 	return error ? SHMIPC_REASON_PROTOCOL : -1;
@@ -335,33 +468,31 @@ static int server_dial(struct shim_upgrade *u)
 	return server_send_hello(u, key);
 }
 
+static bool server_answer(struct shim_upgrade *u)
+{
+	const struct shim_session_claim first = claim_of(u, u->keys.first), second = claim_of(u, u->keys.second);
+	int session;
+
+	if (shim_session_answer(&first, &session, &u->stream) < 0 &&
+	    (!u->keys.has_second || shim_session_answer(&second, &session, &u->stream) < 0))
+		return false;
+	u->session = session;
+	return true;
+}
+
 static int server_step(struct shim_conn *conn, int fd)
 {
 	struct shim_upgrade *u = conn->upgrade;
-	int result, session;
-	uint32_t stream;
+	int result;
 
-	if (u->channel < 0) {
-		if (shim_session_answer(u->keys.first, &session, &stream) == 0 ||
-		    (u->keys.has_second && shim_session_answer(u->keys.second, &session, &stream) == 0)) {
-			drop_upgrade(conn);
-			attach(conn, fd, session, stream);
-			return SHMIPC_REASON_NONE;
-		}
-		return server_dial(u);
-	}
+	if (u->channel < 0)
+		return server_answer(u) ? take_stream(conn, fd) : server_dial(u);
 	result = shmipc_negotiator_receive_answer(&u->negotiator, u->channel);
 	if (result == -EAGAIN)
 		return -1;
-	if (result < 0) {
-		shim_session_leave(u->session, u->stream);
-		u->session = SHIM_SESSION_NONE;
+	if (result < 0)
 		return result == -ECONNREFUSED ? SHMIPC_REASON_IDENTITY : SHMIPC_REASON_PROTOCOL;
-	}
-	session = u->session;
-	drop_upgrade(conn);
-	attach(conn, fd, session, 0);
-	return SHMIPC_REASON_NONE;
+	return take_stream(conn, fd);
 }
 
 /* ---- when ---- */
@@ -381,24 +512,36 @@ static int begin(struct shim_conn *conn, int fd)
 		return -1;
 	if (reason)
 		return (int)reason;
-	conn->upgrade = take_upgrade();
-	if (!conn->upgrade)
-		return -1; /* too many under way: later */
-	conn->upgrade->keys = keys;
-	return 0;
+	conn->upgrade = take_upgrade(&keys);
+	return conn->upgrade ? 0 : -1; /* too many under way: later */
 }
 
-/* One thread at a time, never inside the connection's locks. */
+static bool is_mine(const struct shmipc_lock *lock)
+{
+	return (atomic_load_explicit(&lock->owner, memory_order_relaxed) & ~SHMIPC_LOCK_WAITERS) ==
+	       shmipc_thread_id();
+}
+
+/* A step is for one thread at a time, and not for a signal handler that has interrupted a call on this connection. */
+static bool may_step(struct shim_conn *conn)
+{
+	if (conn->generation != shmipc_process_generation() ||
+	    atomic_load(&conn->step_lock.owner) != 0 || is_mine(&conn->tx.lock) || is_mine(&conn->rx.lock))
+		return false;
+	return hold_still(conn);
+}
+
 static void step(struct shim_conn *conn, int fd)
 {
 	uint32_t calls = atomic_load(&conn->steps);
 	int result = 0;
 
-	if (atomic_exchange(&conn->stepping, 1))
+	atomic_store(&conn->next_step, calls + pause_after(calls));
+	if (!may_step(conn))
 		return;
-	if (atomic_load(&conn->state) != SHMIPC_STATE_CANDIDATE ||
-	    conn->generation != shmipc_process_generation()) {
-		atomic_store(&conn->stepping, 0);
+	if (atomic_load(&conn->state) != SHMIPC_STATE_CANDIDATE) {
+		give_up(conn);
+		go_on(conn);
 		return;
 	}
 	if (!conn->upgrade)
@@ -410,10 +553,9 @@ static void step(struct shim_conn *conn, int fd)
 	}
 	if (result == -1 && calls >= STEPS_MAX)
 		result = SHMIPC_REASON_PEER_PLAIN;
-	atomic_store(&conn->next_step, calls + pause_after(calls));
-	if (result > 0 && conn->upgrade)
-		give_up(conn, conn->upgrade);
-	atomic_store(&conn->stepping, 0);
+	if (result > 0)
+		give_up(conn);
+	go_on(conn);
 	if (result > 0)
 		shim_conn_make_plain(conn, (enum shmipc_reason)result);
 }
@@ -447,65 +589,4 @@ void shim_upgrade_received(struct shim_conn *conn, int fd, size_t bytes)
 		atomic_fetch_add_explicit(&conn->trips, 1, memory_order_relaxed);
 	}
 	one_more_call(conn, fd);
-}
-
-/* ---- settling the byte counts ---- */
-
-/* TCP: the kernel's own counters, which also see what was moved behind our back.  Unix: what we counted. */
-static int exact_count(struct shim_conn *conn, int fd, bool sent, uint64_t *bytes)
-{
-	struct shim_tcp_counters counters;
-	int error;
-
-	if (conn->is_unix) {
-		*bytes = sent ? atomic_load(&conn->tx.kernel_bytes) : atomic_load(&conn->rx.kernel_read);
-		return 0;
-	}
-	error = shim_identity_tcp_counters(fd, !conn->is_server, &counters);
-	if (error)
-		return error;
-	if (counters.state != SHIM_TCP_ESTABLISHED)
-		return -ENOTCONN;
-	*bytes = sent ? counters.sent : counters.received;
-	return 0;
-}
-
-void shim_upgrade_settle_tx(struct shim_conn *conn, int fd)
-{
-	struct shmipc_sender *s = &conn->tx;
-	bool alone = shim_conn_private(conn);
-	uint64_t bytes;
-
-	if (shmipc_lock_take(&s->lock, alone) == SHMIPC_LOCK_REENTERED)
-		return;
-	if (!s->settled && !s->no_more_ring && atomic_load(&s->kernel_senders) == 0) {
-		int error = exact_count(conn, fd, true, &bytes);
-
-		if (!error) {
-			atomic_store(&s->kernel_bytes, bytes);
-			s->settled = true;
-		} else if (error != -EAGAIN) {
-			s->no_more_ring = true;
-		}
-	}
-	shmipc_lock_drop(&s->lock, alone);
-}
-
-void shim_upgrade_settle_rx(struct shim_conn *conn, int fd)
-{
-	struct shmipc_receiver *r = &conn->rx;
-	bool alone = shim_conn_private(conn);
-	uint64_t bytes;
-
-	if (shmipc_lock_take(&r->lock, alone) == SHMIPC_LOCK_REENTERED)
-		return;
-	if (r->attached && !r->ready && !r->stopped && atomic_load(&r->kernel_readers) == 0) {
-		int error = exact_count(conn, fd, false, &bytes);
-
-		if (!error)
-			shmipc_receiver_consent(r, bytes);
-		else if (error != -EAGAIN)
-			r->stopped = true;
-	}
-	shmipc_lock_drop(&r->lock, alone);
 }

@@ -24,8 +24,19 @@ void shim_upgrade_settle_rx(struct shim_conn *conn, int fd);
 
 /* Stop a rendezvous that is under way; nothing of it stays. */
 void shim_upgrade_abandon(struct shim_conn *conn);
+/* From candidate to plain.  False: it is no candidate (any more). */
+bool shim_upgrade_forbid(struct shim_conn *conn);
 /* Give the stream back. */
 void shim_upgrade_detach(struct shim_conn *conn);
+/* This process holds the connection no more, another one does. */
+void shim_upgrade_release(int session);
+
+/* fork: one more process holds it. */
+void shim_upgrade_share(struct shim_conn *conn);
+void shim_upgrade_before_fork(void);
+void shim_upgrade_after_fork(void);
+/* The process ends in good order. */
+void shim_upgrade_exit(void);
 /* A forked child closes the offers that it inherited. */
 void shim_upgrade_in_child(void);
 

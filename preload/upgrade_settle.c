@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attached: how many bytes went by the kernel before?  Only then may a direction leave it. */
+#include <errno.h>
+
+#include "preload/identity.h"
+#include "preload/upgrade.h"
+
+/* TCP: the kernel's own counters, which also see what was moved behind our back.  Unix: what we counted. */
+static int exact_count(struct shim_conn *conn, int fd, bool sent, uint64_t *bytes)
+{
+	struct shim_tcp_counters counters;
+	int error;
+
+	if (conn->is_unix) {
+		*bytes = sent ? atomic_load(&conn->tx.kernel_bytes) : atomic_load(&conn->rx.kernel_read);
+		return 0;
+	}
+	error = shim_identity_tcp_counters(fd, !conn->is_server, &counters);
+	if (error)
+		return error;
+	if (counters.state != SHIM_TCP_ESTABLISHED)
+		return -ENOTCONN;
+	*bytes = sent ? counters.sent : counters.received;
+	return 0;
+}
+
+void shim_upgrade_settle_tx(struct shim_conn *conn, int fd)
+{
+	struct shmipc_sender *s = &conn->tx;
+	bool alone = shim_conn_private(conn);
+	uint64_t bytes;
+
+	if (shmipc_lock_take(&s->lock, alone) == SHMIPC_LOCK_REENTERED)
+		return;
+	if (!s->settled && !s->no_more_ring && atomic_load(&s->kernel_senders) == 0) {
+		int error = exact_count(conn, fd, true, &bytes);
+
+		if (!error) {
+			atomic_store(&s->kernel_bytes, bytes);
+			s->settled = true;
+		} else if (error != -EAGAIN) {
+			s->no_more_ring = true;
+		}
+	}
+	shmipc_lock_drop(&s->lock, alone);
+}
+
+void shim_upgrade_settle_rx(struct shim_conn *conn, int fd)
+{
+	struct shmipc_receiver *r = &conn->rx;
+	bool alone = shim_conn_private(conn);
+	uint64_t bytes;
+
+	if (shmipc_lock_take(&r->lock, alone) == SHMIPC_LOCK_REENTERED)
+		return;
+	if (r->attached && !r->ready && !r->stopped && atomic_load(&r->kernel_readers) == 0) {
+		int error = exact_count(conn, fd, false, &bytes);
+
+		if (!error)
+			shmipc_receiver_consent(r, bytes);
+		else if (error != -EAGAIN)
+			r->stopped = true;
+	}
+	shmipc_lock_drop(&r->lock, alone);
+}
