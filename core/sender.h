@@ -51,10 +51,11 @@ struct shmipc_sender {
 	uint32_t verifications;
 	bool settled;		 /* kernel_bytes is known to be exact */
 	bool no_more_ring;	 /* downgraded for good, or the peer is gone */
-	bool gone;		 /* the peer closed or died: no token, no LAST */
+	_Atomic bool gone;	 /* the peer closed or died: no token, no LAST */
 	bool swallowed;		 /* ending.h */
 	bool reverse_shut;	 /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
 	_Atomic uint32_t ending; /* enum shmipc_ending of a peer that died, once it is known */
+	_Atomic bool owing;	 /* of a stopped ring something still has to go by the kernel */
 	bool shut;		 /* shutdown(SHUT_WR): the kernel answers from now on */
 	_Atomic bool token_owed; /* a token met a full socket */
 	bool broken;		 /* an owner of the lock died half way: only an error can follow */
@@ -108,7 +109,7 @@ void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd);
  * room in the socket too. */
 static inline bool shmipc_sender_owes(const struct shmipc_sender *s)
 {
-	return s->attached && s->head < s->resend_to && !s->broken && !s->shut;
+	return atomic_load_explicit(&s->owing, memory_order_relaxed) && !s->broken && !s->shut;
 }
 
 /* Locked, before the direction ends: what the receiver has asked for goes now or never.  Waits, for

@@ -198,6 +198,7 @@ static void leave_stopped(struct shmipc_sender *s)
 {
 	shmipc_sender_load_head(s);
 	s->resend_to = s->tail;
+	s->owing = s->head < s->resend_to;
 	s->no_more_ring = true;
 	leave(s);
 }
@@ -258,6 +259,7 @@ int shmipc_sender_resend(struct shmipc_sender *s, int fd, int flags)
 		if (n > 0) {
 			s->head += (uint64_t)n;
 			atomic_fetch_add(&s->kernel_bytes, (uint64_t)n);
+			s->owing = s->head < s->resend_to;
 		}
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 		if (n < 0)
