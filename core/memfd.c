@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/vfs.h>
 
 #include "core/sys.h"
@@ -19,6 +20,14 @@ enum {
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
+/* Beyond this limit the kernel answers with a signal that kills. */
+static bool file_size_allows(uint64_t bytes)
+{
+	struct rlimit limit;
+
+	return sys_call6(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&limit, 0, 0) < 0 || limit.rlim_cur >= bytes;
+}
+
 int shmipc_memfd_create(const char *name, uint64_t bytes)
 {
 	int fd = sys_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
@@ -28,7 +37,7 @@ int shmipc_memfd_create(const char *name, uint64_t bytes)
 		fd = sys_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return fd;
-	error = sys_ftruncate(fd, (off_t)bytes);
+	error = file_size_allows(bytes) ? sys_ftruncate(fd, (off_t)bytes) : -EFBIG;
 	if (!error)
 		error = sys_fcntl(fd, F_ADD_SEALS, SEALS);
 	if (error) {
