@@ -397,8 +397,10 @@ void shim_conn_before_fork(void)
 
 void shim_conn_after_fork(void)
 {
-	if (shim_config.enabled)
-		shim_upgrade_after_fork();
+	if (!shim_config.enabled)
+		return;
+	shim_upgrade_after_fork();
+	shim_sets_after_fork();
 }
 
 void shim_conn_fork_failed(void)
@@ -413,6 +415,7 @@ void shim_conn_in_child(void)
 	if (!shim_config.enabled)
 		return;
 	shim_upgrade_in_child();
+	shim_sets_in_child();
 	shim_pins_in_child();
 }
 

@@ -194,11 +194,48 @@ void shim_set_is_foreign(int epfd)
 	shim_set_leave(set);
 }
 
+/* ---- fork ---- */
+
+/* The locks stay ours until the copy is made: what they protect is whole in the child. */
 void shim_sets_before_fork(void)
 {
-	for (int i = 0; i < atomic_load(&set_limit); i++)
-		if (atomic_load(&shim_sets[i].used))
-			shim_set_is_foreign(shim_sets[i].epfd);
+	for (int i = 0; i < atomic_load(&set_limit); i++) {
+		struct shim_set *set = &shim_sets[i];
+
+		if (!atomic_load(&set->used) || !shim_set_enter(set))
+			continue;
+		shim_set_make_strict(set);
+		set->held_for_fork = true;
+	}
+}
+
+void shim_sets_after_fork(void)
+{
+	for (int i = 0; i < atomic_load(&set_limit); i++) {
+		struct shim_set *set = &shim_sets[i];
+
+		if (!set->held_for_fork)
+			continue;
+		set->held_for_fork = false;
+		shim_set_leave(set);
+	}
+}
+
+/* The sleepers and what they armed are the parent's; the registrations are ours too. */
+void shim_sets_in_child(void)
+{
+	for (int i = 0; i < atomic_load(&set_limit); i++) {
+		struct shim_set *set = &shim_sets[i];
+		struct shim_registration *r = shim_registration_first(&set->registrations);
+
+		atomic_store(&set->lock.owner, 0);
+		atomic_store(&set->sleepers, 0);
+		set->held_for_fork = false;
+		for (; atomic_load(&set->used) && r; r = shim_registration_next(r)) {
+			r->armed = false;
+			atomic_fetch_add(&r->conn->rx.watchers, 1);
+		}
+	}
 }
 
 /* ---- changes ---- */

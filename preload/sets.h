@@ -36,6 +36,8 @@ void shim_set_is_foreign(int epfd);
 /* The number of a connection is closed: its registrations that lived by this number are not ours to know. */
 void shim_set_number_closed(int fd);
 void shim_sets_before_fork(void);
+void shim_sets_after_fork(void);
+void shim_sets_in_child(void);
 
 /* After libc's epoll_ctl has succeeded. */
 void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event *event);

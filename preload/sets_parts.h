@@ -20,6 +20,7 @@ enum {
 struct shim_set {
 	struct shmipc_lock lock;
 	_Atomic uint32_t used;
+	bool held_for_fork;
 	int epfd;
 	bool strict; /* others than one wait of ours may look at it */
 	bool kicked; /* the kernel's set holds our eventfd */
