@@ -97,6 +97,9 @@ bool shmipc_receiver_hint(const struct shmipc_receiver *r);
 /* Bytes in the ring, be it that kernel bytes come before them. */
 bool shmipc_receiver_holds_bytes(const struct shmipc_receiver *r);
 
+/* The sender has left the ring that we still read: what arrives now arrives in the socket. */
+bool shmipc_receiver_sender_left(const struct shmipc_receiver *r);
+
 /* Definitely: would a receive return at once (bytes, end, error)?  Takes tokens that stand alone
  * off the socket.  `kernel_in`: the kernel has just said that the real socket is readable. */
 bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_use);
@@ -119,6 +122,18 @@ static inline uint64_t shmipc_receiver_arrived(const struct shmipc_receiver *r)
 {
 	return r->ready ? atomic_load_explicit(&r->tx->tail, memory_order_acquire) : 0;
 }
+
+/* Both ends are on the ring: whatever the kernel says is about tokens. */
+static inline bool shmipc_receiver_only_ring(const struct shmipc_receiver *r)
+{
+	uint32_t phase = atomic_load_explicit(&r->phase, memory_order_relaxed);
+
+	return r->ready && (phase & 1) && !r->last_seen &&
+	       atomic_load_explicit(&r->tx->phase, memory_order_acquire) == phase;
+}
+
+/* The sender has cut to the ring, and kernel bytes before the cut are still to be read. */
+bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r);
 
 /* Bytes that a receive could return now, FIONREAD. */
 size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use);

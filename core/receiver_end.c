@@ -79,10 +79,11 @@ void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t see
 	shmipc_lock_drop(&r->lock, private_use);
 }
 
-/* Locked. */
+/* Locked.  Not one byte more than a receive would return now, and none less: who has read that many
+ * (nginx) waits for an edge next, and the edges of what is already here are used up. */
 static size_t count_pending(struct shmipc_receiver *r, int fd)
 {
-	uint64_t before, kernel;
+	uint64_t kernel, tokens, before = 0;
 	int there = 0;
 
 	/* first the number, then the phase: what was there before a cut is payload */
@@ -90,15 +91,31 @@ static size_t count_pending(struct shmipc_receiver *r, int fd)
 	kernel = there > 0 ? (uint64_t)there : 0;
 	if (!r->ready || r->stopped)
 		return (size_t)kernel;
-	if (!shmipc_receiver_on_ring(r)) {
-		if (!shmipc_receiver_sender_ahead(r))
+	if (!shmipc_receiver_sender_ahead(r) && !r->last_seen) {
+		if (!shmipc_receiver_on_ring(r))
 			return (size_t)kernel;
+		if (shmipc_receiver_unread(r) > 0 || !is_readable(r, fd))
+			return (size_t)shmipc_receiver_unread(r);
+		if (!shmipc_receiver_on_ring(r))
+			return sys_ioctl(fd, FIONREAD, &there) == 0 ? (size_t)there : 0;
+	} else if (!shmipc_receiver_on_ring(r)) {
 		before = shmipc_receiver_before_cut(r);
-		return (size_t)((kernel < before ? kernel : before) + shmipc_receiver_unread(r));
+		/* no way to the ring while kernel bytes before the cut are still under way */
+		if (kernel < before)
+			return (size_t)kernel;
 	}
-	if (shmipc_receiver_unread(r) == 0 && is_readable(r, fd) && !shmipc_receiver_on_ring(r))
-		return sys_ioctl(fd, FIONREAD, &there) == 0 ? (size_t)there : 0;
-	return (size_t)shmipc_receiver_unread(r);
+	/* behind the ring: tokens, LAST the last of them, then payload again */
+	tokens = (uint32_t)(atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) -
+			    r->taken);
+	kernel -= before;
+	return (size_t)(before + shmipc_receiver_unread(r) +
+			(kernel > tokens ? kernel - tokens : 0));
+}
+
+bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r)
+{
+	return r->ready && !shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) &&
+	       shmipc_receiver_before_cut(r) > 0;
 }
 
 size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use)

@@ -169,6 +169,7 @@ void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t 
 	shmipc_sender_init(&conn->tx, conn->is_unix);
 	shmipc_receiver_init(&conn->rx, conn->is_unix);
 	conn->rx.sibling = &conn->tx;
+	conn->rx.foreign = shim_set_has_early(fd);
 	fill_row(conn, fd, listener, bytes);
 	atomic_store(&descriptors[shim_conn_index(conn)], 1);
 	shim_fd_touch(fd);
@@ -335,6 +336,7 @@ void shim_conn_flush(int fd)
 	uint32_t word = shim_fd_word(fd);
 	uint32_t index = shim_fd_index(word);
 
+	shim_set_forget_early(fd);
 	if (word == 0 || shim_process_is_borrowed())
 		return;
 	shim_fd_set(fd, 0);

@@ -319,6 +319,21 @@ static void added(struct shim_set *set, struct shim_conn *conn, int fd,
 	}
 }
 
+/* Numbers that were added to some set before they were connections of ours (nginx adds, then connects): nobody knows
+ * that registration, so the kernel must tell the truth about them. */
+static _Atomic bool added_early[SHIM_FD_MAX];
+
+bool shim_set_has_early(int fd)
+{
+	return (uint32_t)fd < SHIM_FD_MAX && atomic_load_explicit(&added_early[fd], memory_order_relaxed);
+}
+
+void shim_set_forget_early(int fd)
+{
+	if (shim_set_has_early(fd))
+		atomic_store_explicit(&added_early[fd], false, memory_order_relaxed);
+}
+
 void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event *event)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
@@ -327,8 +342,11 @@ void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event 
 
 	if (shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET && operation == EPOLL_CTL_ADD)
 		shim_set_is_foreign(fd); /* nested */
-	if (!conn)
+	if (!conn) {
+		if ((uint32_t)fd < SHIM_FD_MAX)
+			atomic_store_explicit(&added_early[fd], operation != EPOLL_CTL_DEL, memory_order_relaxed);
 		return;
+	}
 	if (!set) {
 		if (operation != EPOLL_CTL_DEL) {
 			conn->rx.foreign = true;

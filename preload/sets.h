@@ -53,4 +53,8 @@ void shim_sets_settle(void);
 /* As epoll_pwait2: events, 0 on time-out, or -errno.  deadline as in waits.h. */
 int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadline_ns, const sigset_t *mask);
 
+/* Was this number added to a set before it was tracked?  Forgotten when the number is born again. */
+bool shim_set_has_early(int fd);
+void shim_set_forget_early(int fd);
+
 #endif

@@ -83,7 +83,9 @@ static inline bool shim_registration_has_news(const struct shim_registration *r)
 static inline void shim_registration_told(struct shim_registration *r)
 {
 	r->quiet = 0;
-	r->seen = shmipc_receiver_arrived(&r->conn->rx);
+	/* bytes of a ring that lies behind kernel bytes are news when it can be reached */
+	r->seen = shmipc_receiver_ring_is_far(&r->conn->rx) ? UINT64_MAX :
+							      shmipc_receiver_arrived(&r->conn->rx);
 }
 
 static inline void shim_registration_disarm(struct shim_registration *r)
