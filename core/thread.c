@@ -85,7 +85,8 @@ bool shmipc_membarrier_registered(void)
 
 bool shmipc_membarrier(void)
 {
-	return sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0) == 0;
+	/* whoever has not registered dispenses no sender with its fence, and may be forbidden the call */
+	return shmipc_membarrier_registered() && sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0) == 0;
 }
 
 static uint64_t now_ns(void)

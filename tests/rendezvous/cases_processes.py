@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many connections, many processes, forks."""
+import harness
+from harness import case, expect_accelerated, expect_plain, wait_for
+
+
+@case
+def prefork_workers(pair):
+    """Whichever of three workers accepts a connection, it is accelerated."""
+    server = pair.server("tcp:127.0.0.1:0", "workers=3")
+    client = pair.client(server.address, "conns=12", "rounds=150")
+    expect_accelerated(client, 12)
+    expect_accelerated(server, 12)
+
+
+@case
+def prefork_workers_one_after_the_other(pair):
+    server = pair.server("tcp:127.0.0.1:0", "workers=3")
+    client = pair.client(server.address, "sequence=120", "rounds=60", "conns=0")
+    expect_accelerated(client, 120)
+    assert max(client.seen["segments"]) <= 16, client.seen
+
+
+@case
+def accept_then_fork(pair):
+    """The child serves, the parent closes: right, whatever it is."""
+    server = pair.server("tcp:127.0.0.1:0", "mode=fork")
+    client = pair.client(server.address, "conns=4", "rounds=200")
+    assert len(client.events("closed")) == 4
+
+
+@case
+def accept_then_fork_unix(pair):
+    server = pair.server(f"unix:{harness.DIR}/forking", "mode=fork")
+    pair.client(server.address, "sequence=10", "rounds=60", "conns=2")
+
+
+@case
+def reuseport_servers(pair):
+    one = pair.server("tcp:127.0.0.1:0", "reuseport")
+    two = pair.start("second-server", "server", one.address, "reuseport")
+    two.ready()
+    client = pair.client(one.address, "conns=10", "rounds=150")
+    expect_accelerated(client, 10)
+
+
+@case
+def hundred_at_a_time(pair):
+    server = pair.server("tcp:127.0.0.1:0")
+    client = pair.start("client", "client", server.address, "conns=100", "rounds=120", "hold")
+    client.done()
+    assert client.maps() <= 8 and server.maps() <= 8, f"segments: {client.maps()}, {server.maps()}"
+    client.end()
+    expect_accelerated(client, 100)
+    expect_accelerated(server, 100)
+
+
+@case
+def five_hundred_one_after_the_other(pair):
+    server = pair.server("tcp:127.0.0.1:0")
+    before = server.descriptors()
+    client = pair.client(server.address, "sequence=500", "rounds=40", "conns=0")
+    expect_accelerated(client, 495)
+    assert max(client.seen["segments"]) <= 2, client.seen
+    assert max(client.seen["descriptors"]) - min(client.seen["descriptors"]) <= 2, client.seen
+    assert server.maps() <= 2 and server.descriptors() <= before + 3, (server.maps(), server.descriptors())
+
+
+@case
+def many_short_ones(pair):
+    """Too short to be worth anything: no segment, no descriptor, no record stays."""
+    server = pair.server("tcp:127.0.0.1:0")
+    client = pair.client(server.address, "sequence=3000", "rounds=2", "conns=0", log="error")
+    assert max(client.seen["segments"]) == 0, client.seen
+    assert max(client.seen["descriptors"]) - min(client.seen["descriptors"]) <= 1, client.seen
+
+
+@case
+def both_directions(pair):
+    one = pair.start("one", "both", "tcp:127.0.0.1:0", "rounds=150")
+    two = pair.start("two", "both", "tcp:127.0.0.1:0", "rounds=150")
+    names = [one.ready(), two.ready()]
+    for end, other in ((one, names[1]), (two, names[0])):
+        end.process.stdin.write(other + "\n")
+        end.process.stdin.flush()
+    for end in (one, two):
+        end.done()
+    for end in (one, two):
+        end.end()
+        expect_accelerated(end, 1)
+
+
+@case
+def three_clients(pair):
+    server = pair.server("tcp:127.0.0.1:0")
+    clients = [pair.start(f"client{i}", "client", server.address, "conns=3", "rounds=150") for i in range(3)]
+    for client in clients:
+        client.done()
+        client.end()
+        expect_accelerated(client, 3)
+    expect_accelerated(server, 9)
+
+
+@case
+def clients_that_come_and_go(pair):
+    """The server keeps little of clients that are gone."""
+    server = pair.server("tcp:127.0.0.1:0")
+    for _ in range(15):
+        expect_accelerated(pair.client(server.address))
+    assert wait_for(lambda: server.maps() <= 9), server.maps()
+
+
+@case
+def server_restarted(pair):
+    """Sessions with a server that was killed do not keep later connections plain."""
+    server = pair.server("tcp:127.0.0.1:0")
+    client = pair.start("client", "both", "tcp:127.0.0.1:0", "sequence=5", "conns=0", "rounds=60")
+    client.ready()
+    client.process.stdin.write(server.address + "\n")
+    client.process.stdin.flush()
+    client.done()
+    server.kill()
+    again = pair.server(server.address)
+    other = pair.client(again.address, "sequence=10", "rounds=60", "conns=0")
+    expect_accelerated(other, 10)
+
+
+@case
+def client_forks_in_every_state(pair):
+    """Before, during and after the rendezvous, several connections at different stages."""
+    server = pair.server("tcp:127.0.0.1:0")
+    for forks in (1, 7, 13):
+        pair.client(server.address, "conns=3", "rounds=60", f"forks={forks}")
+
+
+@case
+def client_forks_in_every_state_unix(pair):
+    server = pair.server(f"unix:{harness.DIR}/forks")
+    for forks in (1, 9, 11):
+        pair.client(server.address, "conns=3", "rounds=60", f"forks={forks}")
+
+
+@case
+def server_forks_while_connections_idle(pair):
+    server = pair.start("server", "fork-epoll", "tcp:127.0.0.1:0")
+    client = pair.start("client", "fork-epoll-client", server.ready())
+    client.done()
+    client.end()
+    server.end()
+    expect_accelerated(client, 2)
+
+
+@case
+def sessions_are_left_after_a_fork(pair):
+    """What a child inherited and closed does not keep the parent's sessions alive."""
+    server = pair.server("tcp:127.0.0.1:0")
+    client = pair.start("client", "client", server.address, "rounds=60", "conns=2", "forks=41", "hold")
+    client.done()
+    client.end()
+    expect_accelerated(client, 2)
+    expect_accelerated(pair.client(server.address))
+
+
+@case
+def plain_peer_of_a_prefork_server(pair):
+    server = pair.server("tcp:127.0.0.1:0", "workers=3")
+    pair.client(server.address, "conns=6", "rounds=100", shim=False)
+    expect_plain(server)

@@ -1,0 +1,300 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""One end of the connections of a rendezvous test: plain sockets, nothing of the project.
+
+peer.py server ADDRESS [KEY=VALUE...]   prints "ready PORT", echoes until killed
+peer.py client ADDRESS [KEY=VALUE...]   round trips with checked content, then prints "done JSON"
+peer.py both ADDRESS [KEY=VALUE...]     a server thread, and a client of the address read from stdin
+peer.py fork-epoll ADDRESS              an epoll server that forks while connections idle
+ADDRESS: tcp:HOST:PORT (PORT 0: any), unix:PATH, unix:@NAME.
+"""
+import errno
+import json
+import os
+import resource
+import select
+import socket
+import sys
+import threading
+import time
+
+
+def parse(address):
+    kind, rest = address.split(":", 1)
+    if kind == "unix":
+        return socket.AF_UNIX, ("\0" + rest[1:] if rest.startswith("@") else rest)
+    host, port = rest.rsplit(":", 1)
+    if host.startswith("["):
+        return socket.AF_INET6, (host[1:-1], int(port))
+    return socket.AF_INET, (host, int(port))
+
+
+def limits(options):
+    if "as" in options:
+        resource.setrlimit(resource.RLIMIT_AS, (int(options["as"]), int(options["as"])))
+    if "fsize" in options:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(options["fsize"]), int(options["fsize"])))
+
+
+def fill_descriptors():
+    """Every number that the limit allows is taken; returns how many of them were free."""
+    held = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+    return held
+
+
+def segments():
+    with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
+        return len({line.split()[4] for line in maps if "memfd:shmipc-segment" in line})
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+# ---- server ----
+
+def listen(address, options):
+    family, name = parse(address)
+    if family == socket.AF_INET6 and options.get("dual"):
+        s = socket.create_server(name, family=family, dualstack_ipv6=True, backlog=200)
+    else:
+        s = socket.socket(family, socket.SOCK_STREAM)
+        if family != socket.AF_UNIX:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if options.get("reuseport"):
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        s.bind(name)
+        s.listen(200)
+    return s
+
+
+def echo_all(listener):
+    listener.setblocking(False)
+    epoll = select.epoll()
+    epoll.register(listener.fileno(), select.EPOLLIN)
+    conns = {}
+    while True:
+        for fd, _ in epoll.poll():
+            if fd == listener.fileno():
+                try:
+                    conn, _ = listener.accept()
+                except BlockingIOError:
+                    continue
+                conns[conn.fileno()] = conn
+                epoll.register(conn.fileno(), select.EPOLLIN)
+                continue
+            try:
+                data = conns[fd].recv(65536)
+            except ConnectionResetError:
+                data = b""
+            if data:
+                conns[fd].setblocking(True)
+                conns[fd].sendall(data)
+            else:
+                epoll.unregister(fd)
+                conns.pop(fd).close()
+
+
+def echo_one(conn):
+    while True:
+        data = conn.recv(65536)
+        if not data:
+            return
+        conn.sendall(data)
+
+
+def serve_forking(listener):
+    while True:
+        conn, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            echo_one(conn)
+            conn.close()
+            sys.exit(0)
+        conn.close()
+        while True:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    break
+            except ChildProcessError:
+                break
+
+
+def ready(listener):
+    name = listener.getsockname()
+    print("ready", name[1] if isinstance(name, tuple) else 0, flush=True)
+
+
+def server(address, options):
+    limits(options)
+    listener = listen(address, options)
+    ready(listener)
+    held = fill_descriptors() if "full" in options else []
+    for _ in range(int(options.get("spare", 0))):
+        os.close(held.pop())
+    time.sleep(float(options.get("delay", 0)))
+    mode = options.get("mode", "epoll")
+    if mode == "fork":
+        serve_forking(listener)
+    for _ in range(int(options.get("workers", 1)) - 1):
+        if os.fork() == 0:
+            break
+    if mode == "blocking":
+        while True:
+            conn, _ = listener.accept()
+            echo_one(conn)
+            conn.close()
+    echo_all(listener)
+
+
+# ---- client ----
+
+def dial(address, options):
+    family, name = parse(address)
+    s = socket.socket(family, socket.SOCK_STREAM)
+    if "from" in options:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", int(options["from"])))
+    if "nonblock" not in options:
+        s.connect(name)
+        return s
+    s.setblocking(False)
+    if s.connect_ex(name) == errno.EINPROGRESS:
+        poll = select.poll()
+        poll.register(s, select.POLLOUT)
+        poll.poll(5000)
+        assert s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    s.setblocking(True)
+    return s
+
+
+def take(s, count):
+    parts = []
+    while count:
+        part = s.recv(count)
+        assert part, "the stream ended early"
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def round_trip(s, number, size):
+    data = (number.to_bytes(4, "big") * (size // 4 + 1))[:size]
+    s.sendall(data)
+    got = take(s, size)
+    assert got == data, "wrong bytes"
+
+
+def client(address, options):
+    limits(options)
+    rounds, size = int(options.get("rounds", 100)), int(options.get("bytes", 64))
+    seen = {"segments": [], "descriptors": []}
+
+    def sample():
+        seen["segments"].append(segments())
+        seen["descriptors"].append(descriptors())
+
+    for i in range(int(options.get("sequence", 0))):
+        s = dial(address, options)
+        for r in range(rounds):
+            round_trip(s, i * rounds + r, size)
+        s.close()
+        if i % 50 == 49:
+            sample()
+    conns = [dial(address, options) for _ in range(int(options.get("conns", 1)))]
+    held = fill_descriptors() if "full" in options else []
+    for r in range(rounds):
+        for i, s in enumerate(conns):
+            round_trip(s, r * 1000 + i, size)
+            if "forks" in options and r % int(options["forks"]) == 0:
+                child = os.fork()
+                if child == 0:
+                    os._exit(0)
+                os.waitpid(child, 0)
+    for fd in held:
+        os.close(fd)
+    sample()
+    print("done", json.dumps(seen), flush=True)
+    if "hold" in options:
+        sys.stdin.read()
+    for s in conns:
+        s.close()
+
+
+# ---- others ----
+
+def both(address, options):
+    listener = listen(address, options)
+
+    def serve():
+        while True:
+            conn, _ = listener.accept()
+            threading.Thread(target=echo_one, args=(conn,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    ready(listener)
+    client(sys.stdin.readline().strip(), options)
+    sys.stdin.read()
+
+
+def fork_epoll(address, options):
+    """Two connections; when the second has long been the only busy one, a child closes its copies."""
+    listener = listen(address, options)
+    ready(listener)
+    epoll = select.epoll()
+    conns = {}
+    for _ in range(2):
+        conn, _ = listener.accept()
+        epoll.register(conn.fileno(), select.EPOLLIN)
+        conns[conn.fileno()] = conn
+    quiet, count = min(conns), 0
+    while conns:
+        if count == 231:
+            child = os.fork()
+            if child == 0:
+                epoll.close()
+                for conn in conns.values():
+                    conn.close()
+                os._exit(0)
+            os.waitpid(child, 0)
+            epoll.unregister(quiet)
+            epoll.register(quiet, select.EPOLLIN)
+        for fd, _ in epoll.poll():
+            data = conns[fd].recv(65536)
+            if data:
+                conns[fd].sendall(data)
+                count += 1
+            else:
+                epoll.unregister(fd)
+                conns.pop(fd).close()
+
+
+def fork_epoll_client(address, _):
+    first, second = dial(address, {}), dial(address, {})
+    for s in (first, second):
+        for r in range(100):
+            round_trip(s, r, 100)
+    for r in range(31):
+        time.sleep(0.02)
+        round_trip(second, r, 100)
+    time.sleep(0.3)
+    for r in range(100):
+        round_trip(first, r, 100)
+    print("done {}", flush=True)
+
+
+def main():
+    roles = {"server": server, "client": client, "both": both, "fork-epoll": fork_epoll,
+             "fork-epoll-client": fork_epoll_client}
+    options = dict(a.split("=", 1) if "=" in a else (a, "1") for a in sys.argv[3:])
+    roles[sys.argv[1]](sys.argv[2], options)
+
+
+main()
