@@ -169,11 +169,11 @@ void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t 
 	shmipc_sender_init(&conn->tx, conn->is_unix);
 	shmipc_receiver_init(&conn->rx, conn->is_unix);
 	conn->rx.sibling = &conn->tx;
-	conn->rx.foreign = shim_set_has_early(fd);
 	fill_row(conn, fd, listener, bytes);
 	atomic_store(&descriptors[shim_conn_index(conn)], 1);
 	shim_fd_touch(fd);
 	shim_fd_set(fd, shim_fd_make(SHIM_FD_CONN, shim_conn_index(conn)));
+	shim_set_adopt_early(conn, fd);
 }
 
 /* ---- logging ---- */

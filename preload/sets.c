@@ -43,6 +43,7 @@ void shim_set_opened(int epfd)
 		while ((int)i >= atomic_load(&set_limit))
 			atomic_fetch_add(&set_limit, 1);
 		set->epfd = epfd;
+		set->birth++;
 		set->strict = set->kicked = false;
 		atomic_store(&set->sleepers, 0);
 		atomic_store(&set->closed, false);
@@ -319,19 +320,61 @@ static void added(struct shim_set *set, struct shim_conn *conn, int fd,
 	}
 }
 
-/* Numbers that were added to some set before they were connections of ours (nginx adds, then connects): nobody knows
- * that registration, so the kernel must tell the truth about them. */
-static _Atomic bool added_early[SHIM_FD_MAX];
+/* ---- before the connection ---- */
 
-bool shim_set_has_early(int fd)
+/* nginx adds a socket to its set and then connects it.  What we were told of a number that is no connection yet is
+ * kept until it becomes one, or is born again.  Written by whoever calls epoll_ctl on the number; an application
+ * that does so from two threads at once for one number gets what it gets. */
+enum { EARLY_NONE = 0, EARLY_SEVERAL = UINT32_MAX };
+
+struct early {
+	_Atomic uint32_t set; /* index + 1; EARLY_SEVERAL: more than one, or one that we do not know */
+	uint32_t birth;
+	struct epoll_event event;
+};
+
+static struct early early[SHIM_FD_MAX];
+
+static void remember_early(struct shim_set *set, int operation, int fd, const struct epoll_event *event)
 {
-	return (uint32_t)fd < SHIM_FD_MAX && atomic_load_explicit(&added_early[fd], memory_order_relaxed);
+	struct early *e = &early[fd];
+	uint32_t index = set ? (uint32_t)(set - shim_sets) + 1 : EARLY_SEVERAL;
+	uint32_t known = atomic_load_explicit(&e->set, memory_order_acquire);
+	bool gone = known != EARLY_NONE && known != EARLY_SEVERAL && known != index &&
+		    shim_sets[known - 1].birth != e->birth;
+
+	if (operation == EPOLL_CTL_DEL) {
+		if (known == index)
+			atomic_store(&e->set, EARLY_NONE);
+		return;
+	}
+	if (known != EARLY_NONE && known != index && !gone)
+		index = EARLY_SEVERAL;
+	e->event = *event;
+	e->birth = set ? set->birth : 0;
+	atomic_store_explicit(&e->set, index, memory_order_release);
 }
 
 void shim_set_forget_early(int fd)
 {
-	if (shim_set_has_early(fd))
-		atomic_store_explicit(&added_early[fd], false, memory_order_relaxed);
+	if ((uint32_t)fd < SHIM_FD_MAX && atomic_load_explicit(&early[fd].set, memory_order_relaxed))
+		atomic_store(&early[fd].set, EARLY_NONE);
+}
+
+void shim_set_adopt_early(struct shim_conn *conn, int fd)
+{
+	struct early *e = &early[fd];
+	uint32_t known = atomic_load_explicit(&e->set, memory_order_acquire);
+	struct shim_set *set = known == EARLY_NONE || known == EARLY_SEVERAL ? NULL : &shim_sets[known - 1];
+
+	if (known == EARLY_SEVERAL)
+		conn->rx.foreign = true;
+	if (!set || !shim_set_enter(set))
+		return;
+	if (set->birth == e->birth && atomic_load(&set->used) && !atomic_load(&set->closed))
+		added(set, conn, fd, &e->event);
+	shim_set_leave(set);
+	atomic_store(&e->set, EARLY_NONE);
 }
 
 void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event *event)
@@ -343,8 +386,8 @@ void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event 
 	if (shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET && operation == EPOLL_CTL_ADD)
 		shim_set_is_foreign(fd); /* nested */
 	if (!conn) {
-		if ((uint32_t)fd < SHIM_FD_MAX)
-			atomic_store_explicit(&added_early[fd], operation != EPOLL_CTL_DEL, memory_order_relaxed);
+		if ((uint32_t)fd < SHIM_FD_MAX && shim_fd_word(fd) == 0)
+			remember_early(set, operation, fd, event);
 		return;
 	}
 	if (!set) {

@@ -26,6 +26,8 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 
+struct shim_conn;
+
 int shim_sets_start(void);
 
 /* A set that this process has just made. */
@@ -53,8 +55,9 @@ void shim_sets_settle(void);
 /* As epoll_pwait2: events, 0 on time-out, or -errno.  deadline as in waits.h. */
 int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadline_ns, const sigset_t *mask);
 
-/* Was this number added to a set before it was tracked?  Forgotten when the number is born again. */
-bool shim_set_has_early(int fd);
+/* The number has become a connection: a set that it joined before knows it from now on. */
+void shim_set_adopt_early(struct shim_conn *conn, int fd);
+/* The number is born again. */
 void shim_set_forget_early(int fd);
 
 #endif

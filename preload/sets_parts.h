@@ -22,6 +22,7 @@ struct shim_set {
 	_Atomic uint32_t used;
 	bool held_for_fork;
 	int epfd;
+	uint32_t birth; /* how often the record has been taken */
 	bool strict; /* others than one wait of ours may look at it */
 	bool kicked; /* the kernel's set holds our eventfd */
 	uint32_t looks;
