@@ -97,9 +97,6 @@ bool shmipc_receiver_hint(const struct shmipc_receiver *r);
 /* Bytes in the ring, be it that kernel bytes come before them. */
 bool shmipc_receiver_holds_bytes(const struct shmipc_receiver *r);
 
-/* The sender has left the ring that we still read: what arrives now arrives in the socket. */
-bool shmipc_receiver_sender_left(const struct shmipc_receiver *r);
-
 /* Definitely: would a receive return at once (bytes, end, error)?  Takes tokens that stand alone
  * off the socket.  `kernel_in`: the kernel has just said that the real socket is readable. */
 bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_use);
