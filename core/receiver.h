@@ -129,8 +129,9 @@ static inline bool shmipc_receiver_only_ring(const struct shmipc_receiver *r)
 	       atomic_load_explicit(&r->tx->phase, memory_order_acquire) == phase;
 }
 
-/* The sender has cut to the ring, and kernel bytes before the cut are still to be read. */
-bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r);
+/* The sender has cut to the ring, and kernel bytes before the cut are still under way: no receive now can come as far
+ * as the ring. */
+bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd);
 
 /* Bytes that a receive could return now, FIONREAD. */
 size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use);

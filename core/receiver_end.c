@@ -112,10 +112,15 @@ static size_t count_pending(struct shmipc_receiver *r, int fd)
 			(kernel > tokens ? kernel - tokens : 0));
 }
 
-bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r)
+bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd)
 {
-	return r->ready && !shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) &&
-	       shmipc_receiver_before_cut(r) > 0;
+	uint64_t before;
+	int there = 0;
+
+	if (!r->ready || shmipc_receiver_on_ring(r) || !shmipc_receiver_sender_ahead(r))
+		return false;
+	before = shmipc_receiver_before_cut(r);
+	return before > 0 && sys_ioctl(fd, FIONREAD, &there) == 0 && (uint64_t)there < before;
 }
 
 size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use)

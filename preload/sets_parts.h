@@ -85,7 +85,7 @@ static inline void shim_registration_told(struct shim_registration *r)
 {
 	r->quiet = 0;
 	/* bytes of a ring that lies behind kernel bytes are news when it can be reached */
-	r->seen = shmipc_receiver_ring_is_far(&r->conn->rx) ? UINT64_MAX :
+	r->seen = shmipc_receiver_ring_is_far(&r->conn->rx, r->fd) ? UINT64_MAX :
 							      shmipc_receiver_arrived(&r->conn->rx);
 }
 
