@@ -86,7 +86,7 @@ CONFORMANCE := $(if $(CASES_SRC),$(CASES)) $(if $(RUNNER_SRC),$(RUNNER))
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit-build check unit tools conformance apps stress bench demo asan ubsan tsan lint format \
+.PHONY: all unit-build check unit tools rendezvous conformance apps stress bench demo asan ubsan tsan lint format \
 	install uninstall dist clean help setup FORCE
 
 all: $(PRODUCTS)
@@ -175,6 +175,9 @@ conformance: all $(CONFORMANCE)
 
 tools: all
 	@BUILD=$(OUT) CC='$(CC)' scripts/run-tools
+
+rendezvous: all
+	@BUILD=$(abspath $(OUT)) tests/rendezvous/run $(ARGS)
 
 apps: all
 	@SHMIPC_SHIM=$(abspath $(SHIM)) tests/apps/run-all $(ARGS)
