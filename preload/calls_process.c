@@ -39,44 +39,55 @@ SHIM_EXPORT pid_t __fork(void)
 
 static void before_exec(void)
 {
-	if (shim_config.enabled)
-		shim_handover_exec();
+	if (!shim_config.enabled)
+		return;
+	shim_handover_exec();
+	shim_conn_before_exec();
+}
+
+static int failed(int result)
+{
+	int saved = errno;
+
+	shim_conn_exec_failed();
+	errno = saved;
+	return result;
 }
 
 SHIM_EXPORT int execve(const char *path, char *const arguments[], char *const environment[])
 {
 	before_exec();
-	return real.execve(path, arguments, environment);
+	return failed(real.execve(path, arguments, environment));
 }
 
 SHIM_EXPORT int execv(const char *path, char *const arguments[])
 {
 	before_exec();
-	return real.execv(path, arguments);
+	return failed(real.execv(path, arguments));
 }
 
 SHIM_EXPORT int execvp(const char *file, char *const arguments[])
 {
 	before_exec();
-	return real.execvp(file, arguments);
+	return failed(real.execvp(file, arguments));
 }
 
 SHIM_EXPORT int execvpe(const char *file, char *const arguments[], char *const environment[])
 {
 	before_exec();
-	return real.execvpe(file, arguments, environment);
+	return failed(real.execvpe(file, arguments, environment));
 }
 
 SHIM_EXPORT int fexecve(int fd, char *const arguments[], char *const environment[])
 {
 	before_exec();
-	return real.fexecve(fd, arguments, environment);
+	return failed(real.fexecve(fd, arguments, environment));
 }
 
 SHIM_EXPORT int execveat(int fd, const char *path, char *const arguments[], char *const environment[], int flags)
 {
 	before_exec();
-	return real.execveat(fd, path, arguments, environment, flags);
+	return failed(real.execveat(fd, path, arguments, environment, flags));
 }
 
 /* ---- exec with a list of arguments: they are gathered on the stack, as POSIX wants of a call that may follow
@@ -207,7 +218,8 @@ SHIM_EXPORT int prctl(int option, ...)
 	for (int i = 0; i < 4; i++)
 		v[i] = va_arg(arguments, unsigned long);
 	va_end(arguments);
-	if (option == PR_SET_SECCOMP)
+	/* the second comes before a filter that is installed by the system call itself, as libseccomp does */
+	if (option == PR_SET_SECCOMP || option == PR_SET_NO_NEW_PRIVS)
 		shim_identity_seccomp_installed();
 	return real.prctl(option, v[0], v[1], v[2], v[3]);
 }

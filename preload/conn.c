@@ -25,8 +25,14 @@ static _Atomic uint32_t status_state; /* 0 not tried, 1 being made, 2 there, 3 n
 static _Atomic uint32_t search_from;
 static _Atomic uint32_t touched; /* records at and above were never used in this family of processes */
 static _Atomic uint16_t *descriptors; /* by record: numbers of this process; private memory */
+static uint32_t *marks; /* by record: the fork that counted it, or MARK_LEFT; private memory */
+static uint32_t forks;
+static struct shmipc_lock fork_lock;
+static uint32_t fork_lock_generation;
 static _Atomic uint32_t spawns;
 static int own_pid;
+
+#define MARK_LEFT UINT32_MAX /* exec is about to end our hold on it */
 
 int shim_conn_start(void)
 {
@@ -35,8 +41,12 @@ int shim_conn_start(void)
 	long counts = sys_mmap(NULL, SHIM_CONN_MAX * sizeof(uint16_t), PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if ((at < 0 && at > -4096) || (counts < 0 && counts > -4096))
+	long seen = sys_mmap(NULL, SHIM_CONN_MAX * sizeof(uint32_t), PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if ((at < 0 && at > -4096) || (counts < 0 && counts > -4096) || (seen < 0 && seen > -4096))
 		return -ENOMEM;
+	marks = (uint32_t *)seen;
 	shim_conns = (struct shim_conn *)at;
 	descriptors = (_Atomic uint16_t *)counts;
 	own_pid = sys_getpid();
@@ -76,7 +86,21 @@ static void raise_touched(uint32_t limit)
 		;
 }
 
-static struct shim_conn *take_record(void)
+/* Records of processes that are gone, killed ones too.  Only a record that was never shared tells who held it. */
+static void reclaim(void)
+{
+	for (uint32_t i = 0; i < SHIM_CONN_MAX; i++) {
+		struct shim_conn *conn = &shim_conns[i];
+		uint32_t used = atomic_load(&conn->used);
+		bool alone = atomic_load(&conn->holders) == 1 && atomic_load(&conn->shared) == 0;
+
+		if ((used == SHIM_CONN_LEFT || (used == SHIM_CONN_USED && alone)) && conn->pid > 0 &&
+		    sys_call3(SYS_kill, conn->pid, 0, 0) == -ESRCH)
+			atomic_compare_exchange_strong(&conn->used, &used, SHIM_CONN_FREE);
+	}
+}
+
+static struct shim_conn *find_record(void)
 {
 	uint32_t start = atomic_load_explicit(&search_from, memory_order_relaxed);
 
@@ -94,6 +118,16 @@ static struct shim_conn *take_record(void)
 		return conn;
 	}
 	return NULL;
+}
+
+static struct shim_conn *take_record(void)
+{
+	struct shim_conn *conn = find_record();
+
+	if (conn)
+		return conn;
+	reclaim();
+	return find_record();
 }
 
 static void make_status_table(void)
@@ -163,6 +197,7 @@ void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t 
 	conn->is_unix = family == AF_UNIX;
 	conn->is_server = is_server;
 	conn->generation = shmipc_process_generation();
+	conn->pid = own_pid;
 	conn->spawns = shim_process_spawns();
 	conn->session = SHIM_SESSION_NONE;
 	atomic_store(&conn->holders, 1);
@@ -362,7 +397,7 @@ void shim_conn_duplicate(int from, int to)
 	shim_fd_set(to, word);
 }
 
-/* ---- fork and exit ---- */
+/* ---- fork ---- */
 
 static void for_each_held(void (*visit)(struct shim_conn *conn))
 {
@@ -377,6 +412,7 @@ static void for_each_held(void (*visit)(struct shim_conn *conn))
 
 static void one_more_holder(struct shim_conn *conn)
 {
+	marks[shim_conn_index(conn)] = forks;
 	shim_upgrade_share(conn);
 	if (shim_conn_is_attached(conn) && conn->rx.ready)
 		shmipc_receiver_strict(&conn->rx, true);
@@ -385,16 +421,24 @@ static void one_more_holder(struct shim_conn *conn)
 
 static void one_holder_less(struct shim_conn *conn)
 {
-	atomic_fetch_sub(&conn->holders, 1);
+	if (marks[shim_conn_index(conn)] == forks)
+		atomic_fetch_sub(&conn->holders, 1);
 }
 
 void shim_conn_before_fork(void)
 {
-	if (shim_config.enabled) {
-		shim_sets_before_fork();
-		for_each_held(one_more_holder);
-		shim_upgrade_before_fork();
-	}
+	uint32_t now = shmipc_process_generation();
+
+	if (!shim_config.enabled)
+		return;
+	if (fork_lock_generation != now)
+		atomic_store(&fork_lock.owner, 0);
+	fork_lock_generation = now;
+	shmipc_lock_take(&fork_lock, false);
+	forks = forks + 1 == MARK_LEFT ? 1 : forks + 1;
+	shim_sets_before_fork();
+	for_each_held(one_more_holder);
+	shim_upgrade_before_fork();
 }
 
 void shim_conn_after_fork(void)
@@ -403,12 +447,36 @@ void shim_conn_after_fork(void)
 		return;
 	shim_upgrade_after_fork();
 	shim_sets_after_fork();
+	shmipc_lock_drop(&fork_lock, false);
 }
 
 void shim_conn_fork_failed(void)
 {
 	if (shim_config.enabled)
 		for_each_held(one_holder_less);
+}
+
+/* Between the counting and the copy other threads may have made connections, which nobody counted for us, and closed
+ * some that were counted: the former we do not know, the latter are not ours. */
+static void reconcile(void)
+{
+	uint32_t limit = atomic_load(&touched);
+
+	for (uint32_t i = 0; i < limit; i++)
+		atomic_store_explicit(&descriptors[i], 0, memory_order_relaxed);
+	for (int fd = 0; fd < shim_fd_limit(); fd++) {
+		uint32_t word = shim_fd_word(fd);
+
+		if (word == 0 || shim_fd_kind(word) == SHIM_FD_SET)
+			continue;
+		if (marks[shim_fd_index(word)] == forks)
+			atomic_fetch_add(&descriptors[shim_fd_index(word)], 1);
+		else
+			shim_fd_set(fd, 0);
+	}
+	for (uint32_t i = 0; i < limit; i++)
+		if (marks[i] == forks && atomic_load(&descriptors[i]) == 0)
+			shim_conn_end(&shim_conns[i], -1);
 }
 
 void shim_conn_in_child(void)
@@ -419,7 +487,62 @@ void shim_conn_in_child(void)
 	shim_upgrade_in_child();
 	shim_sets_in_child();
 	shim_pins_in_child();
+	reconcile();
 }
+
+/* ---- exec ---- */
+
+static void leave_for_exec(struct shim_conn *conn)
+{
+	uint32_t index = shim_conn_index(conn);
+	uint32_t holders = atomic_load(&conn->holders);
+
+	if (marks[index] == forks) /* inherited by the program */
+		return;
+	while (holders > 1 && !atomic_compare_exchange_weak(&conn->holders, &holders, holders - 1))
+		;
+	if (holders > 1)
+		marks[index] = MARK_LEFT;
+}
+
+/* The last holder keeps it: if the call fails it must still be there, and if not, the kernel ends the connection. */
+void shim_conn_before_exec(void)
+{
+	if (!shim_config.enabled || shim_process_is_borrowed())
+		return;
+	forks = forks + 1 == MARK_LEFT ? 1 : forks + 1;
+	for (int fd = 0; fd < shim_fd_limit(); fd++) {
+		uint32_t word = shim_fd_word(fd);
+
+		if (word != 0 && shim_fd_kind(word) != SHIM_FD_SET && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
+			marks[shim_fd_index(word)] = forks;
+	}
+	for_each_held(leave_for_exec);
+}
+
+static void stay(struct shim_conn *conn)
+{
+	uint32_t index = shim_conn_index(conn), holders = atomic_load(&conn->holders);
+
+	if (marks[index] != MARK_LEFT)
+		return;
+	marks[index] = 0;
+	while (holders > 0 && !atomic_compare_exchange_weak(&conn->holders, &holders, holders + 1))
+		;
+	/* else the others have closed it meanwhile: the record may serve another connection */
+	for (int fd = 0; holders == 0 && fd < shim_fd_limit(); fd++)
+		if (shim_fd_word(fd) && shim_fd_kind(shim_fd_word(fd)) != SHIM_FD_SET &&
+		    shim_fd_index(shim_fd_word(fd)) == index)
+			shim_fd_set(fd, 0);
+}
+
+void shim_conn_exec_failed(void)
+{
+	if (shim_config.enabled && !shim_process_is_borrowed())
+		for_each_held(stay);
+}
+
+/* ---- exit ---- */
 
 enum { EXIT_TRIES = 10, EXIT_NAP_NS = 500 * 1000 };
 
@@ -435,7 +558,11 @@ static void leave_at_exit(struct shim_conn *conn)
 		return;
 	shim_conn_log(conn, fd, "closed", true);
 	shim_upgrade_abandon(conn);
-	if (atomic_fetch_sub(&conn->holders, 1) != 1 || !shim_conn_is_attached(conn))
+	if (atomic_fetch_sub(&conn->holders, 1) != 1)
+		return;
+	conn->pid = own_pid;
+	atomic_store(&conn->used, SHIM_CONN_LEFT);
+	if (!shim_conn_is_attached(conn))
 		return;
 	/* another thread, or the one that runs this as a signal handler, may be inside for long */
 	for (int i = 0; i < EXIT_TRIES && atomic_load(&conn->tx.lock.owner) != 0; i++)

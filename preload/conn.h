@@ -27,14 +27,21 @@ enum {
 	SHIM_SESSION_NONE = -1,
 };
 
+enum shim_conn_used {
+	SHIM_CONN_FREE = 0,
+	SHIM_CONN_USED = 1,
+	SHIM_CONN_LEFT = 2, /* the last holder exits; free when it is gone */
+};
+
 struct shim_upgrade; /* rendezvous in progress, upgrade.c */
 
 struct shim_conn {
-	_Atomic uint32_t used;
+	_Atomic uint32_t used; /* enum shim_conn_used */
 	_Atomic uint32_t state;	  /* enum shmipc_status_state */
 	_Atomic uint32_t holders; /* processes that hold a descriptor of it */
 	_Atomic uint32_t shared;  /* was ever held by more than one process */
 	uint32_t generation;	  /* of the process that made the record */
+	int pid;		  /* its number, or that of the last holder, who has exited */
 	uint32_t spawns;	  /* shim_process_spawns() when it was made */
 	bool is_unix;
 	bool is_server;
@@ -113,6 +120,9 @@ void shim_conn_before_fork(void);
 void shim_conn_after_fork(void);
 void shim_conn_fork_failed(void);
 void shim_conn_in_child(void);
+/* exec: what is close-on-exec has one holder less, if the call does not return. */
+void shim_conn_before_exec(void);
+void shim_conn_exec_failed(void);
 
 /* The process ends in good order: as if every descriptor were closed. */
 void shim_conn_exit_all(void);

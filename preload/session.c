@@ -303,7 +303,7 @@ int shim_session_answer(const struct shim_session_claim *claim, int *session, ui
 /* Locked. */
 static void one_less(struct shim_session *session)
 {
-	if (--session->live == 0) {
+	if (session->live > 0 && --session->live == 0) {
 		session->idle_since = shmipc_ticks();
 		trim_idle();
 	}
