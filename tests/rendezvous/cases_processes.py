@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many connections, many processes, forks."""
+import os
+import subprocess
+
 import harness
-from harness import case, expect_accelerated, expect_plain, wait_for
+from harness import build, case, expect_accelerated, expect_plain, wait_for
 
 
 @case
@@ -159,6 +162,26 @@ def sessions_are_left_after_a_fork(pair):
     client.end()
     expect_accelerated(client, 2)
     expect_accelerated(pair.client(server.address))
+
+
+def storm(*how):
+    log = f"{harness.DIR}/storm.log"
+    env = dict(os.environ, LD_PRELOAD=harness.SHIM, SHMIPC_ENDPOINTS="tcp:*", SHMIPC_LOG=f"info:{log}")
+    result = subprocess.run([build("storm"), "3", *how], env=env, capture_output=True, text=True, check=False,
+                            timeout=harness.DEADLINE_S)
+    assert result.returncode == 0, (result.returncode, result.stderr)
+    with open(log, encoding="ascii") as file:
+        assert file.read().count("event=accelerated") > 100
+
+
+@case
+def threads_open_and_close(_):
+    storm()
+
+
+@case
+def threads_open_and_close_while_others_fork(_):
+    storm("fork")
 
 
 @case

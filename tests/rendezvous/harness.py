@@ -191,7 +191,7 @@ def build(name, *more):
     """A small C program of this directory."""
     out = os.path.join(DIR, name)
     root = os.path.dirname(os.path.dirname(HERE))
-    run(os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-O1", f"-I{root}", "-o", out,
+    run(os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-pthread", f"-I{root}", "-o", out,
         os.path.join(HERE, name + ".c"), *(os.path.join(root, m) for m in more))
     return out
 
