@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Calls that move payload between the kernel and the real socket without passing through us (sendfile, splice): a
- * direction that is by the kernel now stays there while such a call is under way, and its bytes are counted.
+ * Calls that move payload between the kernel and the real socket without passing through us
+ * (sendfile, splice): a direction that is by the kernel now stays there while such a call is under
+ * way, and its bytes are counted.
  */
 #ifndef SHMIPC_CORE_BYPASS_H
 #define SHMIPC_CORE_BYPASS_H

@@ -36,8 +36,8 @@ enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs)
 	if (flags & SHMIPC_TX_RESET)
 		return SHMIPC_ENDING_LEFT_BYTES;
 	if (flags & SHMIPC_TX_CLOSED) {
-		return shmipc_sender_on_ring(s) || s->ending ? SHMIPC_ENDING_ORDERLY :
-							       SHMIPC_ENDING_KERNEL;
+		return shmipc_sender_on_ring(s) || s->ending ? SHMIPC_ENDING_ORDERLY
+							     : SHMIPC_ENDING_KERNEL;
 	}
 	if (s->ending)
 		return (enum shmipc_ending)s->ending;
@@ -57,6 +57,7 @@ bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd)
 	    shmipc_ending_of(s, real.revents) != SHMIPC_ENDING_ORDERLY)
 		return false;
 	s->swallowed = true;
-	sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes); /* the next one is a broken pipe */
+	sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error,
+		       &bytes); /* the next one is a broken pipe */
 	return true;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How did the peer end?  The kernel would have reset the connection if, and only if, the peer closed
- * or died with payload of ours unread.  Of that payload it now knows little: it lies in the ring,
- * and what lies in the socket may be a wake token.  So the peer's own word decides, and where death
- * kept it from saying one, its position.
+ * How did the peer end?  The kernel would have reset the connection if, and only if, the peer
+ * closed or died with payload of ours unread.  Of that payload it now knows little: it lies in the
+ * ring, and what lies in the socket may be a wake token.  So the peer's own word decides, and where
+ * death kept it from saying one, its position.
  */
 #ifndef SHMIPC_CORE_ENDING_H
 #define SHMIPC_CORE_ENDING_H
@@ -19,8 +19,8 @@ enum shmipc_ending {
 /* signs: POLLERR, POLLHUP, POLLRDHUP, as seen on the real socket. */
 enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs);
 
-/* A send to a peer that ended in order, over TCP: the kernel accepts the first one, and the answer is
- * the reset.  If a token has already brought the reset, that first send is ours to accept. */
+/* A send to a peer that ended in order, over TCP: the kernel accepts the first one, and the answer
+ * is the reset.  If a token has already brought the reset, that first send is ours to accept. */
 bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd);
 
 #endif

@@ -3,12 +3,12 @@
  * Everything that two processes see of each other in a shared segment.
  *
  * A segment serves one pair of processes (a session) and carries many streams.  It starts with one
- * header page; then come `stream_count` streams, `stream_stride` bytes apart: one control page and two
- * rings.  The memory is a sealed memfd, sparse: an untouched stream costs nothing.
+ * header page; then come `stream_count` streams, `stream_stride` bytes apart: one control page and
+ * two rings.  The memory is a sealed memfd, sparse: an untouched stream costs nothing.
  *
- * Every word has one writer, named here; words of different writers never share a cache line.  The peer
- * is not trusted: geometry is copied to private memory after validation, and a word that the peer
- * writes is loaded once into a local, checked or clamped, and only then used.
+ * Every word has one writer, named here; words of different writers never share a cache line.  The
+ * peer is not trusted: geometry is copied to private memory after validation, and a word that the
+ * peer writes is loaded once into a local, checked or clamped, and only then used.
  *
  * Client = the end that called connect(); server = the end that called accept().
  * Direction 0 is client -> server, direction 1 server -> client.
@@ -39,8 +39,8 @@ struct shmipc_segment_header {
 	uint64_t stream_stride;
 	uint64_t segment_bytes;
 
-	/* Written by the client only: counts the offers it has made in this segment, so that a server
-	 * whose count is the same need not look through the streams. */
+	/* Written by the client only: counts the offers it has made in this segment, so that a
+	 * server whose count is the same need not look through the streams. */
 	_Alignas(SHMIPC_LINE_BYTES) _Atomic uint32_t offers;
 	_Atomic uint32_t client_gone; /* the client has unmapped: nothing more will happen here */
 
@@ -66,11 +66,13 @@ enum shmipc_answer_state {
 /* Sender's line: written by the sending end of a direction only. */
 struct shmipc_tx_line {
 	_Atomic uint64_t tail; /* bytes published to the ring since attach */
-	_Atomic uint64_t base; /* position that lies at ring offset 0; changes only while the ring is empty */
-	_Atomic uint64_t cut;  /* payload bytes sent by the kernel, in all, when the direction went to the ring */
-	/* Number of cut-overs.  Even: the sender sends by the kernel.  Odd: by the ring.  Raised by one with
-	 * each cut.  kernel -> ring stores `cut` first; ring -> kernel sends the byte LAST first, so a
-	 * receiver that has met LAST may be ahead of this word by one. */
+	_Atomic uint64_t base; /* position that lies at ring offset 0; changes only while the ring
+				  is empty */
+	_Atomic uint64_t cut;  /* payload bytes sent by the kernel, in all, when the direction went
+				  to the ring */
+	/* Number of cut-overs.  Even: the sender sends by the kernel.  Odd: by the ring.  Raised by
+	 * one with each cut.  kernel -> ring stores `cut` first; ring -> kernel sends the byte LAST
+	 * first, so a receiver that has met LAST may be ahead of this word by one. */
 	_Atomic uint32_t phase;
 	_Atomic uint32_t tokens_promised; /* ledger: raised before a token, or LAST, is sent */
 	_Atomic uint32_t cpu;		  /* where the sender last ran, +1; 0 unknown */
@@ -79,9 +81,9 @@ struct shmipc_tx_line {
 };
 
 enum shmipc_tx_flag {
-	SHMIPC_TX_FIN = 1,   /* orderly end: shutdown(SHUT_WR) or close */
-	SHMIPC_TX_RESET = 2, /* closed with unread bytes: the kernel would have reset */
-	SHMIPC_TX_CLOSED = 4,  /* the whole end was closed, not only this direction */
+	SHMIPC_TX_FIN = 1,	/* orderly end: shutdown(SHUT_WR) or close */
+	SHMIPC_TX_RESET = 2,	/* closed with unread bytes: the kernel would have reset */
+	SHMIPC_TX_CLOSED = 4,	/* the whole end was closed, not only this direction */
 	SHMIPC_TX_UNFENCED = 8, /* registered with membarrier: may publish without a fence */
 	SHMIPC_TX_CUTTING = 16, /* about to cut to the ring: wait a moment, then read the phase */
 };
@@ -93,23 +95,27 @@ struct shmipc_rx_line {
 	_Atomic uint32_t phase;	      /* cut-overs that the receiver has passed */
 	_Atomic uint32_t tokens_taken;
 	_Atomic uint32_t cpu;
-	_Atomic uint32_t space_bell; /* futex of a sender that waits for room; raised by the receiver */
+	_Atomic uint32_t
+		space_bell; /* futex of a sender that waits for room; raised by the receiver */
 };
 
-/* What the receiver asks of the sender; on a line of its own because the sender reads it for every send
- * while `head` moves for every receive.  0 = awake, nothing to do. */
+/* What the receiver asks of the sender; on a line of its own because the sender reads it for every
+ * send while `head` moves for every receive.  0 = awake, nothing to do. */
 struct shmipc_rx_want {
-	_Atomic uint32_t want;	/* enum shmipc_want */
-	_Atomic uint32_t ready; /* consent: the receiver reads through the shim, its byte count is settled */
+	_Atomic uint32_t want; /* enum shmipc_want */
+	_Atomic uint32_t
+		ready; /* consent: the receiver reads through the shim, its byte count is settled */
 };
 
 enum shmipc_want {
-	SHMIPC_WANT_SLEEPERS = 0xffff, /* number of waiters that need a token before they look again */
+	SHMIPC_WANT_SLEEPERS = 0xffff, /* number of waiters that need a token before they look again
+					*/
 	SHMIPC_WANT_STRICT = 1 << 16,  /* keep the kernel's readiness true for every arrival */
-	SHMIPC_WANT_EDGE = 1 << 17,    /* ... with a new token, hence a new edge, for each arrival */
-	SHMIPC_WANT_FENCE = 1 << 18,   /* the sender must order publish before this load itself */
-	SHMIPC_WANT_STOP = 1 << 19,    /* the receiver reads the ring no more: send the rest by the kernel */
-	SHMIPC_WANT_CLOSED = 1 << 20,  /* the receiving end is closed: no tokens */
+	SHMIPC_WANT_EDGE = 1 << 17,   /* ... with a new token, hence a new edge, for each arrival */
+	SHMIPC_WANT_FENCE = 1 << 18,  /* the sender must order publish before this load itself */
+	SHMIPC_WANT_STOP = 1 << 19,   /* the receiver reads the ring no more: send the rest by the
+					 kernel */
+	SHMIPC_WANT_CLOSED = 1 << 20, /* the receiving end is closed: no tokens */
 };
 
 struct shmipc_direction {
@@ -121,7 +127,8 @@ struct shmipc_direction {
 struct shmipc_stream_control {
 	/* client's line */
 	_Alignas(SHMIPC_LINE_BYTES) _Atomic uint32_t offer;
-	uint8_t key[SHMIPC_KEY_BYTES]; /* of the real connection; written before `offer` says OPEN */
+	uint8_t key[SHMIPC_KEY_BYTES]; /* of the real connection; written before `offer` says OPEN
+					*/
 	uint64_t client_cookie;
 	/* server's line */
 	_Alignas(SHMIPC_LINE_BYTES) _Atomic uint32_t answer;
@@ -136,7 +143,8 @@ enum shmipc_token { SHMIPC_TOKEN_WAKE = 'w', SHMIPC_TOKEN_LAST = 'L' };
 _Static_assert(sizeof(struct shmipc_segment_header) <= SHMIPC_PAGE_BYTES, "header fits its page");
 _Static_assert(sizeof(struct shmipc_stream_control) <= SHMIPC_PAGE_BYTES, "control fits its page");
 _Static_assert(sizeof(struct shmipc_direction) == 3 * SHMIPC_LINE_BYTES, "one line a writer");
-_Static_assert(offsetof(struct shmipc_stream_control, direction) == 2 * SHMIPC_LINE_BYTES, "layout 1");
+_Static_assert(offsetof(struct shmipc_stream_control, direction) == 2 * SHMIPC_LINE_BYTES,
+	       "layout 1");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "lock-free words");
 
 #endif

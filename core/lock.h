@@ -2,9 +2,10 @@
 /*
  * The lock of one end of one direction.
  *
- * It lives in memory that only this process and its forked children map (never in a segment: a lock is not
- * shared across trust).  The word holds the owner's thread id, so that a waiter can tell a dead owner from a
- * slow one.  A process with one thread whose connection was never shared by fork takes it with plain stores
+ * It lives in memory that only this process and its forked children map (never in a segment: a lock
+ * is not shared across trust).  The word holds the owner's thread id, so that a waiter can tell a
+ * dead owner from a slow one.  A process with one thread whose connection was never shared by fork
+ * takes it with plain stores
  * (`private_use`): that still lets a signal handler see that its own thread is inside.
  */
 #ifndef SHMIPC_CORE_LOCK_H
@@ -22,7 +23,8 @@ struct shmipc_lock {
 
 enum shmipc_lock_result {
 	SHMIPC_LOCK_OK = 0,
-	SHMIPC_LOCK_RECOVERED = 1, /* taken over from a dead owner: what it protects may be half done */
+	SHMIPC_LOCK_RECOVERED = 1, /* taken over from a dead owner: what it protects may be half
+				      done */
 	SHMIPC_LOCK_REENTERED = 2, /* this very thread holds it (signal handler): not taken */
 };
 
@@ -47,7 +49,8 @@ static inline enum shmipc_lock_result shmipc_lock_take(struct shmipc_lock *lock,
 	} else if (owner == 0 && atomic_compare_exchange_strong_explicit(&lock->owner, &owner, self,
 									 memory_order_acquire,
 									 memory_order_relaxed)) {
-		/* [lock:acq] sees what the last owner wrote; pairs with [lock:rel] in shmipc_lock_drop() */
+		/* [lock:acq] sees what the last owner wrote; pairs with [lock:rel] in
+		 * shmipc_lock_drop() */
 		return SHMIPC_LOCK_OK;
 	}
 	return shmipc_lock_contended(lock, self);
@@ -58,7 +61,8 @@ static inline void shmipc_lock_drop(struct shmipc_lock *lock, bool private_use)
 	if (private_use) {
 		atomic_signal_fence(memory_order_seq_cst);
 		/* a waiter can have come only if the process is no longer alone: look */
-		if (!(atomic_load_explicit(&lock->owner, memory_order_relaxed) & SHMIPC_LOCK_WAITERS)) {
+		if (!(atomic_load_explicit(&lock->owner, memory_order_relaxed) &
+		      SHMIPC_LOCK_WAITERS)) {
 			atomic_store_explicit(&lock->owner, 0, memory_order_release);
 			return;
 		}

@@ -25,7 +25,8 @@ static bool file_size_allows(uint64_t bytes)
 {
 	struct rlimit limit;
 
-	return sys_call6(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&limit, 0, 0) < 0 || limit.rlim_cur >= bytes;
+	return sys_call6(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&limit, 0, 0) < 0 ||
+	       limit.rlim_cur >= bytes;
 }
 
 int shmipc_memfd_create(const char *name, uint64_t bytes)

@@ -349,7 +349,8 @@ static ssize_t take_peek(struct shmipc_receiver *r, struct shmipc_io *io)
 	ssize_t n = -EAGAIN;
 	uint64_t unread;
 
-	r->seen_tail = shmipc_receiver_head(r); /* all that is there, not what was there last time */
+	r->seen_tail = shmipc_receiver_head(
+		r); /* all that is there, not what was there last time */
 	while (take_step(r, io, true, &n) == TAKE_MORE)
 		;
 	if (n <= 0 || io->cursor.left == 0)

@@ -97,7 +97,8 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 		for (size_t i = 0; i < message.msg_iovlen; i++)
 			bytes += iov[i].iov_len;
 		shmipc_io_follow(io);
-		/* the kernel copies a message header first: spare it where there is nothing in it */
+		/* the kernel copies a message header first: spare it where there is nothing in it
+		 */
 		if (!io->message && message.msg_iovlen == 1)
 			n = SHMIPC_SLEEP(undo_kernel_send, &sleeper, SYS_sendto, io->fd,
 					 iov[0].iov_base, bytes, io->flags, 0, 0);

@@ -46,8 +46,8 @@
 struct shmipc_sender {
 	struct shmipc_lock lock;
 	bool is_unix;
-	bool attached;		 /* the words below point into a segment */
-	bool verified;		    /* Unix: the receiver's byte count has been seen to agree */
+	bool attached; /* the words below point into a segment */
+	bool verified; /* Unix: the receiver's byte count has been seen to agree */
 	uint32_t verifications;
 	bool settled;		 /* kernel_bytes is known to be exact */
 	bool no_more_ring;	 /* downgraded for good, or the peer is gone */
@@ -66,11 +66,11 @@ struct shmipc_sender {
 	const struct shmipc_tx_line *reverse; /* the peer's own sending line */
 	struct shmipc_ring ring;
 
-	uint64_t tail, base; /* private truth; tx.tail and tx.base are copies for the peer */
-	uint64_t head;	     /* consumer's position as last seen, clamped, never back */
-	uint64_t restart_at; /* next position at which an empty ring is worth looking for */
-	uint64_t resend_to;  /* downgrade on request: ring bytes [head, resend_to) still go by the
-				kernel */
+	uint64_t tail, base;   /* private truth; tx.tail and tx.base are copies for the peer */
+	uint64_t head;	       /* consumer's position as last seen, clamped, never back */
+	uint64_t restart_at;   /* next position at which an empty ring is worth looking for */
+	uint64_t resend_to;    /* downgrade on request: ring bytes [head, resend_to) still go by the
+				  kernel */
 	uint64_t looked_ticks; /* last look at the real socket for a dead peer */
 	uint64_t look_every_ticks;
 	_Atomic uint64_t kernel_bytes;
@@ -105,8 +105,8 @@ void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use);
 /* The same, for a caller that holds the lock. */
 void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd);
 
-/* Ring bytes that a receiver that stopped still has to get by the kernel: whoever waits must wait for
- * room in the socket too. */
+/* Ring bytes that a receiver that stopped still has to get by the kernel: whoever waits must wait
+ * for room in the socket too. */
 static inline bool shmipc_sender_owes(const struct shmipc_sender *s)
 {
 	return atomic_load_explicit(&s->owing, memory_order_relaxed) && !s->broken && !s->shut;

@@ -52,7 +52,8 @@ static int send_token(struct shmipc_sender *s, int fd)
 	uint32_t want = promise(s);
 	ssize_t n;
 
-	if (want & SHMIPC_WANT_STOP) /* also if closed since: a program without the shim may read on */
+	if (want &
+	    SHMIPC_WANT_STOP) /* also if closed since: a program without the shim may read on */
 		n = 0;
 	else if (want & SHMIPC_WANT_CLOSED)
 		n = -EPIPE;
@@ -121,9 +122,10 @@ static bool token_would_fit(const struct shmipc_sender *s, int fd)
 	return queued + TOKEN_ROOM_BYTES <= memory[SK_MEMINFO_SNDBUF];
 }
 
-/* A Unix socket has no counters of its own against which ours could be checked.  But when its queue is empty, the
- * receiver has read exactly what we have sent; if the two counts differ then, somebody has moved bytes behind the
- * back of one of us (raw system calls), and the direction stays by the kernel. */
+/* A Unix socket has no counters of its own against which ours could be checked.  But when its queue
+ * is empty, the receiver has read exactly what we have sent; if the two counts differ then,
+ * somebody has moved bytes behind the back of one of us (raw system calls), and the direction stays
+ * by the kernel. */
 static bool counts_agree(struct shmipc_sender *s, int fd)
 {
 	uint32_t memory[SK_MEMINFO_VARS];

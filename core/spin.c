@@ -50,8 +50,8 @@ static enum shmipc_spin_result lost(struct shmipc_spin *spin)
 	return SHMIPC_SPIN_LOST;
 }
 
-static enum shmipc_spin_result yield_until(struct shmipc_spin *spin, bool (*ready)(void *), void *argument,
-					   uint64_t budget)
+static enum shmipc_spin_result yield_until(struct shmipc_spin *spin, bool (*ready)(void *),
+					   void *argument, uint64_t budget)
 {
 	uint64_t start = shmipc_ticks();
 
@@ -63,8 +63,8 @@ static enum shmipc_spin_result yield_until(struct shmipc_spin *spin, bool (*read
 	return lost(spin);
 }
 
-enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready)(void *), void *argument,
-					  uint32_t peer_cpu)
+enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready)(void *),
+					  void *argument, uint32_t peer_cpu)
 {
 	uint64_t rate = shmipc_ticks_per_us();
 	uint64_t budget = budget_us * rate;

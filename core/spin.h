@@ -2,10 +2,10 @@
 /*
  * How long to look before sleeping.
  *
- * A wake-up costs 20 to 60 us on a virtual machine, a look at shared memory 0.1 us; so a waiter looks for a
- * while first.  But a spin that loses burns a core that somebody may need: each waiter learns whether
- * spinning pays here, gives its core away at once when the peer runs on the same one, and stops when it
- * finds that it was preempted in between (the machine is oversubscribed).
+ * A wake-up costs 20 to 60 us on a virtual machine, a look at shared memory 0.1 us; so a waiter
+ * looks for a while first.  But a spin that loses burns a core that somebody may need: each waiter
+ * learns whether spinning pays here, gives its core away at once when the peer runs on the same
+ * one, and stops when it finds that it was preempted in between (the machine is oversubscribed).
  */
 #ifndef SHMIPC_CORE_SPIN_H
 #define SHMIPC_CORE_SPIN_H
@@ -31,8 +31,9 @@ void shmipc_spin_init(struct shmipc_spin *spin);
 /* Where this thread runs, plus one; 0 where unknown. */
 uint32_t shmipc_spin_cpu(void);
 
-/* Look at ready(argument) until it says true or the budget is used up.  peer_cpu is the word that the peer
- * publishes (see shmipc_spin_cpu), 0 if unknown; when it is our own CPU, the core is yielded between looks. */
+/* Look at ready(argument) until it says true or the budget is used up.  peer_cpu is the word that
+ * the peer publishes (see shmipc_spin_cpu), 0 if unknown; when it is our own CPU, the core is
+ * yielded between looks. */
 enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready)(void *argument),
 					  void *argument, uint32_t peer_cpu);
 

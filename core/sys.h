@@ -105,7 +105,8 @@ static inline ssize_t sys_pread(int fd, void *to, size_t bytes, off_t offset)
 }
 static inline ssize_t sys_readlink(const char *path, char *to, size_t bytes)
 {
-	return sys_call6(SYS_readlinkat, -100 /* AT_FDCWD */, (long)path, (long)to, (long)bytes, 0, 0);
+	return sys_call6(SYS_readlinkat, -100 /* AT_FDCWD */, (long)path, (long)to, (long)bytes, 0,
+			 0);
 }
 
 /* Sockets */
@@ -182,8 +183,8 @@ static inline int sys_ppoll(struct pollfd *fds, nfds_t count, const struct times
 
 	if (timeout)
 		copy = *timeout;
-	return (int)sys_call6(SYS_ppoll, (long)fds, (long)count, timeout ? (long)&copy : 0, (long)mask, 8,
-			      0);
+	return (int)sys_call6(SYS_ppoll, (long)fds, (long)count, timeout ? (long)&copy : 0,
+			      (long)mask, 8, 0);
 }
 /* timeout_ms < 0 waits for ever, as in poll(2) */
 static inline int sys_poll(struct pollfd *fds, nfds_t count, int timeout_ms)

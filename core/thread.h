@@ -9,14 +9,15 @@
 /* Once per process image, before any other call; idempotent. 0 or -errno. */
 int shmipc_process_init(void);
 
-/* Changes in a forked child, however it was forked (a page that the kernel wipes in the child tells).
- * The first call in the child registers the child's own number. */
+/* Changes in a forked child, however it was forked (a page that the kernel wipes in the child
+ * tells). The first call in the child registers the child's own number. */
 uint32_t shmipc_process_generation(void);
 
 /* True while only one thread exists (glibc keeps the word). */
 bool shmipc_single_threaded(void);
 
-/* Registered with membarrier(GLOBAL_EXPEDITED): senders of this process may publish without a fence. */
+/* Registered with membarrier(GLOBAL_EXPEDITED): senders of this process may publish without a
+ * fence. */
 bool shmipc_membarrier_registered(void);
 void shmipc_membarrier_register(void);
 /* Full barrier on every CPU that runs a registered process. false: not available. */

@@ -134,8 +134,8 @@ SHIM_EXPORT ssize_t recvfrom(int fd, void *restrict to, size_t bytes, int flags,
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return conn ? receive_from(conn, fd, to, bytes, flags, address.__sockaddr__, address_bytes) :
-		      real.recvfrom(fd, to, bytes, flags, address, address_bytes);
+	return conn ? receive_from(conn, fd, to, bytes, flags, address.__sockaddr__, address_bytes)
+		    : real.recvfrom(fd, to, bytes, flags, address, address_bytes);
 }
 
 SHIM_EXPORT ssize_t __recvfrom_chk(int fd, void *to, size_t bytes, size_t room, int flags,
@@ -150,8 +150,8 @@ SHIM_EXPORT ssize_t __recvfrom_chk(int fd, void *to, size_t bytes, size_t room, 
 	return receive_from(conn, fd, to, bytes, flags, address, address_bytes);
 }
 
-SHIM_EXPORT ssize_t sendto(int fd, const void *from, size_t bytes, int flags, __CONST_SOCKADDR_ARG address,
-			   socklen_t address_bytes)
+SHIM_EXPORT ssize_t sendto(int fd, const void *from, size_t bytes, int flags,
+			   __CONST_SOCKADDR_ARG address, socklen_t address_bytes)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 	const struct iovec iov = { (void *)(uintptr_t)from, clamp(bytes) };
@@ -162,7 +162,8 @@ SHIM_EXPORT ssize_t sendto(int fd, const void *from, size_t bytes, int flags, __
 
 	if (!conn)
 		return real.sendto(fd, from, bytes, flags, address, address_bytes);
-	return shim_send(conn, fd, &iov, 1, flags, address.__sockaddr__ && address_bytes ? &message : NULL);
+	return shim_send(conn, fd, &iov, 1, flags,
+			 address.__sockaddr__ && address_bytes ? &message : NULL);
 }
 
 /* ---- vectors ---- */
@@ -185,19 +186,23 @@ SHIM_EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
 	return shim_send(conn, fd, iov, (size_t)count, 0, NULL);
 }
 
-/* Offset -1 means: as readv.  Any other offset is the kernel's ESPIPE; of the flags only RWF_NOWAIT matters. */
+/* Offset -1 means: as readv.  Any other offset is the kernel's ESPIPE; of the flags only RWF_NOWAIT
+ * matters. */
 static bool is_stream_vector(const struct shim_conn *conn, off64_t offset, int count, int flags)
 {
 	return conn && offset == -1 && count >= 0 && count <= SHIM_IOV_MAX &&
 	       (flags & ~(RWF_NOWAIT | RWF_HIPRI)) == 0;
 }
 
-static ssize_t read_vector(struct shim_conn *conn, int fd, const struct iovec *iov, int count, int flags)
+static ssize_t read_vector(struct shim_conn *conn, int fd, const struct iovec *iov, int count,
+			   int flags)
 {
-	return shim_receive(conn, fd, iov, (size_t)count, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0, NULL);
+	return shim_receive(conn, fd, iov, (size_t)count, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0,
+			    NULL);
 }
 
-static ssize_t write_vector(struct shim_conn *conn, int fd, const struct iovec *iov, int count, int flags)
+static ssize_t write_vector(struct shim_conn *conn, int fd, const struct iovec *iov, int count,
+			    int flags)
 {
 	return shim_send(conn, fd, iov, (size_t)count, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0, NULL);
 }
@@ -206,34 +211,38 @@ SHIM_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t of
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return is_stream_vector(conn, offset, count, flags) && !is_nothing(iov, count) ?
-		       read_vector(conn, fd, iov, count, flags) :
-		       real.preadv2(fd, iov, count, offset, flags);
+	return is_stream_vector(conn, offset, count, flags) && !is_nothing(iov, count)
+		       ? read_vector(conn, fd, iov, count, flags)
+		       : real.preadv2(fd, iov, count, offset, flags);
 }
 
-SHIM_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int count, off64_t offset, int flags)
+SHIM_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int count, off64_t offset,
+			       int flags)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return is_stream_vector(conn, offset, count, flags) && !is_nothing(iov, count) ?
-		       read_vector(conn, fd, iov, count, flags) :
-		       real.preadv64v2(fd, iov, count, offset, flags);
+	return is_stream_vector(conn, offset, count, flags) && !is_nothing(iov, count)
+		       ? read_vector(conn, fd, iov, count, flags)
+		       : real.preadv64v2(fd, iov, count, offset, flags);
 }
 
 SHIM_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return is_stream_vector(conn, offset, count, flags) ? write_vector(conn, fd, iov, count, flags) :
-							      real.pwritev2(fd, iov, count, offset, flags);
+	return is_stream_vector(conn, offset, count, flags)
+		       ? write_vector(conn, fd, iov, count, flags)
+		       : real.pwritev2(fd, iov, count, offset, flags);
 }
 
-SHIM_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int count, off64_t offset, int flags)
+SHIM_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int count, off64_t offset,
+				int flags)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return is_stream_vector(conn, offset, count, flags) ? write_vector(conn, fd, iov, count, flags) :
-							      real.pwritev64v2(fd, iov, count, offset, flags);
+	return is_stream_vector(conn, offset, count, flags)
+		       ? write_vector(conn, fd, iov, count, flags)
+		       : real.pwritev64v2(fd, iov, count, offset, flags);
 }
 
 /* ---- messages ---- */

@@ -35,16 +35,18 @@ SHIM_EXPORT int epoll_ctl(int epfd, int operation, int fd, struct epoll_event *e
 	int result = real.epoll_ctl(epfd, operation, fd, event);
 
 	if (result == 0 && shim_config.enabled)
-		shim_set_changed(epfd, operation, fd, event); /* the kernel has read it: it can be read */
+		shim_set_changed(epfd, operation, fd,
+				 event); /* the kernel has read it: it can be read */
 	return result;
 }
 
-static int wait_ms(int epfd, struct epoll_event *events, int room, int timeout_ms, const sigset_t *mask)
+static int wait_ms(int epfd, struct epoll_event *events, int room, int timeout_ms,
+		   const sigset_t *mask)
 {
 	struct timespec timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
 
-	return (int)shim_edge(
-		shim_set_wait(epfd, events, room, shim_wait_deadline(timeout_ms < 0 ? NULL : &timeout), mask));
+	return (int)shim_edge(shim_set_wait(
+		epfd, events, room, shim_wait_deadline(timeout_ms < 0 ? NULL : &timeout), mask));
 }
 
 static bool is_ours(int epfd, const struct epoll_event *events, int room, bool may_sleep)
@@ -55,24 +57,25 @@ static bool is_ours(int epfd, const struct epoll_event *events, int room, bool m
 
 SHIM_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int room, int timeout_ms)
 {
-	return is_ours(epfd, events, room, timeout_ms != 0) ?
-		       wait_ms(epfd, events, room, timeout_ms, NULL) :
-		       real.epoll_wait(epfd, events, room, timeout_ms);
+	return is_ours(epfd, events, room, timeout_ms != 0)
+		       ? wait_ms(epfd, events, room, timeout_ms, NULL)
+		       : real.epoll_wait(epfd, events, room, timeout_ms);
 }
 
 SHIM_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int room, int timeout_ms,
 			    const sigset_t *mask)
 {
-	return is_ours(epfd, events, room, timeout_ms != 0) ?
-		       wait_ms(epfd, events, room, timeout_ms, mask) :
-		       real.epoll_pwait(epfd, events, room, timeout_ms, mask);
+	return is_ours(epfd, events, room, timeout_ms != 0)
+		       ? wait_ms(epfd, events, room, timeout_ms, mask)
+		       : real.epoll_pwait(epfd, events, room, timeout_ms, mask);
 }
 
-SHIM_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
-			     const sigset_t *mask)
+SHIM_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int room,
+			     const struct timespec *timeout, const sigset_t *mask)
 {
 	if (!is_ours(epfd, events, room, true) ||
-	    (timeout && (shim_pointer_is_bad(timeout, sizeof(*timeout)) || timeout->tv_sec < 0 || (uint64_t)timeout->tv_nsec >= 1000000000u)))
+	    (timeout && (shim_pointer_is_bad(timeout, sizeof(*timeout)) || timeout->tv_sec < 0 ||
+			 (uint64_t)timeout->tv_nsec >= 1000000000u)))
 		return real.epoll_pwait2(epfd, events, room, timeout, mask);
 	return (int)shim_edge(shim_set_wait(epfd, events, room, shim_wait_deadline(timeout), mask));
 }

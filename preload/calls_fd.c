@@ -113,7 +113,8 @@ SHIM_EXPORT int dup(int fd)
 	return duplicated(fd, real.dup(fd));
 }
 
-/* The target is closed by the kernel: what we know of it ends first, or the peer would learn too late. */
+/* The target is closed by the kernel: what we know of it ends first, or the peer would learn too
+ * late. */
 static bool replace_target(int from, int to)
 {
 	if (!shim_config.enabled || from == to)
@@ -220,8 +221,8 @@ static int unread_there(struct shim_conn *conn, int fd, unsigned long request, i
 	return (int)shim_edge(result);
 }
 
-/* The urgent mark lies among the kernel's bytes: tokens and LAST before it are taken off first, and while there are
- * bytes in the ring they lie before it too. */
+/* The urgent mark lies among the kernel's bytes: tokens and LAST before it are taken off first, and
+ * while there are bytes in the ring they lie before it too. */
 static bool lies_before_mark(struct shim_conn *conn, int fd, int *out)
 {
 	shmipc_receiver_readable(&conn->rx, fd, shim_conn_private(conn));

@@ -80,20 +80,23 @@ SHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
 {
 	struct shim_conn *conn = shim_conn_of(out);
 
-	return conn ? send_file(conn, out, in, offset, count) : real.sendfile64(out, in, offset, count);
+	return conn ? send_file(conn, out, in, offset, count)
+		    : real.sendfile64(out, in, offset, count);
 }
 
 SHIM_EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count)
 {
 	struct shim_conn *conn = shim_conn_of(out);
 
-	return conn ? send_file(conn, out, in, offset, count) : real.sendfile(out, in, offset, count);
+	return conn ? send_file(conn, out, in, offset, count)
+		    : real.sendfile(out, in, offset, count);
 }
 
 /* ---- splice ---- */
 
 /* Ring to pipe: look, write what the pipe takes, then take that much. */
-static ssize_t splice_from(struct shim_conn *conn, int in, int out, size_t bytes, unsigned int flags)
+static ssize_t splice_from(struct shim_conn *conn, int in, int out, size_t bytes,
+			   unsigned int flags)
 {
 	char piece[PIECE_BYTES];
 	struct iovec iov = { piece, bytes < sizeof(piece) ? bytes : sizeof(piece) };
@@ -122,7 +125,8 @@ SHIM_EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_off
 	ssize_t n;
 
 	if (to) {
-		/* pipe pages go to the real socket as they are: this direction stays by the kernel */
+		/* pipe pages go to the real socket as they are: this direction stays by the kernel
+		 */
 		shim_downgrade_sending(to, out);
 		if (!shmipc_bypass_send_begin(&to->tx, shim_conn_private(to))) {
 			errno = EAGAIN;
@@ -177,7 +181,8 @@ SHIM_EXPORT FILE *freopen(const char *restrict path, const char *restrict mode, 
 	return real.freopen(path, mode, file);
 }
 
-SHIM_EXPORT FILE *freopen64(const char *restrict path, const char *restrict mode, FILE *restrict file)
+SHIM_EXPORT FILE *freopen64(const char *restrict path, const char *restrict mode,
+			    FILE *restrict file)
 {
 	forget_file(file);
 	return real.freopen64(path, mode, file);
@@ -204,13 +209,14 @@ static int print_to(int fd, const char *format, va_list arguments)
 
 SHIM_EXPORT int vdprintf(int fd, const char *restrict format, va_list arguments)
 {
-	return shim_conn_of(fd) ? print_to(fd, format, arguments) : real.vdprintf(fd, format, arguments);
+	return shim_conn_of(fd) ? print_to(fd, format, arguments)
+				: real.vdprintf(fd, format, arguments);
 }
 
 SHIM_EXPORT int __vdprintf_chk(int fd, int flag, const char *format, va_list arguments)
 {
-	return shim_conn_of(fd) ? print_to(fd, format, arguments) :
-				  real.__vdprintf_chk(fd, flag, format, arguments);
+	return shim_conn_of(fd) ? print_to(fd, format, arguments)
+				: real.__vdprintf_chk(fd, flag, format, arguments);
 }
 
 SHIM_EXPORT int dprintf(int fd, const char *restrict format, ...)

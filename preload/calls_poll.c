@@ -34,18 +34,20 @@ static int poll_ms(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
 	struct timespec timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
 
-	return (int)shim_edge(shim_wait_poll(fds, count, shim_wait_deadline(timeout_ms < 0 ? NULL : &timeout),
-					     NULL));
+	return (int)shim_edge(shim_wait_poll(
+		fds, count, shim_wait_deadline(timeout_ms < 0 ? NULL : &timeout), NULL));
 }
 
 SHIM_EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
-	return is_ours(fds, count) ? poll_ms(fds, count, timeout_ms) : real.poll(fds, count, timeout_ms);
+	return is_ours(fds, count) ? poll_ms(fds, count, timeout_ms)
+				   : real.poll(fds, count, timeout_ms);
 }
 
 SHIM_EXPORT int __poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
-	return is_ours(fds, count) ? poll_ms(fds, count, timeout_ms) : real.__poll(fds, count, timeout_ms);
+	return is_ours(fds, count) ? poll_ms(fds, count, timeout_ms)
+				   : real.__poll(fds, count, timeout_ms);
 }
 
 SHIM_EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout_ms, size_t room)
@@ -55,7 +57,8 @@ SHIM_EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout_ms, siz
 	return poll(fds, count, timeout_ms);
 }
 
-SHIM_EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+SHIM_EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+		      const sigset_t *mask)
 {
 	if (!is_ours(fds, count) || !is_usable_time(timeout))
 		return real.ppoll(fds, count, timeout, mask);
@@ -105,13 +108,15 @@ static int survey(const struct sets *sets, int count, bool *ours)
 
 	*ours = false;
 	for (int i = 0; i * WORD_BITS < count; i++) {
-		uint64_t bits = word_of(sets->in, i) | word_of(sets->out, i) | word_of(sets->except, i);
+		uint64_t bits = word_of(sets->in, i) | word_of(sets->out, i) |
+				word_of(sets->except, i);
 
 		if (count - i * WORD_BITS < WORD_BITS)
 			bits &= (1ULL << (count - i * WORD_BITS)) - 1;
 		total += __builtin_popcountll(bits);
 		for (; bits; bits &= bits - 1) {
-			struct pollfd one = { .fd = i * WORD_BITS + __builtin_ctzll(bits), .events = POLLIN };
+			struct pollfd one = { .fd = i * WORD_BITS + __builtin_ctzll(bits),
+					      .events = POLLIN };
 
 			if (shim_fd_word(one.fd))
 				*ours |= shim_wait_concerns_us(&one, 1);
@@ -125,7 +130,8 @@ static void to_poll(const struct sets *sets, int count, struct pollfd *entries)
 	int n = 0;
 
 	for (int i = 0; i * WORD_BITS < count; i++) {
-		uint64_t bits = word_of(sets->in, i) | word_of(sets->out, i) | word_of(sets->except, i);
+		uint64_t bits = word_of(sets->in, i) | word_of(sets->out, i) |
+				word_of(sets->except, i);
 
 		if (count - i * WORD_BITS < WORD_BITS)
 			bits &= (1ULL << (count - i * WORD_BITS)) - 1;
@@ -174,8 +180,8 @@ static int from_poll(const struct sets *sets, int count, const struct pollfd *en
 	return ready;
 }
 
-/* select() sleeps for what it asks, poll() also returns for ERR and HUP of a descriptor that is asked for other
- * things: such an entry must not end the wait. */
+/* select() sleeps for what it asks, poll() also returns for ERR and HUP of a descriptor that is
+ * asked for other things: such an entry must not end the wait. */
 static bool counts_for_select(const struct pollfd *entries, int n)
 {
 	for (int i = 0; i < n; i++) {
@@ -205,11 +211,13 @@ static int select_by_poll(const struct sets *sets, int count, struct pollfd *ent
 	}
 	for (int k = 0; k < n; k++)
 		if (entries[k].fd < 0)
-			entries[k] = (struct pollfd){ .fd = -1 - entries[k].fd, .events = entries[k].events };
+			entries[k] = (struct pollfd){ .fd = -1 - entries[k].fd,
+						      .events = entries[k].events };
 	return result < 0 ? result : from_poll(sets, count, entries, n);
 }
 
-static int select_ours(const struct sets *sets, int count, int n, uint64_t deadline_ns, const sigset_t *mask)
+static int select_ours(const struct sets *sets, int count, int n, uint64_t deadline_ns,
+		       const sigset_t *mask)
 {
 	struct pollfd few[ENTRIES_ON_STACK];
 	size_t bytes = (size_t)n * sizeof(struct pollfd);
@@ -228,7 +236,8 @@ static int select_ours(const struct sets *sets, int count, int n, uint64_t deadl
 
 static bool is_usable_set(const uint64_t *set, int count)
 {
-	return !set || !shim_pointer_is_bad(set, (size_t)((count + WORD_BITS - 1) / WORD_BITS) * sizeof(*set));
+	return !set || !shim_pointer_is_bad(set, (size_t)((count + WORD_BITS - 1) / WORD_BITS) *
+							 sizeof(*set));
 }
 
 static bool select_is_ours(int count, const struct sets *sets, const void *timeout, int *n)
@@ -268,30 +277,35 @@ static int select_common(int count, const struct sets *sets, int n, struct timev
 
 static struct sets sets_of(fd_set *in, fd_set *out, fd_set *except)
 {
-	return (struct sets){ (uint64_t *)(void *)in, (uint64_t *)(void *)out, (uint64_t *)(void *)except };
+	return (struct sets){ (uint64_t *)(void *)in, (uint64_t *)(void *)out,
+			      (uint64_t *)(void *)except };
 }
 
-SHIM_EXPORT int select(int count, fd_set *restrict in, fd_set *restrict out, fd_set *restrict except,
-		       struct timeval *restrict timeout)
+SHIM_EXPORT int select(int count, fd_set *restrict in, fd_set *restrict out,
+		       fd_set *restrict except, struct timeval *restrict timeout)
 {
 	struct sets sets = sets_of(in, out, except);
 	int n;
 
-	return select_is_ours(count, &sets, timeout, &n) ? select_common(count, &sets, n, timeout) :
-						  real.select(count, in, out, except, timeout);
+	return select_is_ours(count, &sets, timeout, &n)
+		       ? select_common(count, &sets, n, timeout)
+		       : real.select(count, in, out, except, timeout);
 }
 
-SHIM_EXPORT int __select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout)
+SHIM_EXPORT int __select(int count, fd_set *in, fd_set *out, fd_set *except,
+			 struct timeval *timeout)
 {
 	struct sets sets = sets_of(in, out, except);
 	int n;
 
-	return select_is_ours(count, &sets, timeout, &n) ? select_common(count, &sets, n, timeout) :
-						  real.__select(count, in, out, except, timeout);
+	return select_is_ours(count, &sets, timeout, &n)
+		       ? select_common(count, &sets, n, timeout)
+		       : real.__select(count, in, out, except, timeout);
 }
 
-SHIM_EXPORT int pselect(int count, fd_set *restrict in, fd_set *restrict out, fd_set *restrict except,
-			const struct timespec *restrict timeout, const sigset_t *restrict mask)
+SHIM_EXPORT int pselect(int count, fd_set *restrict in, fd_set *restrict out,
+			fd_set *restrict except, const struct timespec *restrict timeout,
+			const sigset_t *restrict mask)
 {
 	struct sets sets = sets_of(in, out, except);
 	int n;

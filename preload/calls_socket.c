@@ -51,7 +51,8 @@ static int after_connect(int result, int fd, const struct sockaddr *address, soc
 {
 	if (!shim_config.enabled)
 		return result;
-	if (result == 0 && address && bytes >= sizeof(sa_family_t) && address->sa_family == AF_UNSPEC) {
+	if (result == 0 && address && bytes >= sizeof(sa_family_t) &&
+	    address->sa_family == AF_UNSPEC) {
 		shim_conn_flush(fd); /* dissolved */
 		return result;
 	}
@@ -113,8 +114,10 @@ static void before_shutdown(struct shim_conn *conn, int fd, int how)
 	}
 	if ((how == SHUT_RD || how == SHUT_RDWR) && conn->rx.attached) {
 		conn->rx.shut = conn->tx.reverse_shut = true;
-		if (conn->is_unix) /* the peer's next write fails: it must go by the kernel to find out */
-			atomic_fetch_or(&conn->rx.want->want, SHMIPC_WANT_CLOSED | SHMIPC_WANT_FENCE);
+		if (conn->is_unix) /* the peer's next write fails: it must go by the kernel to find
+				      out */
+			atomic_fetch_or(&conn->rx.want->want,
+					SHMIPC_WANT_CLOSED | SHMIPC_WANT_FENCE);
 	}
 }
 
@@ -143,7 +146,8 @@ SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockl
 	return real.setsockopt(fd, level, name, value, bytes);
 }
 
-SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value, socklen_t *restrict bytes)
+SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value,
+			   socklen_t *restrict bytes)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 	int number, result;
@@ -151,8 +155,8 @@ SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value, so
 	if (conn && shim_options_get(conn, level, name, value, bytes, &result))
 		return result;
 	result = real.getsockopt(fd, level, name, value, bytes);
-	if (conn && result == 0 && level == SOL_SOCKET && name == SO_ERROR && shim_conn_is_attached(conn) &&
-	    *bytes == sizeof(number)) {
+	if (conn && result == 0 && level == SOL_SOCKET && name == SO_ERROR &&
+	    shim_conn_is_attached(conn) && *bytes == sizeof(number)) {
 		memcpy(&number, value, sizeof(number));
 		number = shmipc_receiver_take_error(&conn->rx, fd, number, shim_conn_private(conn));
 		memcpy(value, &number, sizeof(number));

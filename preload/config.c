@@ -10,7 +10,12 @@
 
 struct shim_config shim_config;
 
-enum { SPIN_US_DEFAULT = 50, SPIN_US_MAX = 100000, UPGRADE_AFTER_DEFAULT = 8, UPGRADE_AFTER_MAX = 1000000 };
+enum {
+	SPIN_US_DEFAULT = 50,
+	SPIN_US_MAX = 100000,
+	UPGRADE_AFTER_DEFAULT = 8,
+	UPGRADE_AFTER_MAX = 1000000
+};
 
 static void complain_endpoint(const char *entry, const char *why)
 {
@@ -28,13 +33,15 @@ static uint32_t number(const char *name, uint32_t fallback, uint32_t most)
 	errno = 0;
 	value = strtoul(text, &end, 10);
 	if (errno || *end || end == text || text[0] == '-' || value > most) {
-		shim_log_complain("%s: ignoring \"%s\": not a number from 0 to %u", name, text, most);
+		shim_log_complain("%s: ignoring \"%s\": not a number from 0 to %u", name, text,
+				  most);
 		return fallback;
 	}
 	return (uint32_t)value;
 }
 
-/* User names would need NSS, which must not run inside somebody else's constructor: numbers only. */
+/* User names would need NSS, which must not run inside somebody else's constructor: numbers only.
+ */
 static void read_peers(void)
 {
 	const char *text = getenv("SHMIPC_PEERS");
@@ -44,8 +51,9 @@ static void read_peers(void)
 		unsigned long uid = strtoul(text, &end, 10);
 
 		if (end == text || (*end && *end != ',') || uid > UINT32_MAX - 1) {
-			shim_log_complain("SHMIPC_PEERS: ignoring \"%s\": a comma list of user ids is wanted",
-					  text);
+			shim_log_complain(
+				"SHMIPC_PEERS: ignoring \"%s\": a comma list of user ids is wanted",
+				text);
 			return;
 		}
 		if (shim_config.peer_count < SHIM_PEERS_MAX)
@@ -68,8 +76,8 @@ void shim_config_read(void)
 		return;
 	shim_endpoints_parse(&shim_config.endpoints, endpoints, complain_endpoint);
 	shim_config.spin_us = number("SHMIPC_SPIN_US", SPIN_US_DEFAULT, SPIN_US_MAX);
-	shim_config.upgrade_after =
-		number("SHMIPC_UPGRADE_AFTER", UPGRADE_AFTER_DEFAULT, UPGRADE_AFTER_MAX);
+	shim_config.upgrade_after = number("SHMIPC_UPGRADE_AFTER", UPGRADE_AFTER_DEFAULT,
+					   UPGRADE_AFTER_MAX);
 	read_peers();
 	shim_config.enabled = shim_config.endpoints.count > 0;
 }

@@ -43,11 +43,11 @@ struct option_rule {
 };
 
 static const struct option_rule rules[] = {
-	{ SOL_SOCKET, SO_PASSCRED, 0 },	    { SOL_SOCKET, SO_PASSSEC, 0 },
-	{ SOL_SOCKET, SO_PASSPIDFD, 0 },    { SOL_SOCKET, SO_TIMESTAMP, 0 },
-	{ SOL_SOCKET, SO_TIMESTAMPNS, 0 },  { SOL_SOCKET, SO_TIMESTAMPING, 0 },
-	{ SOL_SOCKET, SO_RCVLOWAT, 1 },	    { SOL_SOCKET, SO_ZEROCOPY, 0 },
-	{ SOL_SOCKET, SO_PEEK_OFF, -1 },    { SOL_SOCKET, SO_OOBINLINE, 0 },
+	{ SOL_SOCKET, SO_PASSCRED, 0 },	   { SOL_SOCKET, SO_PASSSEC, 0 },
+	{ SOL_SOCKET, SO_PASSPIDFD, 0 },   { SOL_SOCKET, SO_TIMESTAMP, 0 },
+	{ SOL_SOCKET, SO_TIMESTAMPNS, 0 }, { SOL_SOCKET, SO_TIMESTAMPING, 0 },
+	{ SOL_SOCKET, SO_RCVLOWAT, 1 },	   { SOL_SOCKET, SO_ZEROCOPY, 0 },
+	{ SOL_SOCKET, SO_PEEK_OFF, -1 },   { SOL_SOCKET, SO_OOBINLINE, 0 },
 };
 
 bool shim_eligible_option(int level, int name, const void *value, socklen_t bytes)
@@ -87,8 +87,8 @@ static bool is_stream(const struct shim_conn *conn, int fd)
 	if (sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &bytes) < 0 || value != SOCK_STREAM)
 		return false;
 	bytes = sizeof(value);
-	return conn->is_unix ||
-	       (sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &bytes) == 0 && value == IPPROTO_TCP);
+	return conn->is_unix || (sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &bytes) == 0 &&
+				 value == IPPROTO_TCP);
 }
 
 /* ---- holders ---- */
@@ -104,7 +104,8 @@ static bool held_by_us_alone(const struct shim_conn *conn, int fd)
 
 /* ---- who is there ---- */
 
-static enum shmipc_reason tcp_keys(struct shim_conn *conn, int fd, struct shim_rendezvous_keys *keys)
+static enum shmipc_reason tcp_keys(struct shim_conn *conn, int fd,
+				   struct shim_rendezvous_keys *keys)
 {
 	struct sockaddr_storage local = { 0 }, peer = { 0 };
 	socklen_t local_bytes = sizeof(local), peer_bytes = sizeof(peer);
@@ -112,7 +113,8 @@ static enum shmipc_reason tcp_keys(struct shim_conn *conn, int fd, struct shim_r
 	struct shim_tcp_key key;
 	int found;
 
-	if (sys_getsockname(fd, &local, &local_bytes) < 0 || sys_getpeername(fd, &peer, &peer_bytes) < 0)
+	if (sys_getsockname(fd, &local, &local_bytes) < 0 ||
+	    sys_getpeername(fd, &peer, &peer_bytes) < 0)
 		return SHMIPC_REASON_CLOSED;
 	if (keys->self.state != SHIM_TCP_ESTABLISHED)
 		return SHMIPC_REASON_CLOSED;
@@ -153,7 +155,8 @@ static enum shmipc_reason unix_keys(struct shim_conn *conn, struct shim_rendezvo
 	if (!shim_identity_seccomp_filtered())
 		error = shim_identity_unix_lookup(keys->self.inode, keys->self.cookie, &self);
 	if (error == -ENOENT)
-		return SHMIPC_REASON_NAMESPACE; /* our socket lives in the client's network namespace */
+		return SHMIPC_REASON_NAMESPACE; /* our socket lives in the client's network
+						   namespace */
 	if (error == 0) {
 		if (self.peer_inode == 0)
 			return SHMIPC_REASON_YOUNG;

@@ -11,14 +11,16 @@
 /* What a rendezvous is about: names for the connection that both ends can work out. */
 struct shim_rendezvous_keys {
 	uint8_t first[SHIM_DIGEST_BYTES];
-	uint8_t second[SHIM_DIGEST_BYTES]; /* the name that a client without netlink uses; Unix only */
+	uint8_t second[SHIM_DIGEST_BYTES]; /* the name that a client without netlink uses; Unix only
+					    */
 	bool has_second;
 	struct shim_socket_identity self;
 	uint64_t peer_cookie; /* 0: could not be asked */
 	uint64_t endpoint;    /* digest of the listener's address */
 };
 
-/* SHMIPC_REASON_NONE: eligible, keys filled.  SHMIPC_REASON_YOUNG: not decided, ask again on a later call. */
+/* SHMIPC_REASON_NONE: eligible, keys filled.  SHMIPC_REASON_YOUNG: not decided, ask again on a
+ * later call. */
 enum shmipc_reason shim_eligible(struct shim_conn *conn, int fd, struct shim_rendezvous_keys *keys);
 
 /* Asked again right before the end of the rendezvous: only what may have changed since. */

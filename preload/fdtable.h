@@ -2,9 +2,9 @@
 /*
  * What this process knows about a descriptor number.
  *
- * One word a number, read by every hook before anything else: 0 = nothing of ours, call libc.  Private to the
- * process (a forked child has its copy); only the number -> connection relation lives here, everything that must
- * survive fork lives in the connection record (conn.h).
+ * One word a number, read by every hook before anything else: 0 = nothing of ours, call libc.
+ * Private to the process (a forked child has its copy); only the number -> connection relation
+ * lives here, everything that must survive fork lives in the connection record (conn.h).
  */
 #ifndef SHMIPC_PRELOAD_FDTABLE_H
 #define SHMIPC_PRELOAD_FDTABLE_H
@@ -16,9 +16,9 @@ enum { SHIM_FD_MAX = 1 << 20 };
 
 enum shim_fd_kind {
 	SHIM_FD_NONE = 0,
-	SHIM_FD_CONN = 1, /* index of a connection that is, or may become, accelerated */
+	SHIM_FD_CONN = 1,  /* index of a connection that is, or may become, accelerated */
 	SHIM_FD_PLAIN = 2, /* index of a connection that stays plain: known for its row only */
-	SHIM_FD_SET = 3,  /* index of an epoll set */
+	SHIM_FD_SET = 3,   /* index of an epoll set */
 };
 
 #define SHIM_FD_INDEX_BITS 24
@@ -53,7 +53,8 @@ static inline uint32_t shim_fd_set(int fd, uint32_t word)
 {
 	if ((uint32_t)fd >= SHIM_FD_MAX)
 		return 0;
-	return atomic_exchange_explicit(&shim_fd_table[fd], word, memory_order_acq_rel); /* [fd:rel] */
+	return atomic_exchange_explicit(&shim_fd_table[fd], word,
+					memory_order_acq_rel); /* [fd:rel] */
 }
 
 /* Numbers below this one have been used; for walks over the table. */
@@ -61,7 +62,8 @@ int shim_fd_limit(void);
 void shim_fd_touch(int fd);
 
 /* Move a descriptor of our own out of the application's sight: to a high number, close-on-exec.
- * Returns the new number (the old one is closed), or the old one where no high number is to be had. */
+ * Returns the new number (the old one is closed), or the old one where no high number is to be had.
+ */
 int shim_fd_hide(int fd);
 /* Is this number one of ours?  The application's close() of it is refused with EBADF. */
 int shim_fd_is_hidden(int fd);

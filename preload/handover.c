@@ -59,14 +59,16 @@ static int rest_in_file(struct shim_conn *conn, int fd)
 	return file;
 }
 
-/* To the kernel.  A close-on-exec descriptor of the bytes that cannot go there, or negative: there are none. */
+/* To the kernel.  A close-on-exec descriptor of the bytes that cannot go there, or negative: there
+ * are none. */
 static int downgrade(struct shim_conn *conn, int fd)
 {
 	shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
 	if (!shim_conn_is_attached(conn) || !shmipc_receiver_is_stranded(&conn->rx, fd))
 		return -1;
 	if (shmipc_receiver_pending(&conn->rx, fd, shim_conn_private(conn)) <= SOCKET_REST_BYTES &&
-	    !conn->rx.last_seen && shmipc_receiver_arrived(&conn->rx) - conn->rx.head <= SOCKET_REST_BYTES)
+	    !conn->rx.last_seen &&
+	    shmipc_receiver_arrived(&conn->rx) - conn->rx.head <= SOCKET_REST_BYTES)
 		return rest_in_socket(conn, fd);
 	return rest_in_file(conn, fd);
 }
@@ -97,7 +99,8 @@ static void hand_over(struct shim_conn *conn, int fd)
 			if (is_inherited(other, conn))
 				replace(other, rest);
 	}
-	/* half-closed: the lowest number is the one that is read, and 1 and 2 go on writing to the peer */
+	/* half-closed: the lowest number is the one that is read, and 1 and 2 go on writing to the
+	 * peer */
 	if (gone || fd == 0 || fd > 2)
 		replace(fd, rest);
 	sys_close(rest);
@@ -196,7 +199,8 @@ static void for_each_descriptor(const struct msghdr *message, void (*visit)(int 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&copy); c; c = CMSG_NXTHDR(&copy, c)) {
 		const int *fds = (const int *)(const void *)CMSG_DATA(c);
 
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0))
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+		    c->cmsg_len < CMSG_LEN(0))
 			continue;
 		for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++)
 			visit(fds[i]);

@@ -29,8 +29,9 @@ void shim_log_configure(const char *text)
 		shim_log_level = (enum shim_log_level)i;
 		return;
 	}
-	shim_log_complain("SHMIPC_LOG: ignoring \"%s\": off, error, info or debug is wanted, then perhaps :PATH",
-			  text);
+	shim_log_complain(
+		"SHMIPC_LOG: ignoring \"%s\": off, error, info or debug is wanted, then perhaps :PATH",
+		text);
 }
 
 static void write_line(int fd, const char *format, va_list arguments)
@@ -56,7 +57,8 @@ void shim_log(enum shim_log_level level, const char *format, ...)
 	if (level > shim_log_level)
 		return;
 	if (log_path[0]) {
-		fd = sys_openat(AT_FDCWD, log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+		fd = sys_openat(AT_FDCWD, log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
+				0666);
 		if (fd < 0)
 			return;
 	}

@@ -12,7 +12,8 @@ extern enum shim_log_level shim_log_level;
 
 /* "LEVEL[:PATH]"; NULL or empty: off. */
 void shim_log_configure(const char *text);
-void shim_log(enum shim_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void shim_log(enum shim_log_level level, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 /* A malformed setting: one clear message on stderr, whatever the level. */
 void shim_log_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -15,8 +15,8 @@
 #endif
 
 enum {
-	/* As set; the kernel doubles it.  A ring holds what a socket would: behind a full one little more is
-	 * wanted, and none of it on the slow way for long. */
+	/* As set; the kernel doubles it.  A ring holds what a socket would: behind a full one
+	 * little more is wanted, and none of it on the slow way for long. */
 	OVERFLOW_BYTES = 128 * 1024,
 };
 
@@ -57,7 +57,8 @@ void shim_options_take_over(struct shim_conn *conn, int fd)
 
 	if (conn->is_unix)
 		return;
-	/* a buffer size that is set is fixed from then on; without SO_BUF_LOCK there is no way back */
+	/* a buffer size that is set is fixed from then on; without SO_BUF_LOCK there is no way back
+	 */
 	can_unlock = get(fd, SOL_SOCKET, SO_BUF_LOCK, &options->buffer_lock) == 0;
 	for (unsigned int i = 0; i < SHIM_OPTION_COUNT; i++) {
 		int value = 0;
@@ -68,7 +69,8 @@ void shim_options_take_over(struct shim_conn *conn, int fd)
 		if (rules[i].kind == BUFFER && value <= 2 * rules[i].ours)
 			continue; /* the application wants it small */
 		atomic_store(&options->value[i], value);
-		if (value == rules[i].ours || set(fd, rules[i].level, rules[i].name, rules[i].ours) == 0)
+		if (value == rules[i].ours ||
+		    set(fd, rules[i].level, rules[i].name, rules[i].ours) == 0)
 			atomic_fetch_or(&options->taken_over, 1u << i);
 	}
 }
@@ -106,8 +108,8 @@ static int index_of(const struct shim_conn *conn, int level, int name)
 	return -1;
 }
 
-bool shim_options_set(struct shim_conn *conn, int level, int name, const void *value, socklen_t bytes,
-		      int *result)
+bool shim_options_set(struct shim_conn *conn, int level, int name, const void *value,
+		      socklen_t bytes, int *result)
 {
 	int i = index_of(conn, level, name);
 	int number;
@@ -124,12 +126,14 @@ bool shim_options_set(struct shim_conn *conn, int level, int name, const void *v
 	return true;
 }
 
-bool shim_options_get(struct shim_conn *conn, int level, int name, void *value, socklen_t *bytes, int *result)
+bool shim_options_get(struct shim_conn *conn, int level, int name, void *value, socklen_t *bytes,
+		      int *result)
 {
 	int i = index_of(conn, level, name);
 	int number;
 
-	if (i < 0 || shim_pointer_is_bad(bytes, sizeof(*bytes)) || shim_pointer_is_bad(value, *bytes))
+	if (i < 0 || shim_pointer_is_bad(bytes, sizeof(*bytes)) ||
+	    shim_pointer_is_bad(value, *bytes))
 		return false;
 	number = atomic_load(&conn->options.value[i]);
 	if (*bytes > sizeof(number))

@@ -2,9 +2,10 @@
 /*
  * Options of the real TCP socket of an attached pair.
  *
- * Tokens must not wait for acknowledgements (Nagle, cork), and what overflows from a full ring must stay little (the
- * ring already holds what a socket would): so some options have our value while the connection is attached.
- * What the application has set is remembered: getsockopt() answers it, and a downgrade gives it back.
+ * Tokens must not wait for acknowledgements (Nagle, cork), and what overflows from a full ring must
+ * stay little (the ring already holds what a socket would): so some options have our value while
+ * the connection is attached. What the application has set is remembered: getsockopt() answers it,
+ * and a downgrade gives it back.
  */
 #ifndef SHMIPC_PRELOAD_OPTIONS_H
 #define SHMIPC_PRELOAD_OPTIONS_H
@@ -21,7 +22,8 @@ enum { SHIM_OPTION_COUNT = 4 };
 struct shim_options {
 	_Atomic int value[SHIM_OPTION_COUNT]; /* the application's */
 	int buffer_lock;		      /* SO_BUF_LOCK as it was */
-	_Atomic uint32_t taken_over;	      /* bit i: the socket has our value, value[i] is the application's */
+	_Atomic uint32_t
+		taken_over; /* bit i: the socket has our value, value[i] is the application's */
 };
 
 /* At attach: remember, and set ours. Nothing for Unix sockets. */
@@ -30,8 +32,9 @@ void shim_options_take_over(struct shim_conn *conn, int fd);
 void shim_options_restore(struct shim_conn *conn, int fd);
 
 /* true: answered here (0 or -errno in *result) */
-bool shim_options_set(struct shim_conn *conn, int level, int name, const void *value, socklen_t bytes,
+bool shim_options_set(struct shim_conn *conn, int level, int name, const void *value,
+		      socklen_t bytes, int *result);
+bool shim_options_get(struct shim_conn *conn, int level, int name, void *value, socklen_t *bytes,
 		      int *result);
-bool shim_options_get(struct shim_conn *conn, int level, int name, void *value, socklen_t *bytes, int *result);
 
 #endif

@@ -69,7 +69,8 @@ static int raw_prctl(int option, ...)
 	for (int i = 0; i < 4; i++)
 		v[i] = va_arg(a, unsigned long);
 	va_end(a);
-	return (int)edge(sys_call6(SYS_prctl, option, (long)v[0], (long)v[1], (long)v[2], (long)v[3], 0));
+	return (int)edge(
+		sys_call6(SYS_prctl, option, (long)v[0], (long)v[1], (long)v[2], (long)v[3], 0));
 }
 
 static ssize_t refuse(void)
@@ -92,7 +93,8 @@ static void fill_with_raw_calls(struct shim_real_calls *calls)
 	calls->prctl = raw_prctl;
 }
 
-/* volatile: glibc declares dlsym as a leaf function, and the compiler would drop the store around it */
+/* volatile: glibc declares dlsym as a leaf function, and the compiler would drop the store around
+ * it */
 static __thread volatile int binding __attribute__((tls_model("initial-exec")));
 
 void shim_real_bind(void)

@@ -2,9 +2,9 @@
 /*
  * libc's own functions.
  *
- * All are bound at once, by the constructor or, if somebody calls us before it ran, by that first call; never one
- * by one inside a hook (dlsym may allocate, and allocators call us).  A call that comes while binding is under
- * way on the same thread gets a raw system call instead.
+ * All are bound at once, by the constructor or, if somebody calls us before it ran, by that first
+ * call; never one by one inside a hook (dlsym may allocate, and allocators call us).  A call that
+ * comes while binding is under way on the same thread gets a raw system call instead.
  */
 #ifndef SHMIPC_PRELOAD_REAL_H
 #define SHMIPC_PRELOAD_REAL_H
@@ -47,8 +47,8 @@ ssize_t __recv_chk(int fd, void *to, size_t bytes, size_t room, int flags);
 ssize_t __recvfrom_chk(int fd, void *to, size_t bytes, size_t room, int flags,
 		       struct sockaddr *address, socklen_t *address_bytes);
 int __poll_chk(struct pollfd *fds, nfds_t count, int timeout_ms, size_t room);
-int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask,
-		size_t room);
+int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+		const sigset_t *mask, size_t room);
 int __dprintf_chk(int fd, int flag, const char *format, ...);
 int __vdprintf_chk(int fd, int flag, const char *format, va_list arguments);
 void __chk_fail(void) __attribute__((noreturn));

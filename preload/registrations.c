@@ -49,7 +49,8 @@ static struct shim_registration *take(void)
 		    !atomic_compare_exchange_strong(&r->used, &used, 1))
 			continue;
 		if (i > 64)
-			atomic_store_explicit(&search_from, (start + i) % POOL, memory_order_relaxed);
+			atomic_store_explicit(&search_from, (start + i) % POOL,
+					      memory_order_relaxed);
 		return r;
 	}
 	return NULL;
@@ -74,7 +75,8 @@ static void unlink_data(struct shim_registrations *list, struct shim_registratio
 		*at = r->next_by_data;
 }
 
-struct shim_registration *shim_registration_add(struct shim_registrations *list, int fd, uint64_t data)
+struct shim_registration *shim_registration_add(struct shim_registrations *list, int fd,
+						uint64_t data)
 {
 	struct shim_registration *r = take();
 
@@ -111,7 +113,8 @@ void shim_registration_remove(struct shim_registrations *list, struct shim_regis
 	atomic_store_explicit(&r->used, 0, memory_order_release);
 }
 
-void shim_registration_rehash(struct shim_registrations *list, struct shim_registration *r, uint64_t data)
+void shim_registration_rehash(struct shim_registrations *list, struct shim_registration *r,
+			      uint64_t data)
 {
 	if (r->event.data.u64 == data)
 		return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The registrations of one epoll set: found by number, by the application's data, and listed hot ones first to be looked
- * at.  The set's lock protects all of it; only the walk over the hot ones may go without (records are
- * type-stable, and the walk decides nothing).
+ * The registrations of one epoll set: found by number, by the application's data, and listed hot
+ * ones first to be looked at.  The set's lock protects all of it; only the walk over the hot ones
+ * may go without (records are type-stable, and the walk decides nothing).
  */
 #ifndef SHMIPC_PRELOAD_REGISTRATIONS_H
 #define SHMIPC_PRELOAD_REGISTRATIONS_H
@@ -23,7 +23,7 @@ struct shim_registration {
 	bool armed;    /* one of the connection's sleepers */
 	bool disabled; /* one-shot, told */
 	bool hot;
-	uint32_t quiet; /* sleeps since the last news */
+	uint32_t quiet;			/* sleeps since the last news */
 	struct shim_registration *next; /* of the set */
 	struct shim_registration **back;
 	struct shim_registration *next_by_fd, *next_by_data;
@@ -45,16 +45,19 @@ int shim_registrations_start(void);
 void shim_registrations_init(struct shim_registrations *list);
 
 /* NULL: the pool is used up. */
-struct shim_registration *shim_registration_add(struct shim_registrations *list, int fd, uint64_t data);
+struct shim_registration *shim_registration_add(struct shim_registrations *list, int fd,
+						uint64_t data);
 void shim_registration_remove(struct shim_registrations *list, struct shim_registration *r);
 /* The application has given it other data; event.data is still the old one. */
-void shim_registration_rehash(struct shim_registrations *list, struct shim_registration *r, uint64_t data);
+void shim_registration_rehash(struct shim_registrations *list, struct shim_registration *r,
+			      uint64_t data);
 
 struct shim_registration *shim_registration_by_fd(struct shim_registrations *list, int fd);
 struct shim_registration *shim_registration_by_data(struct shim_registrations *list, uint64_t data);
 struct shim_registration *shim_registration_same_data(const struct shim_registration *r);
 
-static inline struct shim_registration *shim_registration_first(const struct shim_registrations *list)
+static inline struct shim_registration *
+shim_registration_first(const struct shim_registrations *list)
 {
 	return list->all;
 }
@@ -73,7 +76,8 @@ static inline struct shim_registration *shim_registration_hot(const struct shim_
 	return list->first_hot;
 }
 
-static inline struct shim_registration *shim_registration_next_hot(const struct shim_registration *r)
+static inline struct shim_registration *
+shim_registration_next_hot(const struct shim_registration *r)
 {
 	return r->next_hot;
 }

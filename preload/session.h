@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sessions: the segments that this process shares with others, one for each pair of processes, and the streams in
- * them.
+ * Sessions: the segments that this process shares with others, one for each pair of processes, and
+ * the streams in them.
  *
- * The client of a session (whose connections go out to the other) hands out its streams; the server answers.  A
- * stream is reused only when both have said that they are through with it: generation * 256 + state, one word for
- * each side, each written by that side only.  No descriptor stays open for a session.
+ * The client of a session (whose connections go out to the other) hands out its streams; the server
+ * answers.  A stream is reused only when both have said that they are through with it: generation *
+ * 256 + state, one word for each side, each written by that side only.  No descriptor stays open
+ * for a session.
  *
- * The table is private to the process; a forked child uses what it inherited for its inherited connections, and
- * makes sessions of its own for new ones.
+ * The table is private to the process; a forked child uses what it inherited for its inherited
+ * connections, and makes sessions of its own for new ones.
  */
 #ifndef SHMIPC_PRELOAD_SESSION_H
 #define SHMIPC_PRELOAD_SESSION_H
@@ -43,22 +44,24 @@ struct shim_session_claim {
 	uint64_t peer_cookie;
 };
 
-/* Add a mapped segment, whose first stream is in use from now on; the server calls it before the client can know of
- * the segment.  Index, and the segment is taken over; or -ENOSPC, -EBUSY. */
+/* Add a mapped segment, whose first stream is in use from now on; the server calls it before the
+ * client can know of the segment.  Index, and the segment is taken over; or -ENOSPC, -EBUSY. */
 int shim_session_add(const struct shmipc_segment *segment, bool is_client, uint64_t endpoint,
 		     const struct shim_session_claim *claim);
 struct shim_session *shim_session_at(int index);
 
 /* Client: take a free stream of a session to this endpoint and announce the connection.
  * 0 and *session, *stream; -ENOENT: no such session, or all streams taken. */
-int shim_session_offer(uint64_t endpoint, const struct shim_session_claim *claim, int *session, uint32_t *stream);
+int shim_session_offer(uint64_t endpoint, const struct shim_session_claim *claim, int *session,
+		       uint32_t *stream);
 /* Client: has the server answered? */
 bool shim_session_answered(int session, uint32_t stream, uint64_t peer_cookie);
 
 /* Server: find the announcement of this connection among all sessions, and answer it. */
 int shim_session_answer(const struct shim_session_claim *claim, int *session, uint32_t *stream);
 
-/* This side is through with the stream; the session is unmapped when nothing lives in it and too many idle. */
+/* This side is through with the stream; the session is unmapped when nothing lives in it and too
+ * many idle. */
 void shim_session_leave(int session, uint32_t stream);
 /* Client: the same for an offer that was not answered. */
 void shim_session_withdraw(int session, uint32_t stream);

@@ -2,8 +2,9 @@
 /*
  * The shim's beginning and end in a process.
  *
- * Order: libc's symbols, then the environment, then memory; if anything is missing the shim stays out of the way
- * (shim_config.enabled is false, every table is empty, every entry point is libc's own).
+ * Order: libc's symbols, then the environment, then memory; if anything is missing the shim stays
+ * out of the way (shim_config.enabled is false, every table is empty, every entry point is libc's
+ * own).
  */
 #include <pthread.h>
 
@@ -20,8 +21,8 @@
 
 static bool start_modules(void)
 {
-	return shmipc_process_init() == 0 && shim_conn_start() == 0 && shim_pins_start() == 0 && shim_upgrade_start() == 0 &&
-	       shim_sets_start() == 0 &&
+	return shmipc_process_init() == 0 && shim_conn_start() == 0 && shim_pins_start() == 0 &&
+	       shim_upgrade_start() == 0 && shim_sets_start() == 0 &&
 	       pthread_atfork(shim_conn_before_fork, shim_conn_after_fork, shim_conn_in_child) == 0;
 }
 

@@ -30,9 +30,10 @@ static bool has_bad_buffer(const struct iovec *iov, size_t count)
 	return false;
 }
 
-/* discards: TCP counts the bytes of a receive with MSG_TRUNC and copies none; programs pass NULL. */
-static int prepare(struct shim_conn *conn, struct shmipc_io *io, const struct iovec *iov, size_t count,
-		   bool discards)
+/* discards: TCP counts the bytes of a receive with MSG_TRUNC and copies none; programs pass NULL.
+ */
+static int prepare(struct shim_conn *conn, struct shmipc_io *io, const struct iovec *iov,
+		   size_t count, bool discards)
 {
 	int error;
 
@@ -96,8 +97,8 @@ static void name_the_sender(int fd, struct msghdr *message, socklen_t room)
 	message->msg_namelen = bytes;
 }
 
-ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
-		     struct msghdr *message)
+ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count,
+		     int flags, struct msghdr *message)
 {
 	struct shmipc_io io = { .fd = fd, .flags = flags, .message = message };
 	int error = prepare(conn, &io, iov, count, (flags & MSG_TRUNC) && !conn->is_unix);
@@ -118,7 +119,8 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 	n = shmipc_receiver_receive(&conn->rx, &io);
 	if (__builtin_expect(atomic_load_explicit(&shim_sets_kicked, memory_order_relaxed) > 0, 0))
 		shim_sets_settle();
-	if (__builtin_expect(name_room > 0, 0) && n > 0 && conn->is_unix && message->msg_namelen == 0)
+	if (__builtin_expect(name_room > 0, 0) && n > 0 && conn->is_unix &&
+	    message->msg_namelen == 0)
 		name_the_sender(io.fd, message, name_room);
 	if (!shim_conn_is_attached(conn) && n >= 0 && !(flags & MSG_PEEK) && io.fd == fd)
 		shim_upgrade_received(conn, fd, (size_t)n);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bytes of a tracked connection, in either direction: what every read and write spelling comes down to. */
+/* Bytes of a tracked connection, in either direction: what every read and write spelling comes down
+ * to. */
 #ifndef SHMIPC_PRELOAD_TRANSFER_H
 #define SHMIPC_PRELOAD_TRANSFER_H
 
@@ -9,12 +10,12 @@
 
 enum { SHIM_IOV_MAX = 1024 };
 
-/* As send/sendmsg and recv/recvmsg, with the libc contract: -1 and errno.  message: control data and address, or
- * NULL. */
+/* As send/sendmsg and recv/recvmsg, with the libc contract: -1 and errno.  message: control data
+ * and address, or NULL. */
 ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
 		  struct msghdr *message);
-ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
-		     struct msghdr *message);
+ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count,
+		     int flags, struct msghdr *message);
 
 /* -errno to libc's form; success leaves errno alone. */
 ssize_t shim_edge(ssize_t result);

@@ -15,11 +15,13 @@
 #include "preload/session.h"
 
 enum {
-	UPGRADES_MAX = 128, /* rendezvous of this process under way at a time */
+	UPGRADES_MAX = 128,	   /* rendezvous of this process under way at a time */
 	UPGRADES_AT_ENDPOINT = 32, /* of them: one plain peer must not keep others waiting */
-	STEPS_MAX = 4096,   /* calls after the threshold; then the peer is plain */
-	ANNOUNCED_STEPS = 6, /* an announcement in shared memory gets this long before the name is offered too */
-	PIONEER_STEPS = 24, /* so long a connection waits for the session that another one is about to make */
+	STEPS_MAX = 4096,	   /* calls after the threshold; then the peer is plain */
+	ANNOUNCED_STEPS = 6, /* an announcement in shared memory gets this long before the name is
+				offered too */
+	PIONEER_STEPS = 24,  /* so long a connection waits for the session that another one is about
+				to make */
 };
 
 /* Private memory of the process that made it. */
@@ -33,7 +35,7 @@ struct shim_upgrade {
 	uint32_t stream;
 	uint32_t steps;
 	uint32_t announced; /* client: the step at which it was */
-	bool second_name; /* server: the other name is tried in turn */
+	bool second_name;   /* server: the other name is tried in turn */
 };
 
 static struct shim_upgrade *upgrades;
@@ -242,7 +244,8 @@ static int take_stream(struct shim_conn *conn, int fd)
 
 /* ---- the channel ---- */
 
-/* A descriptor that the application could close, and then get again for something else, is no good. */
+/* A descriptor that the application could close, and then get again for something else, is no good.
+ */
 static int hide(int fd)
 {
 	fd = shim_fd_hide(fd);
@@ -288,7 +291,8 @@ static void client_offer_name(struct shim_upgrade *u)
 		close_hidden(&u->listener);
 }
 
-static enum shmipc_reason judge_hello(const struct shim_upgrade *u, const struct shmipc_hello *hello)
+static enum shmipc_reason judge_hello(const struct shim_upgrade *u,
+				      const struct shmipc_hello *hello)
 {
 	if (hello->layout != SHMIPC_LAYOUT_VERSION || hello->stream != 0)
 		return SHMIPC_REASON_PROTOCOL;
@@ -305,8 +309,8 @@ static enum shmipc_reason judge_hello(const struct shim_upgrade *u, const struct
 }
 
 /* A whole hello has come. */
-static enum shmipc_reason client_accept_hello(struct shim_conn *conn, int fd, const struct shmipc_hello *hello,
-					      int segment_fd)
+static enum shmipc_reason client_accept_hello(struct shim_conn *conn, int fd,
+					      const struct shmipc_hello *hello, int segment_fd)
 {
 	struct shim_upgrade *u = conn->upgrade;
 	const struct shim_session_claim claim = claim_of(u, u->keys.first);
@@ -320,7 +324,9 @@ static enum shmipc_reason client_accept_hello(struct shim_conn *conn, int fd, co
 	sys_close(segment_fd);
 	if (error) {
 		shmipc_negotiate_send_answer(u->channel, error);
-		return reason ? reason : error == -EPROTO ? SHMIPC_REASON_PROTOCOL : SHMIPC_REASON_MEMORY;
+		return reason		  ? reason
+		       : error == -EPROTO ? SHMIPC_REASON_PROTOCOL
+					  : SHMIPC_REASON_MEMORY;
 	}
 	session = shim_session_add(&segment, true, u->keys.endpoint, &claim);
 	if (session < 0) {
@@ -340,14 +346,14 @@ static enum shmipc_reason client_accept_hello(struct shim_conn *conn, int fd, co
 static bool another_is_offering(const struct shim_upgrade *u)
 {
 	for (int i = 0; i < UPGRADES_MAX; i++)
-		if (&upgrades[i] != u && atomic_load(&upgrades[i].used) && upgrades[i].listener >= 0 &&
-		    upgrades[i].keys.endpoint == u->keys.endpoint)
+		if (&upgrades[i] != u && atomic_load(&upgrades[i].used) &&
+		    upgrades[i].listener >= 0 && upgrades[i].keys.endpoint == u->keys.endpoint)
 			return true;
 	return false;
 }
 
-/* A name costs descriptors and a segment of its own: first the memory that the two processes share, or are about
- * to. */
+/* A name costs descriptors and a segment of its own: first the memory that the two processes share,
+ * or are about to. */
 static bool is_time_for_name(const struct shim_upgrade *u)
 {
 	if (u->session != SHIM_SESSION_NONE)
@@ -389,7 +395,8 @@ static int client_step(struct shim_conn *conn, int fd)
 
 	if (u->session == SHIM_SESSION_NONE && u->listener < 0)
 		client_announce(u);
-	if (u->session != SHIM_SESSION_NONE && shim_session_answered(u->session, u->stream, u->keys.peer_cookie))
+	if (u->session != SHIM_SESSION_NONE &&
+	    shim_session_answered(u->session, u->stream, u->keys.peer_cookie))
 		return take_stream(conn, fd);
 	if (u->listener < 0 && is_time_for_name(u)) {
 		client_offer_name(u);
@@ -427,7 +434,8 @@ static int server_send_hello(struct shim_upgrade *u, const uint8_t *key)
 	};
 	const struct shim_session_claim claim = claim_of(u, key);
 	struct shmipc_segment segment;
-	int fd, error = shmipc_segment_create(&segment, SHIM_SESSION_STREAMS, SHIM_SESSION_RING_BYTES, &fd);
+	int fd, error = shmipc_segment_create(&segment, SHIM_SESSION_STREAMS,
+					      SHIM_SESSION_RING_BYTES, &fd);
 
 	if (error)
 		return SHMIPC_REASON_MEMORY;
@@ -458,8 +466,8 @@ static int server_dial(struct shim_upgrade *u)
 		return SHMIPC_REASON_SYSTEM;
 	u->channel = make_channel_socket();
 	if (u->channel < 0)
-		return u->channel == -EMFILE || u->channel == -ENFILE ? SHMIPC_REASON_DESCRIPTORS :
-									SHMIPC_REASON_SYSTEM;
+		return u->channel == -EMFILE || u->channel == -ENFILE ? SHMIPC_REASON_DESCRIPTORS
+								      : SHMIPC_REASON_SYSTEM;
 	error = sys_connect(u->channel, &name, bytes);
 	if (error || !peer_of_channel_is_trusted(u->channel)) {
 		close_hidden(&u->channel);
@@ -470,7 +478,8 @@ static int server_dial(struct shim_upgrade *u)
 
 static bool server_answer(struct shim_upgrade *u)
 {
-	const struct shim_session_claim first = claim_of(u, u->keys.first), second = claim_of(u, u->keys.second);
+	const struct shim_session_claim first = claim_of(u, u->keys.first),
+					second = claim_of(u, u->keys.second);
 	int session;
 
 	if (shim_session_answer(&first, &session, &u->stream) < 0 &&
@@ -522,11 +531,13 @@ static bool is_mine(const struct shmipc_lock *lock)
 	       shmipc_thread_id();
 }
 
-/* A step is for one thread at a time, and not for a signal handler that has interrupted a call on this connection. */
+/* A step is for one thread at a time, and not for a signal handler that has interrupted a call on
+ * this connection. */
 static bool may_step(struct shim_conn *conn)
 {
 	if (conn->generation != shmipc_process_generation() ||
-	    atomic_load(&conn->step_lock.owner) != 0 || is_mine(&conn->tx.lock) || is_mine(&conn->rx.lock))
+	    atomic_load(&conn->step_lock.owner) != 0 || is_mine(&conn->tx.lock) ||
+	    is_mine(&conn->rx.lock))
 		return false;
 	return hold_still(conn);
 }

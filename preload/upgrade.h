@@ -2,10 +2,11 @@
 /*
  * From the kernel to shared memory: the rendezvous of one connection.
  *
- * The connecting end offers: first in memory that it already shares with a process at this endpoint, then under an
- * abstract name made from the connection itself.  The accepting process, whichever it is, looks for the offer
- * when its own count says that the connection is worth it.  Nobody waits; what has not come is looked at again on later
- * calls, ever more rarely, a bounded number of times.
+ * The connecting end offers: first in memory that it already shares with a process at this
+ * endpoint, then under an abstract name made from the connection itself.  The accepting process,
+ * whichever it is, looks for the offer when its own count says that the connection is worth it.
+ * Nobody waits; what has not come is looked at again on later calls, ever more rarely, a bounded
+ * number of times.
  */
 #ifndef SHMIPC_PRELOAD_UPGRADE_H
 #define SHMIPC_PRELOAD_UPGRADE_H
@@ -18,7 +19,8 @@ int shim_upgrade_start(void);
 void shim_upgrade_sent(struct shim_conn *conn, int fd, size_t bytes);
 void shim_upgrade_received(struct shim_conn *conn, int fd, size_t bytes);
 
-/* Attached, but a direction's byte count is not settled yet: try, at the start of a call in that direction. */
+/* Attached, but a direction's byte count is not settled yet: try, at the start of a call in that
+ * direction. */
 void shim_upgrade_settle_tx(struct shim_conn *conn, int fd);
 void shim_upgrade_settle_rx(struct shim_conn *conn, int fd);
 

@@ -5,14 +5,16 @@
 #include "preload/identity.h"
 #include "preload/upgrade.h"
 
-/* TCP: the kernel's own counters, which also see what was moved behind our back.  Unix: what we counted. */
+/* TCP: the kernel's own counters, which also see what was moved behind our back.  Unix: what we
+ * counted. */
 static int exact_count(struct shim_conn *conn, int fd, bool sent, uint64_t *bytes)
 {
 	struct shim_tcp_counters counters;
 	int error;
 
 	if (conn->is_unix) {
-		*bytes = sent ? atomic_load(&conn->tx.kernel_bytes) : atomic_load(&conn->rx.kernel_read);
+		*bytes = sent ? atomic_load(&conn->tx.kernel_bytes)
+			      : atomic_load(&conn->rx.kernel_read);
 		return 0;
 	}
 	error = shim_identity_tcp_counters(fd, !conn->is_server, &counters);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vfork: the child runs on the parent's stack and memory until it calls exec or _exit, so no C function can stand
- * around the call.  The entry point only notes that such children exist (their close() is not ours, see
- * shim_process_is_borrowed()) and jumps on; libc's vfork sees the application's own return address.
+ * vfork: the child runs on the parent's stack and memory until it calls exec or _exit, so no C
+ * function can stand around the call.  The entry point only notes that such children exist (their
+ * close() is not ours, see shim_process_is_borrowed()) and jumps on; libc's vfork sees the
+ * application's own return address.
  */
 #include "preload/conn.h"
 #include "preload/real.h"

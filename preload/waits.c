@@ -67,7 +67,8 @@ bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count)
 		if (__builtin_expect(word == 0, 1))
 			continue;
 		if (shim_fd_kind(word) == SHIM_FD_SET)
-			shim_set_is_foreign(fds[i].fd); /* a set inside a wait: the kernel must tell the truth */
+			shim_set_is_foreign(fds[i].fd); /* a set inside a wait: the kernel must tell
+							   the truth */
 		else if (shim_fd_kind(word) == SHIM_FD_CONN)
 			ours |= shim_conn_is_attached(shim_conn_at(shim_fd_index(word)));
 	}
@@ -127,21 +128,25 @@ static struct shim_conn *conn_at(const struct poll_wait *wait, nfds_t i)
 	int fd = wait->fds[i].fd;
 	struct shim_conn *conn = fd >= 0 ? shim_conn_of(fd) : NULL;
 
-	return __builtin_expect(wait->threads, 0) && i < ARMED_MAX && conn != wait->pinned[i] ? NULL : conn;
+	return __builtin_expect(wait->threads, 0) && i < ARMED_MAX && conn != wait->pinned[i]
+		       ? NULL
+		       : conn;
 }
 
 static struct shim_conn *waits_for_bytes(const struct poll_wait *wait, nfds_t i)
 {
 	struct shim_conn *conn = conn_at(wait, i);
 
-	return conn && shim_conn_is_attached(conn) && (wait->fds[i].events & IN_EVENTS) ? conn : NULL;
+	return conn && shim_conn_is_attached(conn) && (wait->fds[i].events & IN_EVENTS) ? conn
+											: NULL;
 }
 
 static void pin_all(struct poll_wait *wait)
 {
 	wait->threads = true;
 	for (nfds_t i = 0; i < wait->count && i < ARMED_MAX; i++) {
-		struct shim_conn *conn = wait->fds[i].fd >= 0 ? shim_conn_of(wait->fds[i].fd) : NULL;
+		struct shim_conn *conn = wait->fds[i].fd >= 0 ? shim_conn_of(wait->fds[i].fd)
+							      : NULL;
 
 		wait->pinned[i] = conn && shim_pin(conn, wait->fds[i].fd) ? conn : NULL;
 	}
@@ -190,7 +195,8 @@ static int correct(const struct poll_wait *wait)
 		if (conn && !(entry->revents & HANGUP_EVENTS)) {
 			if (shmipc_receiver_hint(&conn->rx))
 				entry->revents |= (short)(entry->events & IN_EVENTS);
-			else if ((entry->revents & IN_EVENTS) && !shim_wait_is_true(conn, entry->fd))
+			else if ((entry->revents & IN_EVENTS) &&
+				 !shim_wait_is_true(conn, entry->fd))
 				entry->revents &= (short)~IN_EVENTS;
 		} else if (conn && shmipc_receiver_hint(&conn->rx)) {
 			entry->revents |= (short)(entry->events & IN_EVENTS);
@@ -204,13 +210,15 @@ static int correct(const struct poll_wait *wait)
 	return ready;
 }
 
-/* This wait looks at them itself, before it sleeps and after: no tokens are needed while it is awake. */
+/* This wait looks at them itself, before it sleeps and after: no tokens are needed while it is
+ * awake. */
 static void note_waiting(const struct poll_wait *wait)
 {
 	for (nfds_t i = 0; i < wait->count; i++) {
 		struct shim_conn *conn = waits_for_bytes(wait, i);
 
-		if (!conn || !conn->rx.ready || conn->rx.foreign || atomic_load(&conn->rx.watchers) != 0)
+		if (!conn || !conn->rx.ready || conn->rx.foreign ||
+		    atomic_load(&conn->rx.watchers) != 0)
 			continue;
 		atomic_store_explicit(&conn->rx.polled, true, memory_order_relaxed);
 		shmipc_receiver_relax(&conn->rx);
@@ -281,7 +289,8 @@ static void disarm_all(const struct poll_wait *wait)
 		shmipc_receiver_disarm(&wait->armed[i]->rx);
 }
 
-/* Tokens that were sent for bytes read meanwhile would end the sleep at once.  True: the sleep must be short. */
+/* Tokens that were sent for bytes read meanwhile would end the sleep at once.  True: the sleep must
+ * be short. */
 static bool drop_stale_tokens(const struct poll_wait *wait)
 {
 	bool owing = false;
@@ -293,7 +302,8 @@ static bool drop_stale_tokens(const struct poll_wait *wait)
 			continue;
 		shmipc_sender_serve(&conn->tx, wait->fds[i].fd, shim_conn_private(conn));
 		if (shmipc_receiver_has_tokens(&conn->rx))
-			shmipc_receiver_readable(&conn->rx, wait->fds[i].fd, shim_conn_private(conn));
+			shmipc_receiver_readable(&conn->rx, wait->fds[i].fd,
+						 shim_conn_private(conn));
 		owing |= shmipc_sender_owes(&conn->tx);
 	}
 	return owing;
@@ -325,8 +335,8 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 				shmipc_count(&conn->rx.count->waits, 1);
 			left = shim_wait_left(deadline_ns);
 			n = (int)SHMIPC_SLEEP(undo_sleep, wait, SYS_ppoll, wait->fds, wait->count,
-					      deadline_ns == SHIM_WAIT_FOR_EVER ? NULL : &left, mask,
-					      8, 0);
+					      deadline_ns == SHIM_WAIT_FOR_EVER ? NULL : &left,
+					      mask, 8, 0);
 		}
 	}
 	disarm_all(wait);
