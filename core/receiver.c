@@ -429,7 +429,7 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 	const bool peek = io->flags & MSG_PEEK;
 	const bool waitall = io->flags & MSG_WAITALL;
 	struct shmipc_receiver_wait wait = { 0 };
-	bool nonblocking = false, know = false;
+	bool nonblocking = false, know = false, sure = false;
 	ssize_t total = 0, n;
 
 	io->flags &= ~MSG_WAITALL;
@@ -446,7 +446,10 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 			break;
 		}
 		if (!know) {
-			nonblocking = shmipc_io_is_nonblocking(io);
+			/* what blocked last time is taken to block now: if not, the sleep says EAGAIN */
+			sure = !r->blocks || (io->flags & MSG_DONTWAIT);
+			nonblocking = sure && shmipc_io_is_nonblocking(io);
+			r->blocks = !nonblocking;
 			know = true;
 			if (nonblocking)
 				continue;
@@ -463,6 +466,13 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		shmipc_lock_take(&r->lock, io->private_use);
 		if (r->stopped && !total)
 			return -ESTALE;
+		if (n == -EAGAIN && !sure) {
+			nonblocking = shmipc_io_is_nonblocking(io);
+			sure = true;
+			r->blocks = !nonblocking;
+			if (nonblocking)
+				continue;
+		}
 		if (n < 0 || r->stopped)
 			break;
 	}

@@ -45,6 +45,7 @@ struct shmipc_receiver {
 	_Atomic int pending_error; /* the kernel said so; told when the ring is empty */
 	_Atomic bool unseen;	   /* strict because a nonblocking receive waits by means unknown */
 	_Atomic bool stopped;	   /* the ring is read no more: downgrade on our request */
+	bool blocks;  /* the last receive that found nothing was a blocking one */
 	bool last_seen; /* LAST was taken off the socket: the ring ends at its present tail */
 	bool reset_told;
 	bool shut;	/* shutdown(SHUT_RD) */

@@ -102,7 +102,9 @@ struct shmipc_sleeper {
 void shmipc_receiver_undo_plain(void *argument);
 
 struct shmipc_receiver_wait {
+	bool slept;	      /* once, under the kernel's own time limit */
 	bool known;	      /* is there a time limit? */
+	uint64_t started;     /* ticks, at the first sleep */
 	uint64_t deadline_ns; /* 0: none */
 };
 

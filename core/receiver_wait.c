@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <sys/time.h>
 
+#include "core/cpu.h"
 #include "core/receiver_parts.h"
 #include "core/sleep.h"
 #include "core/sys.h"
@@ -109,6 +110,11 @@ static uint64_t now_ns(void)
 	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
+static uint64_t slept_ns(const struct shmipc_receiver_wait *wait)
+{
+	return wait->slept ? (shmipc_ticks() - wait->started) * 1000 / shmipc_ticks_per_us() : 0;
+}
+
 /* SO_RCVTIMEO counts from the first sleep of a call, over all its sleeps. */
 static void find_deadline(struct shmipc_receiver_wait *wait, int fd)
 {
@@ -120,7 +126,7 @@ static void find_deadline(struct shmipc_receiver_wait *wait, int fd)
 	if (sys_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &bytes) < 0)
 		return;
 	ns = (uint64_t)limit.tv_sec * 1000000000u + (uint64_t)limit.tv_usec * 1000u;
-	wait->deadline_ns = ns ? now_ns() + ns : 0;
+	wait->deadline_ns = ns ? now_ns() + ns - slept_ns(wait) : 0;
 }
 
 void shmipc_receiver_undo_plain(void *argument)
@@ -191,6 +197,26 @@ static bool look_again(struct shmipc_receiver *r, const struct shmipc_io *io, bo
 	return there;
 }
 
+/* The first sleep of a call is the kernel's: it knows O_NONBLOCK and the time limit.  From the second on we count. */
+static ssize_t sleep_armed(struct shmipc_receiver *r, const struct shmipc_io *io,
+			   struct shmipc_receiver_wait *wait)
+{
+	bool owes = r->sibling && shmipc_sender_owes(r->sibling);
+
+	if (!wait->slept && !owes) {
+		wait->slept = true;
+		wait->started = shmipc_ticks();
+		return sleep_on_socket(r, io);
+	}
+	if (!wait->known)
+		find_deadline(wait, io->fd);
+	if ((owes || wait->deadline_ns) && shmipc_io_is_nonblocking(io))
+		return -EAGAIN;
+	if (owes)
+		return sleep_until(r, io, POLLIN | POLLOUT, wait->deadline_ns);
+	return wait->deadline_ns ? sleep_until(r, io, POLLIN, wait->deadline_ns) : sleep_on_socket(r, io);
+}
+
 ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *io,
 			     struct shmipc_receiver_wait *wait)
 {
@@ -205,16 +231,9 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 	 * armed it */
 	relax_if_alone(r);
 	shmipc_receiver_arm(r);
-	if (!look_again(r, io, wait->known)) {
-		if (!wait->known)
-			find_deadline(wait, io->fd);
+	if (!look_again(r, io, wait->slept)) {
 		atomic_fetch_add_explicit(&r->count->waits, 1, memory_order_relaxed);
-		if (r->sibling && shmipc_sender_owes(r->sibling))
-			n = sleep_until(r, io, POLLIN | POLLOUT, wait->deadline_ns);
-		else if (wait->deadline_ns)
-			n = sleep_until(r, io, POLLIN, wait->deadline_ns);
-		else
-			n = sleep_on_socket(r, io);
+		n = sleep_armed(r, io, wait);
 	}
 	shmipc_receiver_disarm(r);
 	return n;
