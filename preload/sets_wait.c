@@ -85,7 +85,10 @@ static bool input_is_true(struct shim_set *set, const struct epoll_event *event)
 				       shmipc_receiver_only_ring(&r->conn->rx) && !r->conn->rx.eof &&
 				       !r->conn->rx.pending_error;
 
-			is_true |= !((r->event.events & EPOLLET) && by_ring);
+			/* not told: what has arrived since that look is news still */
+			if ((r->event.events & EPOLLET) && by_ring)
+				continue;
+			is_true = true;
 			shim_registration_told(r);
 		}
 		if (is_true && (r->event.events & EPOLLONESHOT))
