@@ -23,7 +23,8 @@ static struct shmipc_status status;
 static _Atomic int status_fd = -1;
 static _Atomic uint32_t status_state; /* 0 not tried, 1 being made, 2 there, 3 not to be had */
 static _Atomic uint32_t search_from;
-static _Atomic uint32_t touched; /* records at and above were never used in this family of processes */
+static _Atomic uint32_t
+	touched; /* records at and above were never used in this family of processes */
 static _Atomic uint16_t *descriptors; /* by record: numbers of this process; private memory */
 static uint32_t *marks; /* by record: the fork that counted it, or MARK_LEFT; private memory */
 static uint32_t forks;
@@ -31,6 +32,7 @@ static struct shmipc_lock fork_lock;
 static uint32_t fork_lock_generation;
 static _Atomic uint32_t spawns;
 static int own_pid;
+static uint32_t own_generation;
 
 #define MARK_LEFT UINT32_MAX /* exec is about to end our hold on it */
 
@@ -50,6 +52,7 @@ int shim_conn_start(void)
 	shim_conns = (struct shim_conn *)at;
 	descriptors = (_Atomic uint16_t *)counts;
 	own_pid = sys_getpid();
+	own_generation = shmipc_process_generation();
 	return 0;
 }
 
@@ -73,7 +76,9 @@ void shim_process_spawned(void)
 
 bool shim_process_is_borrowed(void)
 {
-	return shim_vfork_was_used() && sys_getpid() != own_pid;
+	/* forked without a handler (_Fork, clone), or vfork */
+	return shmipc_process_generation() != own_generation ||
+	       (shim_vfork_was_used() && sys_getpid() != own_pid);
 }
 
 /* ---- records ---- */
@@ -86,7 +91,8 @@ static void raise_touched(uint32_t limit)
 		;
 }
 
-/* Records of processes that are gone, killed ones too.  Only a record that was never shared tells who held it. */
+/* Records of processes that are gone, killed ones too.  Only a record that was never shared tells
+ * who held it. */
 static void reclaim(void)
 {
 	for (uint32_t i = 0; i < SHIM_CONN_MAX; i++) {
@@ -94,8 +100,8 @@ static void reclaim(void)
 		uint32_t used = atomic_load(&conn->used);
 		bool alone = atomic_load(&conn->holders) == 1 && atomic_load(&conn->shared) == 0;
 
-		if ((used == SHIM_CONN_LEFT || (used == SHIM_CONN_USED && alone)) && conn->pid > 0 &&
-		    sys_call3(SYS_kill, conn->pid, 0, 0) == -ESRCH)
+		if ((used == SHIM_CONN_LEFT || (used == SHIM_CONN_USED && alone)) &&
+		    conn->pid > 0 && sys_call3(SYS_kill, conn->pid, 0, 0) == -ESRCH)
 			atomic_compare_exchange_strong(&conn->used, &used, SHIM_CONN_FREE);
 	}
 }
@@ -147,7 +153,8 @@ static void make_status_table(void)
 	atomic_store(&status_state, 2);
 }
 
-static void fill_row(struct shim_conn *conn, int fd, const struct sockaddr_storage *listener, socklen_t bytes)
+static void fill_row(struct shim_conn *conn, int fd, const struct sockaddr_storage *listener,
+		     socklen_t bytes)
 {
 	struct shmipc_status_row *row;
 
@@ -169,7 +176,8 @@ static void fill_row(struct shim_conn *conn, int fd, const struct sockaddr_stora
 	atomic_store(&row->pid, (uint32_t)own_pid); /* last: an observer passes over pid 0 */
 }
 
-/* connect() is also for datagrams; what accept() returns is a stream or is found out by eligible.c. */
+/* connect() is also for datagrams; what accept() returns is a stream or is found out by eligible.c.
+ */
 static bool is_datagram(int fd)
 {
 	int value = 0;
@@ -178,7 +186,8 @@ static bool is_datagram(int fd)
 	return sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &bytes) < 0 || value != SOCK_STREAM;
 }
 
-void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t bytes, bool is_server)
+void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t bytes,
+		     bool is_server)
 {
 	struct shim_conn *conn;
 	int family = listener->ss_family;
@@ -187,7 +196,8 @@ void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t 
 		return;
 	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
 		return;
-	if (!shim_endpoints_match(&shim_config.endpoints, listener, bytes) || (!is_server && is_datagram(fd)))
+	if (!shim_endpoints_match(&shim_config.endpoints, listener, bytes) ||
+	    (!is_server && is_datagram(fd)))
 		return;
 	conn = take_record();
 	if (!conn)
@@ -225,25 +235,29 @@ void shim_conn_log(const struct shim_conn *conn, int fd, const char *event, bool
 		uint32_t reason = row ? atomic_load(&row->reason) : 0;
 
 		if (reason)
-			shim_log(SHIM_LOG_INFO, "pid=%d fd=%d endpoint=%s role=%s event=%s reason=%s", sys_getpid(),
-				 fd, endpoint, role, event, shmipc_reason_name(reason));
+			shim_log(SHIM_LOG_INFO,
+				 "pid=%d fd=%d endpoint=%s role=%s event=%s reason=%s",
+				 sys_getpid(), fd, endpoint, role, event,
+				 shmipc_reason_name(reason));
 		else
-			shim_log(SHIM_LOG_INFO, "pid=%d fd=%d endpoint=%s role=%s event=%s", sys_getpid(), fd,
-				 endpoint, role, event);
+			shim_log(SHIM_LOG_INFO, "pid=%d fd=%d endpoint=%s role=%s event=%s",
+				 sys_getpid(), fd, endpoint, role, event);
 		return;
 	}
-	shim_log(SHIM_LOG_INFO,
-		 "pid=%d fd=%d endpoint=%s role=%s event=%s state=%s ring_tx=%lu ring_rx=%lu kernel_tx=%lu "
-		 "kernel_rx=%lu tokens=%lu sleeps=%lu spins_won=%lu spins_lost=%lu",
-		 sys_getpid(), fd, endpoint, role, event, shmipc_state_name(atomic_load(&conn->state)),
-		 (unsigned long)atomic_load(&conn->tx.count->ring_bytes),
-		 (unsigned long)atomic_load(&conn->rx.count->ring_bytes),
-		 (unsigned long)atomic_load(&conn->tx.count->kernel_bytes),
-		 (unsigned long)atomic_load(&conn->rx.count->kernel_bytes),
-		 (unsigned long)atomic_load(&conn->tx.count->tokens),
-		 (unsigned long)atomic_load(&conn->rx.count->waits),
-		 (unsigned long)atomic_load(&conn->rx.count->spins_won),
-		 (unsigned long)atomic_load(&conn->rx.count->spins_lost));
+	shim_log(
+		SHIM_LOG_INFO,
+		"pid=%d fd=%d endpoint=%s role=%s event=%s state=%s ring_tx=%lu ring_rx=%lu kernel_tx=%lu "
+		"kernel_rx=%lu tokens=%lu sleeps=%lu spins_won=%lu spins_lost=%lu",
+		sys_getpid(), fd, endpoint, role, event,
+		shmipc_state_name(atomic_load(&conn->state)),
+		(unsigned long)atomic_load(&conn->tx.count->ring_bytes),
+		(unsigned long)atomic_load(&conn->rx.count->ring_bytes),
+		(unsigned long)atomic_load(&conn->tx.count->kernel_bytes),
+		(unsigned long)atomic_load(&conn->rx.count->kernel_bytes),
+		(unsigned long)atomic_load(&conn->tx.count->tokens),
+		(unsigned long)atomic_load(&conn->rx.count->waits),
+		(unsigned long)atomic_load(&conn->rx.count->spins_won),
+		(unsigned long)atomic_load(&conn->rx.count->spins_lost));
 }
 
 void shim_conn_set_reason(struct shim_conn *conn, enum shmipc_reason reason)
@@ -456,8 +470,8 @@ void shim_conn_fork_failed(void)
 		for_each_held(one_holder_less);
 }
 
-/* Between the counting and the copy other threads may have made connections, which nobody counted for us, and closed
- * some that were counted: the former we do not know, the latter are not ours. */
+/* Between the counting and the copy other threads may have made connections, which nobody counted
+ * for us, and closed some that were counted: the former we do not know, the latter are not ours. */
 static void reconcile(void)
 {
 	uint32_t limit = atomic_load(&touched);
@@ -482,6 +496,7 @@ static void reconcile(void)
 void shim_conn_in_child(void)
 {
 	own_pid = sys_getpid();
+	own_generation = shmipc_process_generation();
 	if (!shim_config.enabled)
 		return;
 	shim_upgrade_in_child();
@@ -505,7 +520,8 @@ static void leave_for_exec(struct shim_conn *conn)
 		marks[index] = MARK_LEFT;
 }
 
-/* The last holder keeps it: if the call fails it must still be there, and if not, the kernel ends the connection. */
+/* The last holder keeps it: if the call fails it must still be there, and if not, the kernel ends
+ * the connection. */
 void shim_conn_before_exec(void)
 {
 	if (!shim_config.enabled || shim_process_is_borrowed())
@@ -514,7 +530,8 @@ void shim_conn_before_exec(void)
 	for (int fd = 0; fd < shim_fd_limit(); fd++) {
 		uint32_t word = shim_fd_word(fd);
 
-		if (word != 0 && shim_fd_kind(word) != SHIM_FD_SET && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
+		if (word != 0 && shim_fd_kind(word) != SHIM_FD_SET &&
+		    !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
 			marks[shim_fd_index(word)] = forks;
 	}
 	for_each_held(leave_for_exec);
@@ -551,8 +568,9 @@ static void leave_at_exit(struct shim_conn *conn)
 	uint32_t index = shim_conn_index(conn);
 	int fd = 0;
 
-	while (fd < shim_fd_limit() && (shim_fd_word(fd) == 0 || shim_fd_index(shim_fd_word(fd)) != index ||
-					shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET))
+	while (fd < shim_fd_limit() &&
+	       (shim_fd_word(fd) == 0 || shim_fd_index(shim_fd_word(fd)) != index ||
+		shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET))
 		fd++;
 	if (fd == shim_fd_limit())
 		return;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/cpu.h"
 #include "core/negotiate.h"
 #include "core/sys.h"
 #include "core/thread.h"
@@ -20,6 +21,7 @@ enum {
 	STEPS_MAX = 4096,	   /* calls after the threshold; then the peer is plain */
 	ANNOUNCED_STEPS = 6, /* an announcement in shared memory gets this long before the name is
 				offered too */
+	PATIENCE_MS = 200,   /* a rendezvous of this age makes place for another */
 	PIONEER_STEPS = 24,  /* so long a connection waits for the session that another one is about
 				to make */
 };
@@ -27,6 +29,8 @@ enum {
 /* Private memory of the process that made it. */
 struct shim_upgrade {
 	_Atomic uint32_t used;
+	struct shim_conn *conn;
+	uint64_t since_ticks;
 	int listener; /* client: hidden descriptors, -1 = none */
 	int channel;
 	struct shim_rendezvous_keys keys;
@@ -60,6 +64,38 @@ static void close_hidden(int *fd)
 	*fd = -1;
 }
 
+static void give_up(struct shim_conn *conn);
+
+static bool try_hold(struct shim_conn *conn)
+{
+	uint32_t nobody = 0;
+
+	return atomic_compare_exchange_strong(&conn->step_lock.owner, &nobody, shmipc_thread_id());
+}
+
+/* Connections that fell silent in the middle of it would keep others out: the oldest goes, and
+ * begins again if it speaks again.  Only tried: the caller holds the step lock of its own. */
+static void make_place(uint64_t endpoint)
+{
+	const uint64_t patience_ticks = PATIENCE_MS * 1000 * shmipc_ticks_per_us();
+	uint64_t now = shmipc_ticks();
+	struct shim_upgrade *oldest = NULL;
+
+	for (int i = 0; i < UPGRADES_MAX; i++) {
+		struct shim_upgrade *u = &upgrades[i];
+
+		if (atomic_load(&u->used) && u->conn && u->keys.endpoint == endpoint &&
+		    now - u->since_ticks > patience_ticks &&
+		    (!oldest || u->since_ticks < oldest->since_ticks))
+			oldest = u;
+	}
+	if (!oldest || !try_hold(oldest->conn))
+		return;
+	if (oldest->conn->upgrade == oldest)
+		give_up(oldest->conn);
+	shmipc_lock_drop(&oldest->conn->step_lock, false);
+}
+
 static uint32_t under_way(uint64_t endpoint)
 {
 	uint32_t count = 0;
@@ -69,10 +105,14 @@ static uint32_t under_way(uint64_t endpoint)
 	return count;
 }
 
-static struct shim_upgrade *take_upgrade(const struct shim_rendezvous_keys *keys)
+static struct shim_upgrade *take_upgrade(struct shim_conn *conn,
+					 const struct shim_rendezvous_keys *keys)
 {
-	if (under_way(keys->endpoint) >= UPGRADES_AT_ENDPOINT)
-		return NULL;
+	if (under_way(keys->endpoint) >= UPGRADES_AT_ENDPOINT) {
+		make_place(keys->endpoint);
+		if (under_way(keys->endpoint) >= UPGRADES_AT_ENDPOINT)
+			return NULL;
+	}
 	for (int i = 0; i < UPGRADES_MAX; i++) {
 		struct shim_upgrade *u = &upgrades[i];
 		uint32_t used = 0;
@@ -83,6 +123,8 @@ static struct shim_upgrade *take_upgrade(const struct shim_rendezvous_keys *keys
 		u->listener = u->channel = -1;
 		u->session = SHIM_SESSION_NONE;
 		u->keys = *keys;
+		u->conn = conn;
+		u->since_ticks = shmipc_ticks();
 		shmipc_negotiator_init(&u->negotiator);
 		return u;
 	}
@@ -521,7 +563,7 @@ static int begin(struct shim_conn *conn, int fd)
 		return -1;
 	if (reason)
 		return (int)reason;
-	conn->upgrade = take_upgrade(&keys);
+	conn->upgrade = take_upgrade(conn, &keys);
 	return conn->upgrade ? 0 : -1; /* too many under way: later */
 }
 
@@ -535,11 +577,10 @@ static bool is_mine(const struct shmipc_lock *lock)
  * this connection. */
 static bool may_step(struct shim_conn *conn)
 {
-	if (conn->generation != shmipc_process_generation() ||
-	    atomic_load(&conn->step_lock.owner) != 0 || is_mine(&conn->tx.lock) ||
+	if (conn->generation != shmipc_process_generation() || is_mine(&conn->tx.lock) ||
 	    is_mine(&conn->rx.lock))
 		return false;
-	return hold_still(conn);
+	return try_hold(conn);
 }
 
 static void step(struct shim_conn *conn, int fd)

@@ -105,6 +105,22 @@ def three_clients(pair):
 
 
 @case
+def idle_ones_do_not_keep_others_out(pair):
+    """They fell silent in the middle of their rendezvous."""
+    server = pair.server("tcp:127.0.0.1:0", env={"SHMIPC_UPGRADE_AFTER": "50"})
+    client = pair.client(server.address, "idle=60", "conns=3", "rounds=150")
+    expect_accelerated(client, 3)
+
+
+@case
+def forked_without_handlers(pair):
+    """_Fork() and clone() run none: what such a child leaves is still the parent's."""
+    server = pair.server("tcp:127.0.0.1:0")
+    client = pair.client(server.address, "conns=2", "rounds=200", "unseen")
+    expect_accelerated(client, 2)
+
+
+@case
 def clients_that_come_and_go(pair):
     """The server keeps little of clients that are gone."""
     server = pair.server("tcp:127.0.0.1:0")

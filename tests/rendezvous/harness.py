@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ PEER = ["/usr/bin/python3", os.path.join(HERE, "peer.py")]
 BUILD = os.path.abspath(os.environ.get("BUILD", "build"))
 SHIM = os.path.join(BUILD, "libshmipc_shim.so")
 DIR = tempfile.mkdtemp(prefix="shmipc-rendezvous.")
-DEADLINE_S = 60
+DEADLINE_S = 30
 CASES = []
 
 
@@ -196,13 +197,19 @@ def build(name, *more):
     return out
 
 
+def too_late(*_):
+    raise TimeoutError(f"not done after {DEADLINE_S} s")
+
+
 def main(wanted):
     passed = failed = 0
     chosen = [f for f in CASES if not wanted or any(w in f.__name__ for w in wanted)]
     os.chmod(DIR, 0o777)
+    signal.signal(signal.SIGALRM, too_late)
     for function in chosen:
         name = function.__name__.replace("_", "-")
         try:
+            signal.alarm(DEADLINE_S)
             with Pair() as pair:
                 function(pair)
             print(f"ok {name}", flush=True)

@@ -8,6 +8,7 @@ peer.py both ADDRESS [KEY=VALUE...]     a server thread, and a client of the add
 peer.py fork-epoll ADDRESS              an epoll server that forks while connections idle
 ADDRESS: tcp:HOST:PORT (PORT 0: any), unix:PATH, unix:@NAME.
 """
+import ctypes
 import errno
 import json
 import os
@@ -208,11 +209,22 @@ def client(address, options):
         s.close()
         if i % 50 == 49:
             sample()
+    idle = [dial(address, options) for _ in range(int(options.get("idle", 0)))]
+    for s in idle:
+        for r in range(9):
+            round_trip(s, r, size)
+    if idle:
+        time.sleep(0.3)
     conns = [dial(address, options) for _ in range(int(options.get("conns", 1)))]
     held = fill_descriptors() if "full" in options else []
     for r in range(rounds):
         for i, s in enumerate(conns):
             round_trip(s, r * 1000 + i, size)
+            if "unseen" in options and r == rounds // 2:
+                child = ctypes.CDLL(None)._Fork()
+                if child == 0:
+                    os._exit(0)
+                os.waitpid(child, 0)
             if "forks" in options and r % int(options["forks"]) == 0:
                 child = os.fork()
                 if child == 0:

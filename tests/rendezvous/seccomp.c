@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* seccomp kill|errno COMMAND...: under a filter like those of packaged services.  kill: a netlink socket and calls that
- * no plain server makes end the process; errno: address families other than Unix and IP give EAFNOSUPPORT. */
+/* seccomp kill|errno COMMAND...: under a filter like those of packaged services.  kill: a netlink
+ * socket and calls that no plain server makes end the process; errno: address families other than
+ * Unix and IP give EAFNOSUPPORT. */
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -19,8 +20,9 @@
 
 int main(int count, char **arguments)
 {
-	unsigned int deny = count > 2 && strcmp(arguments[1], "kill") == 0 ? SECCOMP_RET_KILL_PROCESS :
-									     SECCOMP_RET_ERRNO | EAFNOSUPPORT;
+	unsigned int deny = count > 2 && strcmp(arguments[1], "kill") == 0
+				    ? SECCOMP_RET_KILL_PROCESS
+				    : SECCOMP_RET_ERRNO | EAFNOSUPPORT;
 	unsigned int unusual = deny == SECCOMP_RET_KILL_PROCESS ? deny : SECCOMP_RET_ERRNO | EPERM;
 	struct sock_filter filter[] = {
 		LOAD(nr),
@@ -45,7 +47,8 @@ int main(int count, char **arguments)
 
 	if (count < 3)
 		return 2;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) {
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) {
 		perror("seccomp");
 		return 1;
 	}

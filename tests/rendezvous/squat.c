@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* squat hold|silent|garbage CLIENT_PORT SERVER_PORT: takes the rendezvous name of a connection over 127.0.0.1 before its
- * client can.  hold: nobody is accepted; silent: accepted and never answered; garbage: answered with nonsense. */
+/* squat hold|silent|garbage CLIENT_PORT SERVER_PORT: takes the rendezvous name of a connection over
+ * 127.0.0.1 before its client can.  hold: nobody is accepted; silent: accepted and never answered;
+ * garbage: answered with nonsense. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -23,7 +24,8 @@ static struct sockaddr_storage loopback(const char *port)
 
 static int take_name(const char *client_port, const char *server_port)
 {
-	const struct sockaddr_storage client = loopback(client_port), server = loopback(server_port);
+	const struct sockaddr_storage client = loopback(client_port),
+				      server = loopback(server_port);
 	uint8_t digest[SHIM_DIGEST_BYTES];
 	struct shim_tcp_key key;
 	struct sockaddr_un name;
@@ -41,7 +43,8 @@ static int take_name(const char *client_port, const char *server_port)
 
 int main(int count, char **arguments)
 {
-	static const char garbage[] = "GET / HTTP/1.0\r\n\r\n and so on, for longer than any header is";
+	static const char
+		garbage[] = "GET / HTTP/1.0\r\n\r\n and so on, for longer than any header is";
 	int fd = count == 4 ? take_name(arguments[2], arguments[3]) : -1;
 
 	if (fd < 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* storm SECONDS [fork]: threads of two processes open, use and close connections between them all the time, some long
- * enough to be accelerated; with `fork` both processes fork children meanwhile, of which some execute /bin/true.  Every
- * byte is checked.  Prints the number of connections. */
+/* storm SECONDS [fork]: threads of two processes open, use and close connections between them all
+ * the time, some long enough to be accelerated; with `fork` both processes fork children meanwhile,
+ * of which some execute /bin/true.  Every byte is checked.  Prints the number of connections. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -151,7 +151,8 @@ int main(int count, char **arguments)
 	pid_t server;
 
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (bind(listener, (const struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 100) < 0 ||
+	if (bind(listener, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    listen(listener, 100) < 0 ||
 	    getsockname(listener, (struct sockaddr *)&address, &bytes) < 0)
 		fail("listen");
 	limit = now() + (count > 1 ? atof(arguments[1]) : 3);
