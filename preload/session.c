@@ -51,7 +51,8 @@ static uint32_t word(uint32_t generation, uint32_t state)
 
 static _Atomic uint32_t *gone_word(const struct shim_session *session)
 {
-	return session->is_client ? &session->segment.header->client_gone : &session->segment.header->server_gone;
+	return session->is_client ? &session->segment.header->client_gone
+				  : &session->segment.header->server_gone;
 }
 
 static void unmap(struct shim_session *session)
@@ -64,8 +65,8 @@ static void unmap(struct shim_session *session)
 
 static bool peer_left(const struct shim_session *session)
 {
-	return atomic_load(session->is_client ? &session->segment.header->server_gone :
-						&session->segment.header->client_gone) != 0;
+	return atomic_load(session->is_client ? &session->segment.header->server_gone
+					      : &session->segment.header->client_gone) != 0;
 }
 
 static bool is_useless(const struct shim_session *session)
@@ -97,7 +98,8 @@ static void trim_idle(void)
 }
 
 /* Nobody else knows of the segment yet, or looks at its first stream. */
-static void take_first(const struct shmipc_segment *segment, bool is_client, const struct shim_session_claim *claim)
+static void take_first(const struct shmipc_segment *segment, bool is_client,
+		       const struct shim_session_claim *claim)
 {
 	struct shmipc_stream_control *control = shmipc_segment_stream(segment, 0);
 
@@ -141,15 +143,17 @@ int shim_session_add(const struct shmipc_segment *segment, bool is_client, uint6
 
 /* ---- client ---- */
 
-/* The pages of a stream that has carried much: what is beyond the start of each ring goes back to the kernel.  Only
- * the client, when both sides are through: it alone hands the stream out again. */
+/* The pages of a stream that has carried much: what is beyond the start of each ring goes back to
+ * the kernel.  Only the client, when both sides are through: it alone hands the stream out again.
+ */
 static void give_pages_back(struct shim_session *session, uint32_t stream)
 {
 	for (unsigned int direction = 0; direction < 2; direction++) {
 		struct shmipc_ring ring = shmipc_segment_ring(&session->segment, stream, direction);
 
 		if (ring.ring_bytes > KEPT_RING_BYTES)
-			sys_madvise(ring.data + KEPT_RING_BYTES, ring.ring_bytes - KEPT_RING_BYTES, MADV_REMOVE);
+			sys_madvise(ring.data + KEPT_RING_BYTES, ring.ring_bytes - KEPT_RING_BYTES,
+				    MADV_REMOVE);
 	}
 }
 
@@ -167,10 +171,12 @@ static bool stream_is_free(struct shmipc_stream_control *control)
 	if ((offer & 0xff) == SHMIPC_OFFER_FREE)
 		return answer == 0;
 	/* the server has confirmed the end of this very generation */
-	return (offer & 0xff) == SHMIPC_OFFER_CLOSED && answer == word(offer >> 8, SHMIPC_ANSWER_CLOSED);
+	return (offer & 0xff) == SHMIPC_OFFER_CLOSED &&
+	       answer == word(offer >> 8, SHMIPC_ANSWER_CLOSED);
 }
 
-static void announce(struct shim_session *session, uint32_t stream, const struct shim_session_claim *claim)
+static void announce(struct shim_session *session, uint32_t stream,
+		     const struct shim_session_claim *claim)
 {
 	struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment, stream);
 	uint32_t generation = ((atomic_load(&control->offer) >> 8) + 1) & 0xffffff;
@@ -180,7 +186,8 @@ static void announce(struct shim_session *session, uint32_t stream, const struct
 	memset((void *)control->direction, 0, sizeof(control->direction));
 	memcpy(control->key, claim->key, SHMIPC_KEY_BYTES);
 	control->client_cookie = claim->self_cookie;
-	atomic_store_explicit(&control->offer, word(generation, SHMIPC_OFFER_OPEN), memory_order_release);
+	atomic_store_explicit(&control->offer, word(generation, SHMIPC_OFFER_OPEN),
+			      memory_order_release);
 	atomic_fetch_add(&session->segment.header->offers, 1);
 	session->live++;
 }
@@ -201,7 +208,8 @@ static bool serves(const struct shim_session *session, uint64_t endpoint)
 	       session->process == shmipc_process_generation() && !peer_left(session);
 }
 
-int shim_session_offer(uint64_t endpoint, const struct shim_session_claim *claim, int *session, uint32_t *stream)
+int shim_session_offer(uint64_t endpoint, const struct shim_session_claim *claim, int *session,
+		       uint32_t *stream)
 {
 	int best = -1, at = -1;
 
@@ -210,7 +218,8 @@ int shim_session_offer(uint64_t endpoint, const struct shim_session_claim *claim
 	for (int i = 0; i < session_limit; i++) {
 		int found;
 
-		if (!serves(&sessions[i], endpoint) || (best >= 0 && sessions[i].misses >= sessions[best].misses))
+		if (!serves(&sessions[i], endpoint) ||
+		    (best >= 0 && sessions[i].misses >= sessions[best].misses))
 			continue;
 		found = free_stream(&sessions[i]);
 		if (found < 0)
@@ -234,7 +243,8 @@ static bool contradicts(uint64_t said, uint64_t known)
 
 bool shim_session_answered(int session, uint32_t stream, uint64_t peer_cookie)
 {
-	struct shmipc_stream_control *control = shmipc_segment_stream(&sessions[session].segment, stream);
+	struct shmipc_stream_control *control = shmipc_segment_stream(&sessions[session].segment,
+								      stream);
 	uint32_t generation = atomic_load_explicit(&control->offer, memory_order_relaxed) >> 8;
 
 	if (atomic_load_explicit(&control->answer, memory_order_acquire) !=
@@ -248,12 +258,14 @@ bool shim_session_answered(int session, uint32_t stream, uint64_t peer_cookie)
 
 /* ---- server ---- */
 
-/* An offer that was withdrawn before we saw it would keep its stream out of use: we shall not answer it. */
+/* An offer that was withdrawn before we saw it would keep its stream out of use: we shall not
+ * answer it. */
 static void confirm_withdrawal(struct shmipc_stream_control *control, uint32_t offer)
 {
 	uint32_t generation = offer >> 8;
 
-	if ((offer & 0xff) == SHMIPC_OFFER_CLOSED && atomic_load(&control->answer) >> 8 != generation)
+	if ((offer & 0xff) == SHMIPC_OFFER_CLOSED &&
+	    atomic_load(&control->answer) >> 8 != generation)
 		atomic_store(&control->answer, word(generation, SHMIPC_ANSWER_CLOSED));
 }
 
@@ -289,7 +301,8 @@ int shim_session_answer(const struct shim_session_claim *claim, int *session, ui
 		return -ENOENT;
 	for (int i = 0; i < session_limit && found; i++) {
 		if (!sessions[i].used || sessions[i].is_client ||
-		    sessions[i].process != shmipc_process_generation() || !answer_in(i, claim, stream))
+		    sessions[i].process != shmipc_process_generation() ||
+		    !answer_in(i, claim, stream))
 			continue;
 		*session = i;
 		found = 0;
@@ -318,14 +331,17 @@ void shim_session_leave(int session, uint32_t stream)
 		return;
 	control = shmipc_segment_stream(&s->segment, stream);
 	if (s->is_client) {
-		/* an offer that was never answered stays out of use until the server confirms: it may answer late */
-		atomic_store(&control->offer, word(atomic_load(&control->offer) >> 8, SHMIPC_OFFER_CLOSED));
+		/* an offer that was never answered stays out of use until the server confirms: it
+		 * may answer late */
+		atomic_store(&control->offer,
+			     word(atomic_load(&control->offer) >> 8, SHMIPC_OFFER_CLOSED));
 		if (stream_is_free(control) && carried_much(control)) {
 			give_pages_back(s, stream);
 			memset((void *)control->direction, 0, sizeof(control->direction));
 		}
 	} else {
-		atomic_store(&control->answer, word(atomic_load(&control->answer) >> 8, SHMIPC_ANSWER_CLOSED));
+		atomic_store(&control->answer,
+			     word(atomic_load(&control->answer) >> 8, SHMIPC_ANSWER_CLOSED));
 	}
 	one_less(s);
 	leave();
