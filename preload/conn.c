@@ -426,8 +426,9 @@ static void for_each_held(void (*visit)(struct shim_conn *conn))
 
 static void one_more_holder(struct shim_conn *conn)
 {
+	if (!shim_upgrade_share(conn))
+		return;
 	marks[shim_conn_index(conn)] = forks;
-	shim_upgrade_share(conn);
 	if (shim_conn_is_attached(conn) && conn->rx.ready)
 		shmipc_receiver_strict(&conn->rx, true);
 	conn->rx.foreign = true;

@@ -189,15 +189,21 @@ bool shim_upgrade_forbid(struct shim_conn *conn)
 
 /* ---- fork ---- */
 
-/* A step that finds more than one holder does not attach: a child would not have the mapping. */
-void shim_upgrade_share(struct shim_conn *conn)
+/* Another thread may be closing it: what has no holder left is not touched, what we have counted
+ * stays.  A step that finds more than one holder does not attach, a child would not have the
+ * mapping; one that is under way ends first. */
+bool shim_upgrade_share(struct shim_conn *conn)
 {
-	bool held = hold_still(conn);
+	uint32_t holders = atomic_load(&conn->holders);
 
-	atomic_fetch_add(&conn->holders, 1);
+	while (holders > 0 && !atomic_compare_exchange_weak(&conn->holders, &holders, holders + 1))
+		;
+	if (holders == 0)
+		return false;
 	atomic_store(&conn->shared, 1);
-	if (held)
+	if (hold_still(conn))
 		go_on(conn);
+	return true;
 }
 
 void shim_upgrade_before_fork(void)

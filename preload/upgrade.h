@@ -33,8 +33,8 @@ void shim_upgrade_detach(struct shim_conn *conn);
 /* This process holds the connection no more, another one does. */
 void shim_upgrade_release(int session);
 
-/* fork: one more process holds it. */
-void shim_upgrade_share(struct shim_conn *conn);
+/* fork: one more process holds it; false: nobody does any more. */
+bool shim_upgrade_share(struct shim_conn *conn);
 void shim_upgrade_before_fork(void);
 void shim_upgrade_after_fork(void);
 /* The process ends in good order. */

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -157,8 +158,10 @@ int main(int count, char **arguments)
 		fail("listen");
 	limit = now() + (count > 1 ? atof(arguments[1]) : 3);
 	server = fork();
-	if (server == 0)
+	if (server == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		serve(listener, forks);
+	}
 	for (size_t i = 0; i < THREADS; i++)
 		start(client, (void *)(i + 1), &threads[i]);
 	if (forks)
