@@ -446,7 +446,8 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 			break;
 		}
 		if (!know) {
-			/* what blocked last time is taken to block now: if not, the sleep says EAGAIN */
+			/* what blocked last time is taken to block now: if not, the sleep says
+			 * EAGAIN */
 			sure = !r->blocks || (io->flags & MSG_DONTWAIT);
 			nonblocking = sure && shmipc_io_is_nonblocking(io);
 			r->blocks = !nonblocking;

@@ -45,7 +45,7 @@ struct shmipc_receiver {
 	_Atomic int pending_error; /* the kernel said so; told when the ring is empty */
 	_Atomic bool unseen;	   /* strict because a nonblocking receive waits by means unknown */
 	_Atomic bool stopped;	   /* the ring is read no more: downgrade on our request */
-	bool blocks;  /* the last receive that found nothing was a blocking one */
+	bool blocks;		   /* the last receive that found nothing was a blocking one */
 	bool last_seen; /* LAST was taken off the socket: the ring ends at its present tail */
 	bool reset_told;
 	bool shut;	/* shutdown(SHUT_RD) */
@@ -130,8 +130,8 @@ static inline bool shmipc_receiver_only_ring(const struct shmipc_receiver *r)
 	       atomic_load_explicit(&r->tx->phase, memory_order_acquire) == phase;
 }
 
-/* The sender has cut to the ring, and kernel bytes before the cut are still under way: no receive now can come as far
- * as the ring. */
+/* The sender has cut to the ring, and kernel bytes before the cut are still under way: no receive
+ * now can come as far as the ring. */
 bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd);
 
 /* Bytes that a receive could return now, FIONREAD. */

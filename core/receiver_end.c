@@ -142,9 +142,9 @@ static enum shmipc_ending how_ended(const struct shmipc_receiver *r, int signs)
 
 	if (r->sibling)
 		return shmipc_ending_of(r->sibling, signs);
-	return flags & SHMIPC_TX_RESET ? SHMIPC_ENDING_LEFT_BYTES :
-	       flags & SHMIPC_TX_FIN   ? SHMIPC_ENDING_ORDERLY :
-					 SHMIPC_ENDING_KERNEL;
+	return flags & SHMIPC_TX_RESET ? SHMIPC_ENDING_LEFT_BYTES
+	       : flags & SHMIPC_TX_FIN ? SHMIPC_ENDING_ORDERLY
+				       : SHMIPC_ENDING_KERNEL;
 }
 
 /* Locked.  error: pending, or 0; signs: of the real socket.  What the application is told now. */

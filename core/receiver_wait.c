@@ -197,7 +197,8 @@ static bool look_again(struct shmipc_receiver *r, const struct shmipc_io *io, bo
 	return there;
 }
 
-/* The first sleep of a call is the kernel's: it knows O_NONBLOCK and the time limit.  From the second on we count. */
+/* The first sleep of a call is the kernel's: it knows O_NONBLOCK and the time limit.  From the
+ * second on we count. */
 static ssize_t sleep_armed(struct shmipc_receiver *r, const struct shmipc_io *io,
 			   struct shmipc_receiver_wait *wait)
 {
@@ -214,7 +215,8 @@ static ssize_t sleep_armed(struct shmipc_receiver *r, const struct shmipc_io *io
 		return -EAGAIN;
 	if (owes)
 		return sleep_until(r, io, POLLIN | POLLOUT, wait->deadline_ns);
-	return wait->deadline_ns ? sleep_until(r, io, POLLIN, wait->deadline_ns) : sleep_on_socket(r, io);
+	return wait->deadline_ns ? sleep_until(r, io, POLLIN, wait->deadline_ns)
+				 : sleep_on_socket(r, io);
 }
 
 ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *io,

@@ -46,7 +46,8 @@ int shmipc_process_init(void)
 uint32_t shmipc_process_generation(void)
 {
 	if (alive_page && atomic_load_explicit(alive_page, memory_order_relaxed) == 0) {
-		/* first call in a new child; it has one thread, but a signal handler may come here too */
+		/* first call in a new child; it has one thread, but a signal handler may come here
+		 * too */
 		uint32_t expected = 0;
 
 		if (atomic_compare_exchange_strong(alive_page, &expected, 1))
@@ -85,8 +86,10 @@ bool shmipc_membarrier_registered(void)
 
 bool shmipc_membarrier(void)
 {
-	/* whoever has not registered dispenses no sender with its fence, and may be forbidden the call */
-	return shmipc_membarrier_registered() && sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0) == 0;
+	/* whoever has not registered dispenses no sender with its fence, and may be forbidden the
+	 * call */
+	return shmipc_membarrier_registered() &&
+	       sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0) == 0;
 }
 
 static uint64_t now_ns(void)

@@ -2,8 +2,9 @@
 /*
  * New processes and new programs.
  *
- * fork is seen by pthread_atfork handlers (startup.c), which daemon() and forkpty() run too; only its failure needs a
- * hook.  A program that is exec'ed starts without our tables: what it inherits goes back to the kernel first.
+ * fork is seen by pthread_atfork handlers (startup.c), which daemon() and forkpty() run too; only
+ * its failure needs a hook.  A program that is exec'ed starts without our tables: what it inherits
+ * goes back to the kernel first.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -84,14 +85,15 @@ SHIM_EXPORT int fexecve(int fd, char *const arguments[], char *const environment
 	return failed(real.fexecve(fd, arguments, environment));
 }
 
-SHIM_EXPORT int execveat(int fd, const char *path, char *const arguments[], char *const environment[], int flags)
+SHIM_EXPORT int execveat(int fd, const char *path, char *const arguments[],
+			 char *const environment[], int flags)
 {
 	before_exec();
 	return failed(real.execveat(fd, path, arguments, environment, flags));
 }
 
-/* ---- exec with a list of arguments: they are gathered on the stack, as POSIX wants of a call that may follow
- * fork() in a threaded process ---- */
+/* ---- exec with a list of arguments: they are gathered on the stack, as POSIX wants of a call that
+ * may follow fork() in a threaded process ---- */
 
 enum { ARGUMENTS_MAX = 4096 };
 
@@ -167,8 +169,8 @@ static void before_spawn(void)
 
 SHIM_EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
 			    const posix_spawn_file_actions_t *restrict actions,
-			    const posix_spawnattr_t *restrict attributes, char *const arguments[restrict],
-			    char *const environment[restrict])
+			    const posix_spawnattr_t *restrict attributes,
+			    char *const arguments[restrict], char *const environment[restrict])
 {
 	before_spawn();
 	return real.posix_spawn(pid, path, actions, attributes, arguments, environment);
@@ -176,17 +178,19 @@ SHIM_EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
 
 SHIM_EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 			     const posix_spawn_file_actions_t *restrict actions,
-			     const posix_spawnattr_t *restrict attributes, char *const arguments[restrict],
-			     char *const environment[restrict])
+			     const posix_spawnattr_t *restrict attributes,
+			     char *const arguments[restrict], char *const environment[restrict])
 {
 	before_spawn();
 	return real.posix_spawnp(pid, file, actions, attributes, arguments, environment);
 }
 
 /* A connection that is to become one of the child's descriptors. */
-SHIM_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int from, int to)
+SHIM_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int from,
+						 int to)
 {
-	return real.posix_spawn_file_actions_adddup2(actions, shim_handover_spawned(actions, from, to), to);
+	return real.posix_spawn_file_actions_adddup2(actions,
+						     shim_handover_spawned(actions, from, to), to);
 }
 
 SHIM_EXPORT int posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *actions)
@@ -218,7 +222,8 @@ SHIM_EXPORT int prctl(int option, ...)
 	for (int i = 0; i < 4; i++)
 		v[i] = va_arg(arguments, unsigned long);
 	va_end(arguments);
-	/* the second comes before a filter that is installed by the system call itself, as libseccomp does */
+	/* the second comes before a filter that is installed by the system call itself, as
+	 * libseccomp does */
 	if (option == PR_SET_SECCOMP || option == PR_SET_NO_NEW_PRIVS)
 		shim_identity_seccomp_installed();
 	return real.prctl(option, v[0], v[1], v[2], v[3]);

@@ -2,11 +2,12 @@
 /*
  * One connection of the application: the record from which every hook works.
  *
- * Records lie in memory that forked children share, so positions, byte counts and locks of an end are common to
- * all processes that hold its descriptors.  Pointers in them lead into segments that the children inherit at the
- * same address.  A record is type-stable: it is reused, never unmapped.
+ * Records lie in memory that forked children share, so positions, byte counts and locks of an end
+ * are common to all processes that hold its descriptors.  Pointers in them lead into segments that
+ * the children inherit at the same address.  A record is type-stable: it is reused, never unmapped.
  *
- * Life: CANDIDATE (by the kernel, counted) -> ATTACHED (upgrade.c) -> PLAIN (downgrade.c, or a reason not to start).
+ * Life: CANDIDATE (by the kernel, counted) -> ATTACHED (upgrade.c) -> PLAIN (downgrade.c, or a
+ * reason not to start).
  */
 #ifndef SHMIPC_PRELOAD_CONN_H
 #define SHMIPC_PRELOAD_CONN_H
@@ -36,7 +37,7 @@ enum shim_conn_used {
 struct shim_upgrade; /* rendezvous in progress, upgrade.c */
 
 struct shim_conn {
-	_Atomic uint32_t used; /* enum shim_conn_used */
+	_Atomic uint32_t used;	  /* enum shim_conn_used */
 	_Atomic uint32_t state;	  /* enum shmipc_status_state */
 	_Atomic uint32_t holders; /* processes that hold a descriptor of it */
 	_Atomic uint32_t shared;  /* was ever held by more than one process */
@@ -47,14 +48,15 @@ struct shim_conn {
 	bool is_server;
 	int family;
 
-	struct shim_options options; /* what the application believes it has set on the real socket */
+	struct shim_options
+		options; /* what the application believes it has set on the real socket */
 
 	/* growing up: when is the connection worth a ring */
-	_Atomic uint32_t trips;	 /* changes from sending to receiving */
+	_Atomic uint32_t trips; /* changes from sending to receiving */
 	_Atomic uint32_t sent_last;
 	_Atomic uint64_t traffic;
-	_Atomic uint32_t steps;	    /* calls since the threshold */
-	_Atomic uint32_t next_step; /* the one at which the rendezvous is looked at again */
+	_Atomic uint32_t steps;	      /* calls since the threshold */
+	_Atomic uint32_t next_step;   /* the one at which the rendezvous is looked at again */
 	struct shmipc_lock step_lock; /* one thread at a time is in the rendezvous */
 	struct shim_upgrade *upgrade; /* private memory of the process `generation` */
 	int session;		      /* index in that process, SHIM_SESSION_NONE */
@@ -98,14 +100,16 @@ static inline bool shim_conn_is_attached(const struct shim_conn *conn)
 bool shim_conn_private(const struct shim_conn *conn);
 
 /* A connected, or connecting, stream socket on a configured endpoint: start to watch it. */
-void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t bytes, bool is_server);
+void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t bytes,
+		     bool is_server);
 
-/* The number is about to be closed (the caller closes it): drop our knowledge.  Last descriptor of the last
- * process: the end of the stream is told to the peer, tokens are drained. */
+/* The number is about to be closed (the caller closes it): drop our knowledge.  Last descriptor of
+ * the last process: the end of the stream is told to the peer, tokens are drained. */
 void shim_conn_forget(int fd);
 /* The number has just been given out again for something else; a close was not seen. */
 void shim_conn_flush(int fd);
-/* What shim_conn_forget() leaves to the last call that is inside (pins.h).  fd < 0: the number was gone before. */
+/* What shim_conn_forget() leaves to the last call that is inside (pins.h).  fd < 0: the number was
+ * gone before. */
 void shim_conn_end(struct shim_conn *conn, int fd);
 /* `to` is now another name of `from`. */
 void shim_conn_duplicate(int from, int to);

@@ -322,20 +322,23 @@ static void added(struct shim_set *set, struct shim_conn *conn, int fd,
 
 /* ---- before the connection ---- */
 
-/* nginx adds a socket to its set and then connects it.  What we were told of a number that is no connection yet is
- * kept until it becomes one, or is born again.  Written by whoever calls epoll_ctl on the number; an application
- * that does so from two threads at once for one number gets what it gets. */
+/* nginx adds a socket to its set and then connects it.  What we were told of a number that is no
+ * connection yet is kept until it becomes one, or is born again.  Written by whoever calls
+ * epoll_ctl on the number; an application that does so from two threads at once for one number gets
+ * what it gets. */
 enum { EARLY_NONE = 0, EARLY_SEVERAL = UINT32_MAX };
 
 struct early {
-	_Atomic uint32_t set; /* index + 1; EARLY_SEVERAL: more than one, or one that we do not know */
+	_Atomic uint32_t
+		set; /* index + 1; EARLY_SEVERAL: more than one, or one that we do not know */
 	uint32_t birth;
 	struct epoll_event event;
 };
 
 static struct early early[SHIM_FD_MAX];
 
-static void remember_early(struct shim_set *set, int operation, int fd, const struct epoll_event *event)
+static void remember_early(struct shim_set *set, int operation, int fd,
+			   const struct epoll_event *event)
 {
 	struct early *e = &early[fd];
 	uint32_t index = set ? (uint32_t)(set - shim_sets) + 1 : EARLY_SEVERAL;
@@ -357,7 +360,8 @@ static void remember_early(struct shim_set *set, int operation, int fd, const st
 
 void shim_set_forget_early(int fd)
 {
-	if ((uint32_t)fd < SHIM_FD_MAX && atomic_load_explicit(&early[fd].set, memory_order_relaxed))
+	if ((uint32_t)fd < SHIM_FD_MAX &&
+	    atomic_load_explicit(&early[fd].set, memory_order_relaxed))
 		atomic_store(&early[fd].set, EARLY_NONE);
 }
 
@@ -365,7 +369,9 @@ void shim_set_adopt_early(struct shim_conn *conn, int fd)
 {
 	struct early *e = &early[fd];
 	uint32_t known = atomic_load_explicit(&e->set, memory_order_acquire);
-	struct shim_set *set = known == EARLY_NONE || known == EARLY_SEVERAL ? NULL : &shim_sets[known - 1];
+	struct shim_set *set = known == EARLY_NONE || known == EARLY_SEVERAL
+				       ? NULL
+				       : &shim_sets[known - 1];
 
 	if (known == EARLY_SEVERAL)
 		conn->rx.foreign = true;

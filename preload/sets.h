@@ -2,20 +2,22 @@
 /*
  * epoll sets.
  *
- * Every registration stays in the kernel's set with the application's own events and data.  Beside it, for each
- * registration of a connection of ours in a set that this process made, we keep what we were told, so that a
- * wait can answer from memory and a sleep needs tokens only for what is armed:
+ * Every registration stays in the kernel's set with the application's own events and data.  Beside
+ * it, for each registration of a connection of ours in a set that this process made, we keep what
+ * we were told, so that a wait can answer from memory and a sleep needs tokens only for what is
+ * armed:
  *
- *   hot    the wait looks at the ring itself; no token will come.  A registration becomes hot when it is made,
- *          changed, or reported, and is left to cool down when several sleeps in a row brought nothing for it.
- *   armed  the connection counts one more sleeper; the next bytes bring a token, hence the kernel's event.  All hot
- *          ones of a set are armed before the set's first sleeper enters the kernel: the cost of a sleep grows with
- *          the recently active connections, not with the idle ones.
- *   strict the connection keeps the kernel's readiness true for every arrival, because others than our own wait may
- *          look at the set: two threads in it, a set inside another set or a poll, one that survived a fork.
+ *   hot    the wait looks at the ring itself; no token will come.  A registration becomes hot when
+ * it is made, changed, or reported, and is left to cool down when several sleeps in a row brought
+ * nothing for it. armed  the connection counts one more sleeper; the next bytes bring a token,
+ * hence the kernel's event.  All hot ones of a set are armed before the set's first sleeper enters
+ * the kernel: the cost of a sleep grows with the recently active connections, not with the idle
+ * ones. strict the connection keeps the kernel's readiness true for every arrival, because others
+ * than our own wait may look at the set: two threads in it, a set inside another set or a poll, one
+ * that survived a fork.
  *
- * Invariant: while a thread sleeps in the kernel on a set, each of its registrations is armed or strict, and was found
- * without unreported bytes after it had become so.
+ * Invariant: while a thread sleeps in the kernel on a set, each of its registrations is armed or
+ * strict, and was found without unreported bytes after it had become so.
  */
 #ifndef SHMIPC_PRELOAD_SETS_H
 #define SHMIPC_PRELOAD_SETS_H
@@ -35,7 +37,8 @@ void shim_set_opened(int epfd);
 void shim_set_closed(int epfd);
 /* Others may wait on it by ways that we do not see. */
 void shim_set_is_foreign(int epfd);
-/* The number of a connection is closed: its registrations that lived by this number are not ours to know. */
+/* The number of a connection is closed: its registrations that lived by this number are not ours to
+ * know. */
 void shim_set_number_closed(int fd);
 void shim_sets_before_fork(void);
 void shim_sets_after_fork(void);
@@ -44,16 +47,18 @@ void shim_sets_in_child(void);
 /* After libc's epoll_ctl has succeeded. */
 void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event *event);
 
-/* Has this set registrations that need more than the kernel's own call, or may it have when a sleep ends? */
+/* Has this set registrations that need more than the kernel's own call, or may it have when a sleep
+ * ends? */
 bool shim_set_concerns_us(int epfd, bool may_sleep);
 
-/* A receive has taken something: sets that were made ready for what it took are so no more.  Cheap when there are
- * none. */
+/* A receive has taken something: sets that were made ready for what it took are so no more.  Cheap
+ * when there are none. */
 extern _Atomic uint32_t shim_sets_kicked;
 void shim_sets_settle(void);
 
 /* As epoll_pwait2: events, 0 on time-out, or -errno.  deadline as in waits.h. */
-int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadline_ns, const sigset_t *mask);
+int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadline_ns,
+		  const sigset_t *mask);
 
 /* The number has become a connection: a set that it joined before knows it from now on. */
 void shim_set_adopt_early(struct shim_conn *conn, int fd);

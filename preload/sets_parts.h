@@ -23,8 +23,8 @@ struct shim_set {
 	bool held_for_fork;
 	int epfd;
 	uint32_t birth; /* how often the record has been taken */
-	bool strict; /* others than one wait of ours may look at it */
-	bool kicked; /* the kernel's set holds our eventfd */
+	bool strict;	/* others than one wait of ours may look at it */
+	bool kicked;	/* the kernel's set holds our eventfd */
 	uint32_t looks;
 	bool kernel_first;	   /* whose events get the room in the next wait */
 	_Atomic uint32_t sleepers; /* threads of ours in the kernel on this set */
@@ -67,8 +67,9 @@ static inline bool shim_registration_wants_bytes(const struct shim_registration 
 	       shim_registration_is_ours(r);
 }
 
-/* Bytes in the ring that this registration has not been told of (level: any).  An edge is made by each
- * arrival, also behind kernel bytes that are still unread: the kernel makes none for those again. */
+/* Bytes in the ring that this registration has not been told of (level: any).  An edge is made by
+ * each arrival, also behind kernel bytes that are still unread: the kernel makes none for those
+ * again. */
 static inline bool shim_registration_has_news(const struct shim_registration *r)
 {
 	const struct shmipc_receiver *rx = &r->conn->rx;
@@ -85,8 +86,9 @@ static inline void shim_registration_told(struct shim_registration *r)
 {
 	r->quiet = 0;
 	/* bytes of a ring that lies behind kernel bytes are news when it can be reached */
-	r->seen = shmipc_receiver_ring_is_far(&r->conn->rx, r->fd) ? UINT64_MAX :
-							      shmipc_receiver_arrived(&r->conn->rx);
+	r->seen = shmipc_receiver_ring_is_far(&r->conn->rx, r->fd)
+			  ? UINT64_MAX
+			  : shmipc_receiver_arrived(&r->conn->rx);
 }
 
 static inline void shim_registration_disarm(struct shim_registration *r)
