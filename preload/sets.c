@@ -326,7 +326,8 @@ static void added(struct shim_set *set, struct shim_conn *conn, int fd,
  * connection yet is kept until it becomes one, or is born again.  Written by whoever calls
  * epoll_ctl on the number; an application that does so from two threads at once for one number gets
  * what it gets. */
-enum { EARLY_NONE = 0, EARLY_SEVERAL = UINT32_MAX };
+enum { EARLY_NONE = 0 };
+#define EARLY_SEVERAL UINT32_MAX /* no enum: does not fit an int */
 
 struct early {
 	_Atomic uint32_t
