@@ -2,6 +2,7 @@
 #include "core/io.h"
 
 #include <fcntl.h>
+#include <stdint.h>
 
 #include "core/sys.h"
 
@@ -36,4 +37,21 @@ int shmipc_io_vector(const struct shmipc_io *io, size_t limit, struct iovec *out
 		at.iov++;
 	}
 	return count;
+}
+
+size_t shmipc_io_message(const struct shmipc_io *io, size_t limit, struct iovec *own, int room,
+			 struct msghdr *message)
+{
+	size_t bytes = 0;
+
+	if (limit >= io->cursor.left && io->cursor.offset == 0) {
+		message->msg_iov = (struct iovec *)(uintptr_t)io->cursor.iov;
+		message->msg_iovlen = io->cursor.count;
+		return io->cursor.left;
+	}
+	message->msg_iov = own;
+	message->msg_iovlen = (size_t)shmipc_io_vector(io, limit, own, room);
+	for (size_t i = 0; i < message->msg_iovlen; i++)
+		bytes += own[i].iov_len;
+	return bytes;
 }

@@ -47,4 +47,10 @@ bool shmipc_io_is_nonblocking(const struct shmipc_io *io);
  * elements. Returns the number of elements. */
 int shmipc_io_vector(const struct shmipc_io *io, size_t limit, struct iovec *out, int room);
 
+/* For a system call on `limit` bytes: the application's own array where all of it is meant (a
+ * message must stay one message), else a part of it, copied to `room` elements at `own`.  Returns
+ * the bytes that the array stands for. */
+size_t shmipc_io_message(const struct shmipc_io *io, size_t limit, struct iovec *own, int room,
+			 struct msghdr *message);
+
 #endif

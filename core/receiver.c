@@ -157,11 +157,10 @@ static ssize_t kernel_receive(struct shmipc_io *io, size_t limit, int extra_flag
 		message = *io->message;
 		message.msg_controllen = io->control_room;
 	}
-	message.msg_iov = iov;
-	message.msg_iovlen = (size_t)shmipc_io_vector(io, limit, iov, KERNEL_IOV);
+	shmipc_io_message(io, limit, iov, KERNEL_IOV, &message);
 	/* the kernel reads a message header byte by byte: spare it where there is nothing in it */
 	if (!io->message && message.msg_iovlen == 1)
-		return receive_bytes(io, iov, io->flags | extra_flags, sleeper);
+		return receive_bytes(io, message.msg_iov, io->flags | extra_flags, sleeper);
 	if (sleeper)
 		n = SHMIPC_SLEEP(shmipc_receiver_undo_plain, sleeper, SYS_recvmsg, io->fd, &message,
 				 io->flags | extra_flags, 0, 0, 0);

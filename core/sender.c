@@ -91,17 +91,12 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 	if (io->message)
 		message = *io->message;
 	do {
-		message.msg_iov = iov;
-		message.msg_iovlen = (size_t)shmipc_io_vector(io, io->cursor.left, iov, KERNEL_IOV);
-		bytes = 0;
-		for (size_t i = 0; i < message.msg_iovlen; i++)
-			bytes += iov[i].iov_len;
-		shmipc_io_follow(io);
+		bytes = shmipc_io_message(io, io->cursor.left, iov, KERNEL_IOV, &message);
 		/* the kernel copies a message header first: spare it where there is nothing in it
 		 */
 		if (!io->message && message.msg_iovlen == 1)
 			n = SHMIPC_SLEEP(undo_kernel_send, &sleeper, SYS_sendto, io->fd,
-					 iov[0].iov_base, bytes, io->flags, 0, 0);
+					 message.msg_iov[0].iov_base, bytes, io->flags, 0, 0);
 		else
 			n = SHMIPC_SLEEP(undo_kernel_send, &sleeper, SYS_sendmsg, io->fd, &message,
 					 io->flags, 0, 0, 0);

@@ -176,8 +176,8 @@ static void fill_row(struct shim_conn *conn, int fd, const struct sockaddr_stora
 	atomic_store(&row->pid, (uint32_t)own_pid); /* last: an observer passes over pid 0 */
 }
 
-/* connect() is also for datagrams; what accept() returns is a stream or is found out by eligible.c.
- */
+/* connect() is also for UDP.  A Unix datagram or a record socket is passed on as it is until
+ * eligible.c finds it out. */
 static bool is_datagram(int fd)
 {
 	int value = 0;
@@ -197,7 +197,7 @@ void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t 
 	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
 		return;
 	if (!shim_endpoints_match(&shim_config.endpoints, listener, bytes) ||
-	    (!is_server && is_datagram(fd)))
+	    (!is_server && family != AF_UNIX && is_datagram(fd)))
 		return;
 	conn = take_record();
 	if (!conn)
