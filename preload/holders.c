@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which processes hold a connection: fork, exec, and children that no table of ours knows. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <sys/mman.h>
+
+#include "core/sys.h"
+#include "core/thread.h"
+#include "preload/config.h"
+#include "preload/conn_parts.h"
+#include "preload/pins.h"
+#include "preload/real.h"
+#include "preload/sets.h"
+#include "preload/upgrade.h"
+
+static uint32_t *marks; /* by record: the fork that counted it, or MARK_LEFT; private memory */
+static uint32_t forks;
+static struct shmipc_lock fork_lock;
+static uint32_t fork_lock_generation;
+static _Atomic uint32_t spawns;
+static int own_pid;
+static uint32_t own_generation;
+
+#define MARK_LEFT UINT32_MAX /* exec is about to end our hold on it */
+
+int shim_holders_start(void)
+{
+	long seen = sys_mmap(NULL, SHIM_CONN_MAX * sizeof(uint32_t), PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (seen < 0 && seen > -4096)
+		return -ENOMEM;
+	marks = (uint32_t *)seen;
+	own_pid = sys_getpid();
+	own_generation = shmipc_process_generation();
+	return 0;
+}
+
+int shim_process_id(void)
+{
+	return own_pid;
+}
+
+uint32_t shim_process_spawns(void)
+{
+	return atomic_load_explicit(&spawns, memory_order_relaxed);
+}
+
+void shim_process_spawned(void)
+{
+	atomic_fetch_add(&spawns, 1);
+}
+
+bool shim_process_is_borrowed(void)
+{
+	/* forked without a handler (_Fork, clone), or vfork */
+	return shmipc_process_generation() != own_generation ||
+	       (shim_vfork_was_used() && sys_getpid() != own_pid);
+}
+
+/* ---- fork ---- */
+
+static void one_more_holder(struct shim_conn *conn)
+{
+	if (!shim_upgrade_share(conn))
+		return;
+	marks[shim_conn_index(conn)] = forks;
+	if (shim_conn_is_attached(conn) && conn->rx.ready)
+		shmipc_receiver_strict(&conn->rx, true);
+	conn->rx.foreign = true;
+}
+
+static void one_holder_less(struct shim_conn *conn)
+{
+	if (marks[shim_conn_index(conn)] == forks)
+		atomic_fetch_sub(&conn->holders, 1);
+}
+
+void shim_conn_before_fork(void)
+{
+	uint32_t now = shmipc_process_generation();
+
+	if (!shim_config.enabled)
+		return;
+	if (fork_lock_generation != now)
+		atomic_store(&fork_lock.owner, 0);
+	fork_lock_generation = now;
+	shmipc_lock_take(&fork_lock, false);
+	forks = forks + 1 == MARK_LEFT ? 1 : forks + 1;
+	shim_sets_before_fork();
+	shim_conn_for_each_held(one_more_holder);
+	shim_upgrade_before_fork();
+}
+
+void shim_conn_after_fork(void)
+{
+	if (!shim_config.enabled)
+		return;
+	shim_upgrade_after_fork();
+	shim_sets_after_fork();
+	shmipc_lock_drop(&fork_lock, false);
+}
+
+void shim_conn_fork_failed(void)
+{
+	if (shim_config.enabled)
+		shim_conn_for_each_held(one_holder_less);
+}
+
+/* Between the counting and the copy other threads may have made connections, which nobody counted
+ * for us, and closed some that were counted: the former we do not know, the latter are not ours. */
+static void reconcile(void)
+{
+	uint32_t limit = shim_conn_touched();
+
+	for (uint32_t i = 0; i < limit; i++)
+		atomic_store_explicit(&shim_conn_descriptors[i], 0, memory_order_relaxed);
+	for (int fd = 0; fd < shim_fd_limit(); fd++) {
+		uint32_t word = shim_fd_word(fd);
+
+		if (word == 0 || shim_fd_kind(word) == SHIM_FD_SET)
+			continue;
+		if (marks[shim_fd_index(word)] == forks)
+			atomic_fetch_add(&shim_conn_descriptors[shim_fd_index(word)], 1);
+		else
+			shim_fd_set(fd, 0);
+	}
+	for (uint32_t i = 0; i < limit; i++)
+		if (marks[i] == forks && atomic_load(&shim_conn_descriptors[i]) == 0)
+			shim_conn_end(&shim_conns[i], -1);
+}
+
+void shim_conn_in_child(void)
+{
+	own_pid = sys_getpid();
+	own_generation = shmipc_process_generation();
+	if (!shim_config.enabled)
+		return;
+	shim_upgrade_in_child();
+	shim_sets_in_child();
+	shim_pins_in_child();
+	reconcile();
+}
+
+/* ---- exec ---- */
+
+static void leave_for_exec(struct shim_conn *conn)
+{
+	uint32_t index = shim_conn_index(conn);
+	uint32_t holders = atomic_load(&conn->holders);
+
+	if (marks[index] == forks) /* inherited by the program */
+		return;
+	while (holders > 1 && !atomic_compare_exchange_weak(&conn->holders, &holders, holders - 1))
+		;
+	if (holders > 1)
+		marks[index] = MARK_LEFT;
+}
+
+/* The last holder keeps it: if the call fails it must still be there, and if not, the kernel ends
+ * the connection. */
+void shim_conn_before_exec(void)
+{
+	if (!shim_config.enabled || shim_process_is_borrowed())
+		return;
+	forks = forks + 1 == MARK_LEFT ? 1 : forks + 1;
+	for (int fd = 0; fd < shim_fd_limit(); fd++) {
+		uint32_t word = shim_fd_word(fd);
+
+		if (word != 0 && shim_fd_kind(word) != SHIM_FD_SET &&
+		    !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
+			marks[shim_fd_index(word)] = forks;
+	}
+	shim_conn_for_each_held(leave_for_exec);
+}
+
+static void stay(struct shim_conn *conn)
+{
+	uint32_t index = shim_conn_index(conn), holders = atomic_load(&conn->holders);
+
+	if (marks[index] != MARK_LEFT)
+		return;
+	marks[index] = 0;
+	while (holders > 0 && !atomic_compare_exchange_weak(&conn->holders, &holders, holders + 1))
+		;
+	/* else the others have closed it meanwhile: the record may serve another connection */
+	for (int fd = 0; holders == 0 && fd < shim_fd_limit(); fd++)
+		if (shim_fd_word(fd) && shim_fd_kind(shim_fd_word(fd)) != SHIM_FD_SET &&
+		    shim_fd_index(shim_fd_word(fd)) == index)
+			shim_fd_set(fd, 0);
+}
+
+void shim_conn_exec_failed(void)
+{
+	if (shim_config.enabled && !shim_process_is_borrowed())
+		shim_conn_for_each_held(stay);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Both ends have agreed: the connection's directions get their rings. */
+#include "core/sys.h"
+#include "core/thread.h"
+#include "preload/upgrade_parts.h"
+
+void shim_upgrade_attach(struct shim_conn *conn, int fd, int session, uint32_t stream)
+{
+	const struct shmipc_segment *segment = &shim_session_at(session)->segment;
+	struct shmipc_stream_control *control = shmipc_segment_stream(segment, stream);
+	unsigned int mine = conn->is_server ? 1 : 0;
+
+	shim_options_take_over(conn, fd);
+	conn->session = session;
+	conn->stream = stream;
+	if (!shim_identity_seccomp_filtered())
+		shmipc_membarrier_register();
+	shmipc_lock_take(&conn->tx.lock, false);
+	shmipc_sender_attach(&conn->tx, &control->direction[mine], &control->direction[!mine],
+			     shmipc_segment_ring(segment, stream, mine));
+	if (shmipc_membarrier_registered())
+		shmipc_sender_finish(&conn->tx, SHMIPC_TX_UNFENCED);
+	shmipc_lock_drop(&conn->tx.lock, false);
+	shmipc_lock_take(&conn->rx.lock, false);
+	shmipc_receiver_attach(&conn->rx, &control->direction[!mine],
+			       shmipc_segment_ring(segment, stream, !mine));
+	shmipc_lock_drop(&conn->rx.lock, false);
+	atomic_store(&conn->state, SHMIPC_STATE_ATTACHED);
+	if (conn->row)
+		atomic_store(&conn->row->state, SHMIPC_STATE_ATTACHED);
+	shim_conn_set_reason(conn, SHMIPC_REASON_NONE);
+	shim_conn_log(conn, fd, "accelerated", false);
+}
+
+/* The other side has agreed to the stream of this rendezvous. */
+int shim_upgrade_take_stream(struct shim_conn *conn, int fd)
+{
+	struct shim_upgrade *u = conn->upgrade;
+	enum shmipc_reason reason = shim_eligible_still(conn, fd);
+	int session = u->session;
+	uint32_t stream = u->stream;
+
+	if (reason)
+		return (int)reason;
+	shim_rendezvous_drop(conn);
+	shim_upgrade_attach(conn, fd, session, stream);
+	return SHMIPC_REASON_NONE;
+}
