@@ -3,6 +3,9 @@
 # (SC2034: variables such as QUICK are read by the scripts.)
 # Common part of the application tests.  A script sources this file, calls app_begin NAME "$@",
 # then for_pairings FUNCTION, then app_end.  A pairing is SERVER/CLIENT, each of them plain or shim.
+# In its head a script says what it needs and whether `make check` runs it, in lines of this form:
+#     # packages: PACKAGE:PROBE ...    (Debian's names; the probe is a command or the path of a file)
+#     # set: quick
 
 APP_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 APP_SHIM=${SHMIPC_SHIM:-$APP_ROOT/build/libshmipc_shim.so}
@@ -22,6 +25,7 @@ CLIENT_LOG=
 SERVER_PID=
 DIR=
 ENDPOINTS=
+AS_USER=()
 
 app_usage() {
 	printf 'usage: %s [--quick] [--pairing SERVER/CLIENT]\n' "$(basename "$0")"
@@ -45,19 +49,30 @@ app_parse() {
 }
 
 # The whole script runs under timeout(1), which signals this process group: the trap cleans up.
+# Above both, supervise.py inherits what the script leaves behind.
 app_begin() {
 	APP_NAME=$1
 	shift
 	app_parse "$@"
 	if [ -z "${SHMIPC_APP_DEADLINE:-}" ]; then
-		export SHMIPC_APP_DEADLINE=120
-		exec timeout -k 10 "$SHMIPC_APP_DEADLINE" "$0" "$@"
+		app_packages
+		export SHMIPC_APP_DEADLINE=${APP_SECONDS:-120}
+		exec /usr/bin/python3 "$APP_ROOT/tests/apps/lib/supervise.py" \
+			timeout -k 10 "$SHMIPC_APP_DEADLINE" "$0" "$@"
 	fi
 	unset LD_PRELOAD SHMIPC_LOG SHMIPC_ENDPOINTS SHMIPC_DISABLE
 	APP_TMP=$(mktemp -d "${TMPDIR:-/tmp}/shmipc-app-$APP_NAME.XXXXXX")
 	APP_SHM_BEFORE=$(shm_names)
 	trap app_cleanup EXIT
 	trap 'not_ok "deadline of $SHMIPC_APP_DEADLINE s passed"; app_end' TERM INT
+}
+
+app_packages() {
+	if ! "$APP_ROOT/scripts/setup" for "$0"; then
+		not_ok "packages are missing"
+		printf '%d passed, %d failed\n' "$APP_PASSED" "$APP_FAILED"
+		exit 1
+	fi
 }
 
 app_cleanup() {
@@ -79,6 +94,7 @@ app_end() {
 	if [ "$(shm_names)" != "$APP_SHM_BEFORE" ]; then
 		not_ok "/dev/shm has new files: $(shm_names | tr '\n' ' ')"
 	fi
+	expect_no_orphans
 	printf '%d passed, %d failed\n' "$APP_PASSED" "$APP_FAILED"
 	[ "$APP_FAILED" -eq 0 ] && exit 0
 	exit 1
@@ -114,18 +130,26 @@ check() {
 	return 0
 }
 
-need_programs() {
-	local missing=() p
+# Daemons leave their session and their parent: what still lives is now a child of supervise.py,
+# beside timeout(1), this script's parent.
+expect_no_orphans() {
+	local left tries=40
 
-	for p in "$@"; do
-		command -v "$p" >/dev/null || missing+=("$p")
+	while left=$(pgrep -l -P "$SHMIPC_APP_SUPERVISOR" | grep -v "^$PPID " | tr '\n' ' ') &&
+		[ -n "$left" ] && [ "$tries" -gt 0 ]; do
+		sleep 0.05
+		tries=$((tries - 1))
 	done
-	if [ ${#missing[@]} -gt 0 ]; then
-		printf 'not ok - missing programs: %s (Debian: apt-get install %s)\n' \
-			"${missing[*]}" "iperf3 redis-server redis-tools nginx curl python3 jq"
-		printf '0 passed, 1 failed\n'
-		exit 1
-	fi
+	[ -z "$left" ] || not_ok "processes left behind: $left"
+}
+
+# as_user NAME: from here on both sides run as this system user, who may enter the directories.
+# Who is not root remains who he is.
+as_user() {
+	[ "$(id -u)" -eq 0 ] || return 0
+	AS_USER=(setpriv "--reuid=$1" "--regid=$1" --init-groups --)
+	chmod 755 "$APP_TMP"
+	! [ -d "$DIR" ] || chown "$1:" "$DIR"
 }
 
 # Runs FUNCTION once per pairing, each in a directory and with log files of its own.
@@ -179,10 +203,10 @@ as_side() {
 
 	shift 2
 	if [ "$side" = shim ]; then
-		exec env LD_PRELOAD="$APP_SHIM" SHMIPC_ENDPOINTS="$ENDPOINTS" \
+		exec "${AS_USER[@]}" env LD_PRELOAD="$APP_SHIM" SHMIPC_ENDPOINTS="$ENDPOINTS" \
 			SHMIPC_LOG="info:$log" "$@"
 	fi
-	exec "$@"
+	exec "${AS_USER[@]}" "$@"
 }
 
 # client SECONDS COMMAND...: on the client's side of the pairing, stdin and stdout untouched.
@@ -192,10 +216,10 @@ client() {
 	shift
 	(
 		if [ "$CLIENT_SIDE" = shim ]; then
-			exec timeout -k 2 "$limit_s" env LD_PRELOAD="$APP_SHIM" \
+			exec timeout -k 2 "$limit_s" "${AS_USER[@]}" env LD_PRELOAD="$APP_SHIM" \
 				SHMIPC_ENDPOINTS="$ENDPOINTS" SHMIPC_LOG="info:$CLIENT_LOG" "$@"
 		fi
-		exec timeout -k 2 "$limit_s" "$@"
+		exec timeout -k 2 "$limit_s" "${AS_USER[@]}" "$@"
 	)
 }
 
