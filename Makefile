@@ -57,6 +57,7 @@ endif
 objects   = $(patsubst %.c,$(OBJ)/%.o,$(1))
 
 CORE_SRC    := $(wildcard core/*.c)
+IPC_SRC     := $(wildcard core/ipc/*.c)
 PRELOAD_SRC := $(wildcard preload/*.c)
 RUN_SRC     := $(wildcard tools/run/*.c)
 STAT_SRC    := $(wildcard tools/stat/*.c)
@@ -104,16 +105,17 @@ $(OBJ)/%.o: %.c $(OBJ)/commands
 	$(call say,CC,$<)
 	$(Q)$(COMPILE)
 
-$(LIB_A): $(call objects,$(CORE_SRC))
+# What lies in core/ipc belongs to the library alone; the shim is linked without it.
+$(LIB_A): $(call objects,$(CORE_SRC) $(IPC_SRC))
 	@mkdir -p $(@D)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-$(LIB_SO): $(call objects,$(CORE_SRC))
+$(LIB_SO): $(call objects,$(CORE_SRC) $(IPC_SRC)) core/libshmipc.map
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(CFLAGS) $(SAN) -shared -Wl,-z,now,-z,defs,-soname,$(SONAME) $(LDFLAGS) -o $@ $^ \
-		$(LINK_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -shared -Wl,-z,now,-z,defs,-soname,$(SONAME) \
+		-Wl,--version-script=core/libshmipc.map $(LDFLAGS) -o $@ $(filter %.o,$^) $(LINK_LIBS)
 	$(Q)ln -sf $(@F) $(@D)/$(SONAME)
 
 $(OBJ)/exports.map: preload/symbols.def scripts/exports-map
