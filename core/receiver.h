@@ -35,6 +35,14 @@
 #include "core/spin.h"
 #include "core/status.h"
 
+/* Why there may be waits that we cannot see.  FOREIGN_WAITS is for good; where it is not, holders
+ * that are gone again have left none. */
+enum shmipc_foreign {
+	SHMIPC_FOREIGN_NONE = 0,
+	SHMIPC_FOREIGN_WAITS = 1,
+	SHMIPC_FOREIGN_HOLDERS = 2,
+};
+
 struct shmipc_receiver {
 	struct shmipc_lock lock;
 	bool is_unix;
@@ -65,7 +73,7 @@ struct shmipc_receiver {
 	_Atomic uint32_t phase;
 	_Atomic uint32_t kernel_readers; /* calls of this end that are inside a kernel receive,
 					    before `ready` */
-	_Atomic bool foreign;		 /* waits that we cannot see exist: stay strict for good */
+	_Atomic uint8_t foreign;	 /* enum shmipc_foreign; other than 0: stay strict */
 	/* a poll or select of ours has asked for it since it was last found empty */
 	_Atomic bool polled;
 	_Atomic uint32_t

@@ -40,8 +40,8 @@ struct shim_conn {
 	_Atomic uint32_t used;	  /* enum shim_conn_used */
 	_Atomic uint32_t state;	  /* enum shmipc_status_state */
 	_Atomic uint32_t holders; /* processes that hold a descriptor of it */
-	_Atomic uint32_t shared;  /* was ever held by more than one process */
-	uint32_t generation;	  /* of the process that made the record */
+	_Atomic uint32_t shared;  /* was held by more than one process since it was `pid`'s */
+	uint32_t generation;	  /* of the process that made the record, or has adopted it */
 	int pid;		  /* its number, or that of the last holder, who has exited */
 	uint32_t spawns;	  /* shim_process_spawns() when it was made */
 	bool is_unix;
@@ -124,6 +124,9 @@ void shim_conn_before_fork(void);
 void shim_conn_after_fork(void);
 void shim_conn_fork_failed(void);
 void shim_conn_in_child(void);
+/* A candidate that a former holder has left to this process alone (accept, fork, close) becomes
+ * like one of its own.  Step lock held; false: others hold it too. */
+bool shim_conn_adopt(struct shim_conn *conn);
 /* exec: what is close-on-exec has one holder less, if the call does not return. */
 void shim_conn_before_exec(void);
 void shim_conn_exec_failed(void);

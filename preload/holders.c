@@ -68,7 +68,7 @@ static void one_more_holder(struct shim_conn *conn)
 	marks[shim_conn_index(conn)] = forks;
 	if (shim_conn_is_attached(conn) && conn->rx.ready)
 		shmipc_receiver_strict(&conn->rx, true);
-	conn->rx.foreign = true;
+	atomic_fetch_or(&conn->rx.foreign, SHMIPC_FOREIGN_HOLDERS);
 }
 
 static void one_holder_less(struct shim_conn *conn)
@@ -141,6 +141,26 @@ void shim_conn_in_child(void)
 	shim_sets_in_child();
 	shim_pins_in_child();
 	reconcile();
+}
+
+/* The record's order: reclaim() asks for the process of one that is not shared. */
+bool shim_conn_adopt(struct shim_conn *conn)
+{
+	uint8_t holders_only = SHMIPC_FOREIGN_HOLDERS;
+
+	if (shim_process_is_borrowed() || atomic_load(&conn->holders) != 1 ||
+	    atomic_load(&conn->state) != SHMIPC_STATE_CANDIDATE)
+		return false;
+	conn->upgrade = NULL; /* it was in the memory of a process that holds it no more */
+	conn->generation = shmipc_process_generation();
+	conn->pid = own_pid;
+	if (conn->row)
+		atomic_store(&conn->row->pid, (uint32_t)own_pid);
+	if (atomic_load(&conn->rx.watchers) == 0)
+		atomic_compare_exchange_strong(&conn->rx.foreign, &holders_only,
+					       SHMIPC_FOREIGN_NONE);
+	atomic_store(&conn->shared, 0);
+	return true;
 }
 
 /* ---- exec ---- */

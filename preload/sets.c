@@ -162,7 +162,7 @@ static void make_foreign(struct shim_set *set, struct shim_registration *r)
 {
 	struct shmipc_receiver *rx = &r->conn->rx;
 
-	rx->foreign = true;
+	rx->foreign = SHMIPC_FOREIGN_WAITS;
 	if (!shim_registration_is_ours(r))
 		return;
 	shmipc_receiver_strict(rx, true);
@@ -274,7 +274,7 @@ void shim_set_number_closed(int fd)
 		if (r) {
 			/* a dup keeps the kernel's registration alive, under a number that is none
 			 */
-			r->conn->rx.foreign = true;
+			r->conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
 			if (shim_registration_is_ours(r))
 				shmipc_receiver_strict(&r->conn->rx, true);
 			remove_registration(set, r);
@@ -291,7 +291,7 @@ static void added(struct shim_set *set, struct shim_conn *conn, int fd,
 	if (!r) {
 		r = shim_registration_add(&set->registrations, fd, event->data.u64);
 		if (!r) {
-			conn->rx.foreign = true;
+			conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
 			if (conn->rx.ready)
 				shmipc_receiver_strict(&conn->rx, true);
 			return;
@@ -375,7 +375,7 @@ void shim_set_adopt_early(struct shim_conn *conn, int fd)
 				       : &shim_sets[known - 1];
 
 	if (known == EARLY_SEVERAL)
-		conn->rx.foreign = true;
+		conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
 	if (!set || !shim_set_enter(set))
 		return;
 	if (set->birth == e->birth && atomic_load(&set->used) && !atomic_load(&set->closed))
@@ -399,7 +399,7 @@ void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event 
 	}
 	if (!set) {
 		if (operation != EPOLL_CTL_DEL) {
-			conn->rx.foreign = true;
+			conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
 			if (conn->rx.ready)
 				shmipc_receiver_strict(&conn->rx, true);
 		}

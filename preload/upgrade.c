@@ -96,13 +96,18 @@ static uint32_t pause_after(uint32_t steps)
 	return steps < 32 ? 1 : steps < 128 ? 4 : steps < 1024 ? 16 : 64;
 }
 
+static bool is_shared(const struct shim_conn *conn)
+{
+	return atomic_load(&conn->holders) != 1;
+}
+
 static int begin(struct shim_conn *conn, int fd)
 {
 	struct shim_rendezvous_keys keys;
 	enum shmipc_reason reason = shim_eligible(conn, fd, &keys);
 
-	if (reason == SHMIPC_REASON_YOUNG)
-		return -1;
+	if (reason == SHMIPC_REASON_YOUNG || (reason == SHMIPC_REASON_SHARED && is_shared(conn)))
+		return -1; /* not accepted yet; a child is about to close it, or to exec */
 	if (reason)
 		return (int)reason;
 	conn->upgrade = shim_rendezvous_take(conn, &keys);
@@ -119,10 +124,12 @@ static bool is_mine(const struct shmipc_lock *lock)
  * this connection. */
 static bool may_step(struct shim_conn *conn)
 {
-	if (conn->generation != shmipc_process_generation() || is_mine(&conn->tx.lock) ||
-	    is_mine(&conn->rx.lock))
+	if (is_mine(&conn->tx.lock) || is_mine(&conn->rx.lock) || !shim_rendezvous_try_hold(conn))
 		return false;
-	return shim_rendezvous_try_hold(conn);
+	if (conn->generation == shmipc_process_generation() || shim_conn_adopt(conn))
+		return true;
+	shim_rendezvous_go_on(conn);
+	return false;
 }
 
 static void step(struct shim_conn *conn, int fd)
@@ -131,8 +138,11 @@ static void step(struct shim_conn *conn, int fd)
 	int result = 0;
 
 	atomic_store(&conn->next_step, calls + pause_after(calls));
-	if (!may_step(conn))
+	if (!may_step(conn)) {
+		if (calls >= STEPS_MAX && is_shared(conn))
+			shim_conn_make_plain(conn, SHMIPC_REASON_SHARED);
 		return;
+	}
 	if (atomic_load(&conn->state) != SHMIPC_STATE_CANDIDATE) {
 		shim_rendezvous_give_up(conn);
 		shim_rendezvous_go_on(conn);
@@ -147,7 +157,7 @@ static void step(struct shim_conn *conn, int fd)
 			conn->upgrade->steps++;
 	}
 	if (result == -1 && calls >= STEPS_MAX)
-		result = SHMIPC_REASON_PEER_PLAIN;
+		result = is_shared(conn) ? SHMIPC_REASON_SHARED : SHMIPC_REASON_PEER_PLAIN;
 	if (result > 0)
 		shim_rendezvous_give_up(conn);
 	shim_rendezvous_go_on(conn);

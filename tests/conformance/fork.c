@@ -234,7 +234,7 @@ static void prefork_client(int none)
 	recv_to_eof(fd, 0);
 	close(fd);
 }
-CASE("fork.prefork", prefork_server, prefork_client, CONF_RAW);
+CASE("fork.prefork", prefork_server, prefork_client, CONF_RAW | CONF_MUST);
 
 /* Accepted by the parent, served by a child from the first byte on. */
 static void per_connection_server(int listener)
@@ -252,4 +252,42 @@ static void per_connection_server(int listener)
 	close(fd);
 	reap(child);
 }
-CASE("fork.per_connection", per_connection_server, prefork_client, CONF_RAW);
+CASE("fork.per_connection", per_connection_server, prefork_client, CONF_RAW | CONF_MUST);
+
+/* Both have used it before the parent leaves it to the child. */
+static void leave_to_child(int fd)
+{
+	int left[2];
+	pid_t child;
+	char byte;
+
+	obs("pipe", pipe(left));
+	warm_up(fd, 1);
+	child = fork();
+	if (child == 0) {
+		close(left[1]);
+		obs("read", read(left[0], &byte, 1)); /* the end: the parent has closed */
+		warm_up(fd, CONF_WARM_ROUNDS);
+		send_pat(fd, 5000, 0);
+		recv_pat(fd, 5000, 0);
+		close(fd);
+		_exit(0);
+	}
+	close(left[0]);
+	warm_up(fd, 1);
+	close(fd);
+	close(left[1]);
+	reap(child);
+}
+
+static void left_server(int listener)
+{
+	leave_to_child(conf_accept(listener));
+}
+
+static void left_client(int none)
+{
+	(void)none;
+	leave_to_child(conf_connect());
+}
+CASE("fork.left_to_child", left_server, left_client, CONF_RAW | CONF_MUST);

@@ -47,6 +47,7 @@ enum conf_flags {
 	CONF_NEVER = 128,  /* must not be accelerated when both ends are shimmed */
 	CONF_KILLED = 256, /* an end dies without closing: event=accelerated is proof enough */
 	CONF_SELF = 512,   /* belongs to the harness's own test, not to the suite */
+	CONF_MUST = 1024,  /* with CONF_RAW: must be accelerated when both ends are shimmed */
 };
 
 enum {

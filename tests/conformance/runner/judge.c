@@ -30,7 +30,8 @@ static const char *judge_acceleration(const struct job *job, const struct pairin
 		return NULL;
 	if (pairing->server_shim != pairing->client_shim || job->flags & CONF_NEVER)
 		return event || moved ? "accelerated, but must not be" : NULL;
-	if (job->flags & (CONF_EITHER | CONF_RAW) || strcmp(job->mode, "cold") == 0)
+	if (!(job->flags & CONF_MUST) &&
+	    (job->flags & (CONF_EITHER | CONF_RAW) || strcmp(job->mode, "cold") == 0))
 		return NULL;
 	if (moved || (event && job->flags & CONF_KILLED))
 		return NULL;
