@@ -343,3 +343,27 @@ expect_pairing() {
 	plain/shim) check "$1: client stays plain" expect_plain "$CLIENT_LOG" "${2:-}" ;;
 	esac
 }
+
+# Some programs do with a connection what shared memory cannot follow: with the shim on both sides it
+# stays plain too, and the log gives the reason.
+expect_left_plain() {
+	local name=$1 reason=$2
+
+	case $PAIRING in
+	shim/shim)
+		check "$name: plain, $reason" grep -qh "event=plain.*reason=$reason" "$SERVER_LOG" "$CLIENT_LOG"
+		check "$name: no byte by shared memory" no_ring_bytes "$SERVER_LOG" "$CLIENT_LOG"
+		;;
+	shim/plain) check "$name: server stays plain" no_ring_bytes "$SERVER_LOG" ;;
+	plain/shim) check "$name: client stays plain" no_ring_bytes "$CLIENT_LOG" ;;
+	esac
+}
+
+no_ring_bytes() {
+	local log
+
+	for log in "$@"; do
+		[ -r "$log" ] || { echo "the shim did not write $(basename "$log")"; return 1; }
+		[ "$(ring_bytes "$log")" -eq 0 ] || { echo "ring traffic in $(basename "$log")"; return 1; }
+	done
+}
