@@ -100,6 +100,7 @@ static inline uint64_t known_unread(struct shmipc_receiver *r)
 	return unread;
 }
 
+/* Bytes, or -EFAULT: the application's memory is not there, nothing is taken. */
 static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, uint64_t unread)
 {
 	uint64_t head = shmipc_receiver_head(r);
@@ -111,6 +112,11 @@ static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, u
 	while (done < want) {
 		size_t n = want - done < CHUNK_BYTES ? want - done : CHUNK_BYTES;
 
+		if (!discard && !shmipc_cursor_reaches(&io->cursor, n, SHMIPC_REACH_WRITE)) {
+			if (done == 0)
+				return -EFAULT;
+			break;
+		}
 		if (discard)
 			shmipc_cursor_skip(&io->cursor, n);
 		else
@@ -127,6 +133,7 @@ static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, u
 	if (!(io->flags & MSG_PEEK)) {
 		shmipc_count(&r->count->ring_bytes, done);
 		shmipc_count(&r->count->ring_messages, 1);
+		shmipc_reach_grow_old(r->count->ring_messages);
 		atomic_store_explicit(&r->streak,
 				      atomic_load_explicit(&r->streak, memory_order_relaxed) + 1,
 				      memory_order_relaxed);
@@ -226,6 +233,12 @@ static ssize_t kernel_limit(struct shmipc_receiver *r, int fd)
 	}
 }
 
+/* Errors that say nothing of the stream. */
+static bool is_about_the_call(ssize_t n)
+{
+	return n == -EFAULT || n == -EINVAL || n == -EMSGSIZE || n == -ENOMEM || n == -ENOBUFS;
+}
+
 static ssize_t take_from_kernel(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	ssize_t limit = kernel_limit(r, io->fd);
@@ -238,7 +251,7 @@ static ssize_t take_from_kernel(struct shmipc_receiver *r, struct shmipc_io *io)
 	r->in_kernel = true;
 	n = counted_receive(r, io, most, MSG_DONTWAIT, NULL);
 	r->in_kernel = false;
-	if (n > 0)
+	if (n > 0 || is_about_the_call(n))
 		return n;
 	shmipc_receiver_socket_said(r, n);
 	return shmipc_receiver_at_end(r) ? -ESHUTDOWN : -EAGAIN;
@@ -439,6 +452,8 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		if (n > 0)
 			total += n;
 		if (n > 0 && (!waitall || peek || (size_t)total == start.left))
+			break;
+		if (is_about_the_call(n))
 			break;
 		if (n == -ESHUTDOWN) {
 			n = total ? 0 : shmipc_receiver_ended(r);

@@ -35,6 +35,24 @@ void shmipc_cursor_skip(struct shmipc_cursor *cursor, size_t bytes)
 	}
 }
 
+bool shmipc_cursor_reaches(const struct shmipc_cursor *cursor, size_t bytes, enum shmipc_reach how)
+{
+	const struct iovec *iov = cursor->iov;
+	size_t offset = cursor->offset;
+
+	while (bytes > 0) {
+		size_t here = iov->iov_len - offset;
+		size_t n = bytes < here ? bytes : here;
+
+		if (!shmipc_reach((const char *)iov->iov_base + offset, n, how))
+			return false;
+		bytes -= n;
+		offset = 0;
+		iov++;
+	}
+	return true;
+}
+
 bool shmipc_ring_check(const struct shmipc_ring *ring, uint64_t base, uint64_t head, uint64_t tail)
 {
 	return base <= head && head <= tail && tail - head <= ring->ring_bytes;

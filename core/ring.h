@@ -21,6 +21,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "core/reach.h"
+
 struct shmipc_ring {
 	unsigned char *data;
 	uint64_t ring_bytes; /* power of two; private copy, validated */
@@ -38,6 +40,9 @@ struct shmipc_cursor {
 int shmipc_cursor_init(struct shmipc_cursor *cursor, const struct iovec *iov, size_t count);
 /* Step over `bytes` (<= left) without copying. */
 void shmipc_cursor_skip(struct shmipc_cursor *cursor, size_t bytes);
+
+/* The next `bytes` (<= left) can be copied from there or, SHMIPC_REACH_WRITE, to there. */
+bool shmipc_cursor_reaches(const struct shmipc_cursor *cursor, size_t bytes, enum shmipc_reach how);
 
 /* Bytes that lie between the two positions, clamped to what the ring can hold.  A foreign index
  * that claims more than the ring holds yields ring_bytes; one that runs backwards yields 0. */

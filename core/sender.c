@@ -245,6 +245,8 @@ static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
 	}
 	if (free_bytes(s) < n)
 		n = (size_t)free_bytes(s);
+	if (!shmipc_cursor_reaches(&io->cursor, n, SHMIPC_REACH_READ))
+		return -EFAULT;
 	maybe_restart(s);
 	publish(s, io, n);
 	return (ssize_t)n;
@@ -277,6 +279,8 @@ static ssize_t ring_send(struct shmipc_sender *s, struct shmipc_io *io, bool *go
 		uint32_t want;
 		int error;
 
+		if (n == -EFAULT)
+			return done ? done : n;
 		if (n < 0) {
 			/* part of the call is done: a signal ends it, as in the kernel */
 			*go_by_kernel = n == -EAGAIN || done == 0;
@@ -293,6 +297,7 @@ static ssize_t ring_send(struct shmipc_sender *s, struct shmipc_io *io, bool *go
 		done += n;
 	}
 	shmipc_count(&s->count->ring_messages, done > 0);
+	shmipc_reach_grow_old(s->count->ring_messages);
 	return done;
 }
 

@@ -2,10 +2,9 @@
 /* read and write, send and recv, in all their spellings. */
 #include <errno.h>
 #include <stddef.h>
-#include <time.h>
 
 #include "preload/conn.h"
-#include "preload/handover.h"
+#include "preload/downgrade.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/transfer.h"
@@ -55,6 +54,15 @@ SHIM_EXPORT ssize_t __read(int fd, void *to, size_t bytes)
 	return conn && bytes ? receive_one(conn, fd, to, bytes, 0) : real.__read(fd, to, bytes);
 }
 
+/* Among libc's own: no cancellation point. */
+SHIM_EXPORT ssize_t __read_nocancel(int fd, void *to, size_t bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return conn && bytes ? receive_one(conn, fd, to, bytes, 0)
+			     : real.__read_nocancel(fd, to, bytes);
+}
+
 SHIM_EXPORT ssize_t __read_chk(int fd, void *to, size_t bytes, size_t room)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
@@ -80,11 +88,23 @@ SHIM_EXPORT ssize_t __write(int fd, const void *from, size_t bytes)
 	return conn ? send_one(conn, fd, from, bytes, 0) : real.__write(fd, from, bytes);
 }
 
+SHIM_EXPORT ssize_t __write_nocancel(int fd, const void *from, size_t bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	return conn ? send_one(conn, fd, from, bytes, 0) : real.__write_nocancel(fd, from, bytes);
+}
+
 SHIM_EXPORT ssize_t recv(int fd, void *to, size_t bytes, int flags)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
 	return conn ? receive_one(conn, fd, to, bytes, flags) : real.recv(fd, to, bytes, flags);
+}
+
+SHIM_EXPORT ssize_t __recv(int fd, void *to, size_t bytes, int flags)
+{
+	return recv(fd, to, bytes, flags);
 }
 
 SHIM_EXPORT ssize_t __recv_chk(int fd, void *to, size_t bytes, size_t room, int flags)
@@ -114,18 +134,24 @@ SHIM_EXPORT ssize_t __send(int fd, const void *from, size_t bytes, int flags)
 
 /* ---- with an address: a connected stream reports none ---- */
 
+/* As the kernel: the bytes have been taken when the address finds no place. */
 static ssize_t receive_from(struct shim_conn *conn, int fd, void *to, size_t bytes, int flags,
 			    struct sockaddr *address, socklen_t *address_bytes)
 {
+	bool has_place = address &&
+			 !shim_pointer_is_bad_result(address_bytes, sizeof(*address_bytes));
 	const struct iovec iov = { to, clamp(bytes) };
 	struct msghdr message = {
 		.msg_name = address,
-		.msg_namelen = address && address_bytes ? *address_bytes : 0,
+		.msg_namelen = has_place ? *address_bytes : 0,
 	};
 	ssize_t n = shim_receive(conn, fd, &iov, 1, flags, address ? &message : NULL);
 
-	if (n >= 0 && address && address_bytes)
-		*address_bytes = message.msg_namelen;
+	if (n < 0 || !address)
+		return n;
+	if (!has_place)
+		return shim_edge(-EFAULT);
+	*address_bytes = message.msg_namelen;
 	return n;
 }
 
@@ -177,21 +203,34 @@ SHIM_EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 	return shim_receive(conn, fd, iov, (size_t)count, 0, NULL);
 }
 
+/* For sending, nothing is nothing to wait for: an empty vector is sent as any other. */
+static bool is_sendable(const struct iovec *iov, int count)
+{
+	return count >= 0 && count <= SHIM_IOV_MAX &&
+	       !shim_pointer_is_bad(iov, (size_t)count * sizeof(*iov));
+}
+
 SHIM_EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	if (!conn || count < 0 || count > SHIM_IOV_MAX)
+	if (!conn || !is_sendable(iov, count))
 		return real.writev(fd, iov, count);
 	return shim_send(conn, fd, iov, (size_t)count, 0, NULL);
 }
 
-/* Offset -1 means: as readv.  Any other offset is the kernel's ESPIPE; of the flags only RWF_NOWAIT
- * matters. */
-static bool is_stream_vector(const struct shim_conn *conn, off64_t offset, int count, int flags)
+/* Offset -1 means: as readv.  Any other offset is the kernel's ESPIPE.  Of the flags only
+ * RWF_NOWAIT means something to a socket; what is unknown here is perhaps not to the kernel, which
+ * then must have the bytes. */
+static bool is_stream_vector(struct shim_conn *conn, int fd, off64_t offset, int flags)
 {
-	return conn && offset == -1 && count >= 0 && count <= SHIM_IOV_MAX &&
-	       (flags & ~(RWF_NOWAIT | RWF_HIPRI)) == 0;
+	const int known = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND;
+
+	if (!conn || offset != -1)
+		return false;
+	if ((flags & ~known) != 0)
+		shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
+	return (flags & ~known) == 0;
 }
 
 static ssize_t read_vector(struct shim_conn *conn, int fd, const struct iovec *iov, int count,
@@ -207,11 +246,16 @@ static ssize_t write_vector(struct shim_conn *conn, int fd, const struct iovec *
 	return shim_send(conn, fd, iov, (size_t)count, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0, NULL);
 }
 
+static bool is_readable_vector(const struct iovec *iov, int count)
+{
+	return count >= 0 && count <= SHIM_IOV_MAX && !is_nothing(iov, count);
+}
+
 SHIM_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return is_stream_vector(conn, offset, count, flags) && !is_nothing(iov, count)
+	return is_stream_vector(conn, fd, offset, flags) && is_readable_vector(iov, count)
 		       ? read_vector(conn, fd, iov, count, flags)
 		       : real.preadv2(fd, iov, count, offset, flags);
 }
@@ -221,7 +265,7 @@ SHIM_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int count, off64
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return is_stream_vector(conn, offset, count, flags) && !is_nothing(iov, count)
+	return is_stream_vector(conn, fd, offset, flags) && is_readable_vector(iov, count)
 		       ? read_vector(conn, fd, iov, count, flags)
 		       : real.preadv64v2(fd, iov, count, offset, flags);
 }
@@ -230,7 +274,7 @@ SHIM_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t o
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return is_stream_vector(conn, offset, count, flags)
+	return is_stream_vector(conn, fd, offset, flags) && is_sendable(iov, count)
 		       ? write_vector(conn, fd, iov, count, flags)
 		       : real.pwritev2(fd, iov, count, offset, flags);
 }
@@ -240,100 +284,7 @@ SHIM_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int count, off6
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	return is_stream_vector(conn, offset, count, flags)
+	return is_stream_vector(conn, fd, offset, flags) && is_sendable(iov, count)
 		       ? write_vector(conn, fd, iov, count, flags)
 		       : real.pwritev64v2(fd, iov, count, offset, flags);
-}
-
-/* ---- messages ---- */
-
-SHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
-{
-	struct shim_conn *conn = shim_conn_of(fd);
-	ssize_t n;
-
-	if (!conn || shim_pointer_is_bad(message, sizeof(*message)))
-		n = real.recvmsg(fd, message, flags);
-	else
-		n = shim_receive(conn, fd, message->msg_iov, message->msg_iovlen, flags, message);
-	if (n >= 0 && message)
-		shim_handover_received(message);
-	return n;
-}
-
-SHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
-{
-	struct shim_conn *conn = shim_conn_of(fd);
-	struct msghdr copy;
-
-	if (shim_pointer_is_bad(message, sizeof(*message)))
-		return real.sendmsg(fd, message, flags);
-	shim_handover_sent(message);
-	if (!conn)
-		return real.sendmsg(fd, message, flags);
-	copy = *message;
-	return shim_send(conn, fd, message->msg_iov, message->msg_iovlen, flags, &copy);
-}
-
-/* As the kernel: an error after the first message is reported by the next call. */
-SHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags,
-			 struct timespec *timeout)
-{
-	struct shim_conn *conn = shim_conn_of(fd);
-	struct timespec start, now;
-	unsigned int done = 0;
-
-	if (!conn || shim_pointer_is_bad(messages, sizeof(*messages))) {
-		int n = real.recvmmsg(fd, messages, count, flags, timeout);
-
-		for (int i = 0; i < n; i++)
-			shim_handover_received(&messages[i].msg_hdr);
-		return n;
-	}
-	if (timeout)
-		clock_gettime(CLOCK_MONOTONIC, &start);
-	while (done < count) {
-		ssize_t n = recvmsg(fd, &messages[done].msg_hdr, flags & ~MSG_WAITFORONE);
-
-		if (n < 0)
-			return done ? (int)done : -1;
-		messages[done++].msg_len = (unsigned int)n;
-		if (flags & MSG_WAITFORONE)
-			flags |= MSG_DONTWAIT;
-		if (n == 0)
-			break;
-		if (timeout) {
-			clock_gettime(CLOCK_MONOTONIC, &now);
-			if (now.tv_sec - start.tv_sec > timeout->tv_sec ||
-			    (now.tv_sec - start.tv_sec == timeout->tv_sec &&
-			     now.tv_nsec - start.tv_nsec >= timeout->tv_nsec))
-				break;
-		}
-	}
-	return (int)done;
-}
-
-SHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags)
-{
-	struct shim_conn *conn = shim_conn_of(fd);
-	unsigned int done = 0;
-
-	if (!conn) {
-		for (unsigned int i = 0; messages && i < count; i++)
-			shim_handover_sent(&messages[i].msg_hdr);
-		return real.sendmmsg(fd, messages, count, flags);
-	}
-	while (done < count) {
-		size_t asked = 0;
-		ssize_t n = sendmsg(fd, &messages[done].msg_hdr, flags);
-
-		if (n < 0)
-			return done ? (int)done : -1;
-		for (size_t i = 0; i < messages[done].msg_hdr.msg_iovlen; i++)
-			asked += messages[done].msg_hdr.msg_iov[i].iov_len;
-		messages[done++].msg_len = (unsigned int)n;
-		if ((size_t)n < asked)
-			break;
-	}
-	return (int)done;
 }

@@ -52,7 +52,7 @@ static int wait_ms(int epfd, struct epoll_event *events, int room, int timeout_m
 static bool is_ours(int epfd, const struct epoll_event *events, int room, bool may_sleep)
 {
 	return room > 0 && shim_set_concerns_us(epfd, may_sleep) &&
-	       !shim_pointer_is_bad(events, (size_t)room * sizeof(*events));
+	       !shim_pointer_is_bad_result(events, (size_t)room * sizeof(*events));
 }
 
 SHIM_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int room, int timeout_ms)

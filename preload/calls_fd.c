@@ -45,6 +45,15 @@ SHIM_EXPORT int __close(int fd)
 	return real.__close(fd);
 }
 
+SHIM_EXPORT int __close_nocancel(int fd)
+{
+	if (shim_fd_word(fd))
+		shim_conn_forget(fd);
+	else if (is_protected(fd))
+		return refuse();
+	return real.__close_nocancel(fd);
+}
+
 static void forget_range(unsigned int first, unsigned int last)
 {
 	int limit = shim_fd_limit();
@@ -202,6 +211,18 @@ SHIM_EXPORT int fcntl64(int fd, int command, ...)
 	return after_fcntl(fd, command, real.fcntl64(fd, command, argument));
 }
 
+SHIM_EXPORT int __libc_fcntl64(int fd, int command, ...)
+{
+	va_list arguments;
+	long argument;
+
+	va_start(arguments, command);
+	argument = va_arg(arguments, long);
+	va_end(arguments);
+	before_fcntl(fd, command, argument);
+	return after_fcntl(fd, command, real.__libc_fcntl64(fd, command, argument));
+}
+
 /* ---- ioctl ---- */
 
 static int unread_here(struct shim_conn *conn, int fd, int *out)
@@ -241,7 +262,8 @@ SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_start(arguments, request);
 	argument = va_arg(arguments, void *);
 	va_end(arguments);
-	if (conn && shim_conn_is_attached(conn) && !shim_pointer_is_bad(argument, sizeof(int))) {
+	if (conn && shim_conn_is_attached(conn) &&
+	    !shim_pointer_is_bad_result(argument, sizeof(int))) {
 		if (request == FIONREAD)
 			return unread_here(conn, fd, argument);
 		if (request == SIOCATMARK && lies_before_mark(conn, fd, argument))

@@ -76,67 +76,65 @@ static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offse
 	return n;
 }
 
-SHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
-{
-	struct shim_conn *conn = shim_conn_of(out);
-
-	return conn ? send_file(conn, out, in, offset, count)
-		    : real.sendfile64(out, in, offset, count);
-}
-
-SHIM_EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count)
-{
-	struct shim_conn *conn = shim_conn_of(out);
-
-	return conn ? send_file(conn, out, in, offset, count)
-		    : real.sendfile(out, in, offset, count);
-}
-
 /* ---- splice ---- */
+
+static ssize_t write_to_pipe(struct shim_conn *conn, int in, int out, size_t bytes, int wait)
+{
+	char piece[PIECE_BYTES];
+	struct iovec iov = { piece, bytes < sizeof(piece) ? bytes : sizeof(piece) };
+	ssize_t n = shim_receive(conn, in, &iov, 1, MSG_PEEK | wait, NULL);
+
+	if (n <= 0)
+		return n;
+	n = shim_edge(sys_write(out, piece, (size_t)n));
+	if (n <= 0)
+		return n;
+	iov.iov_len = (size_t)n;
+	return shim_receive(conn, in, &iov, 1, 0, NULL);
+}
 
 /* Ring to pipe: look, write what the pipe takes, then take that much. */
 static ssize_t splice_from(struct shim_conn *conn, int in, int out, size_t bytes,
 			   unsigned int flags)
 {
-	char piece[PIECE_BYTES];
-	struct iovec iov = { piece, bytes < sizeof(piece) ? bytes : sizeof(piece) };
-	int wait = flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0;
 	struct pollfd pipe = { .fd = out, .events = POLLOUT };
+	int status = sys_fcntl(out, F_GETFL, 0);
+
+	if (status < 0 || (status & O_ACCMODE) == O_RDONLY)
+		return shim_edge(-EBADF);
+	if (sys_fcntl(out, F_GETPIPE_SZ, 0) < 0)
+		return shim_edge(-EINVAL);
+	if ((flags & SPLICE_F_NONBLOCK) && sys_poll(&pipe, 1, 0) <= 0)
+		return shim_edge(-EAGAIN);
+	return write_to_pipe(conn, in, out, bytes, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0);
+}
+
+/* Pipe pages go to the real socket as they are: this direction stays by the kernel. */
+static ssize_t splice_to(struct shim_conn *to, int in, off64_t *in_offset, int out,
+			 off64_t *out_offset, size_t bytes, unsigned int flags)
+{
 	ssize_t n;
 
-	if (!(flags & SPLICE_F_NONBLOCK) || sys_poll(&pipe, 1, 0) > 0) {
-		n = shim_receive(conn, in, &iov, 1, MSG_PEEK | wait, NULL);
-		if (n <= 0)
-			return n;
-		n = shim_edge(sys_write(out, piece, (size_t)n));
-		if (n <= 0)
-			return n;
-		iov.iov_len = (size_t)n;
-		return shim_receive(conn, in, &iov, 1, 0, NULL);
-	}
-	errno = EAGAIN;
-	return -1;
+	shim_downgrade_sending(to, out);
+	if (!shmipc_bypass_send_begin(&to->tx, shim_conn_private(to)))
+		return shim_edge(-EAGAIN);
+	n = real.splice(in, in_offset, out, out_offset, bytes, flags);
+	shmipc_bypass_send_end(&to->tx, n);
+	return n;
 }
 
 SHIM_EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t bytes,
 			   unsigned int flags)
 {
+	const unsigned int known = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE |
+				   SPLICE_F_GIFT;
 	struct shim_conn *from = shim_conn_of(in), *to = shim_conn_of(out);
 	ssize_t n;
 
-	if (to) {
-		/* pipe pages go to the real socket as they are: this direction stays by the kernel
-		 */
-		shim_downgrade_sending(to, out);
-		if (!shmipc_bypass_send_begin(&to->tx, shim_conn_private(to))) {
-			errno = EAGAIN;
-			return -1;
-		}
-		n = real.splice(in, in_offset, out, out_offset, bytes, flags);
-		shmipc_bypass_send_end(&to->tx, n);
-		return n;
-	}
-	if (!from || in_offset)
+	if (to)
+		return splice_to(to, in, in_offset, out, out_offset, bytes, flags);
+	/* of nothing, and with what a socket cannot do: the kernel's own answer */
+	if (!from || in_offset || out_offset || bytes == 0 || (flags & ~known))
 		return real.splice(in, in_offset, out, out_offset, bytes, flags);
 	if (!shmipc_bypass_receive_begin(&from->rx, shim_conn_private(from)))
 		return splice_from(from, in, out, bytes, flags);
@@ -145,6 +143,32 @@ SHIM_EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_off
 	if (n > 0)
 		shim_upgrade_received(from, in, (size_t)n);
 	return n;
+}
+
+/* ---- sendfile ---- */
+
+/* From a socket it is a splice, and only a pipe can take it. */
+static ssize_t receive_to(int in, int out, size_t count)
+{
+	unsigned int flags = sys_fcntl(out, F_GETFL, 0) & O_NONBLOCK ? SPLICE_F_NONBLOCK : 0;
+
+	return splice(in, NULL, out, NULL, count, flags);
+}
+
+SHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
+{
+	struct shim_conn *conn = shim_conn_of(out);
+
+	if (conn)
+		return send_file(conn, out, in, offset, count);
+	if (shim_conn_of(in) && !offset)
+		return receive_to(in, out, count);
+	return real.sendfile64(out, in, offset, count);
+}
+
+SHIM_EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count)
+{
+	return sendfile64(out, in, offset, count);
 }
 
 /* ---- stdio ---- */

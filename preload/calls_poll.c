@@ -22,7 +22,8 @@
 static bool is_ours(const struct pollfd *fds, nfds_t count)
 {
 	return shim_config.enabled && count <= SHIM_FD_MAX &&
-	       !shim_pointer_is_bad(fds, count * sizeof(*fds)) && shim_wait_concerns_us(fds, count);
+	       !shim_pointer_is_bad_result(fds, count * sizeof(*fds)) &&
+	       shim_wait_concerns_us(fds, count);
 }
 
 static bool is_usable_time(const void *timeout)
@@ -236,8 +237,8 @@ static int select_ours(const struct sets *sets, int count, int n, uint64_t deadl
 
 static bool is_usable_set(const uint64_t *set, int count)
 {
-	return !set || !shim_pointer_is_bad(set, (size_t)((count + WORD_BITS - 1) / WORD_BITS) *
-							 sizeof(*set));
+	return !set || !shim_pointer_is_bad_result(
+			       set, (size_t)((count + WORD_BITS - 1) / WORD_BITS) * sizeof(*set));
 }
 
 static bool select_is_ours(int count, const struct sets *sets, const void *timeout, int *n)

@@ -25,6 +25,11 @@ SHIM_EXPORT int socket(int family, int type, int protocol)
 	return fd;
 }
 
+SHIM_EXPORT int __socket(int family, int type, int protocol)
+{
+	return socket(family, type, protocol);
+}
+
 SHIM_EXPORT int socketpair(int family, int type, int protocol, int fds[2])
 {
 	int result = real.socketpair(family, type, protocol, fds);
@@ -132,12 +137,14 @@ SHIM_EXPORT int shutdown(int fd, int how)
 
 /* ---- options ---- */
 
+enum { OPTION_BYTES_MAX = 64 /* more than any that we look into */ };
+
 SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 	int result;
 
-	if (conn && shim_pointer_is_bad(value, bytes))
+	if (conn && shim_pointer_is_bad(value, bytes < OPTION_BYTES_MAX ? bytes : OPTION_BYTES_MAX))
 		conn = NULL; /* the kernel knows the right error */
 	if (conn && shim_options_set(conn, level, name, value, bytes, &result))
 		return result;

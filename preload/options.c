@@ -132,8 +132,8 @@ bool shim_options_get(struct shim_conn *conn, int level, int name, void *value, 
 	int i = index_of(conn, level, name);
 	int number;
 
-	if (i < 0 || shim_pointer_is_bad(bytes, sizeof(*bytes)) ||
-	    shim_pointer_is_bad(value, *bytes))
+	if (i < 0 || shim_pointer_is_bad_result(bytes, sizeof(*bytes)) ||
+	    shim_pointer_is_bad_result(value, *bytes))
 		return false;
 	number = atomic_load(&conn->options.value[i]);
 	if (*bytes > sizeof(number))

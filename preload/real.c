@@ -73,6 +73,38 @@ static int raw_prctl(int option, ...)
 		sys_call6(SYS_prctl, option, (long)v[0], (long)v[1], (long)v[2], (long)v[3], 0));
 }
 
+static void *raw_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+	return (void *)edge(sys_mmap(at, bytes, protection, flags, fd, offset));
+}
+
+static int raw_munmap(void *at, size_t bytes)
+{
+	return (int)edge(sys_munmap(at, bytes));
+}
+
+static int raw_mprotect(void *at, size_t bytes, int protection)
+{
+	return (int)edge(sys_call3(SYS_mprotect, (long)at, (long)bytes, protection));
+}
+
+static int raw_madvise(void *at, size_t bytes, int advice)
+{
+	return (int)edge(sys_madvise(at, bytes, advice));
+}
+
+static void *raw_mremap(void *at, size_t bytes, size_t new_bytes, int flags, ...)
+{
+	va_list arguments;
+	void *to;
+
+	va_start(arguments, flags);
+	to = va_arg(arguments, void *);
+	va_end(arguments);
+	return (void *)edge(
+		sys_call6(SYS_mremap, (long)at, (long)bytes, (long)new_bytes, flags, (long)to, 0));
+}
+
 static ssize_t refuse(void)
 {
 	errno = ENOSYS;
@@ -91,6 +123,11 @@ static void fill_with_raw_calls(struct shim_real_calls *calls)
 	calls->fcntl = raw_fcntl;
 	calls->fcntl64 = raw_fcntl;
 	calls->prctl = raw_prctl;
+	calls->mmap = raw_mmap;
+	calls->munmap = raw_munmap;
+	calls->mprotect = raw_mprotect;
+	calls->madvise = raw_madvise;
+	calls->mremap = raw_mremap;
 }
 
 /* volatile: glibc declares dlsym as a leaf function, and the compiler would drop the store around

@@ -18,9 +18,11 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -28,6 +30,17 @@
 #define SHIM_EXPORT __attribute__((visibility("default")))
 
 /* Exported by glibc, declared in none of its headers (or only when fortifying). */
+int __socket(int family, int type, int protocol);
+ssize_t __recv(int fd, void *to, size_t bytes, int flags);
+ssize_t __read_nocancel(int fd, void *to, size_t bytes);
+ssize_t __write_nocancel(int fd, const void *from, size_t bytes);
+int __sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags);
+int __close_nocancel(int fd);
+int __libc_fcntl64(int fd, int command, ...);
+int __munmap(void *at, size_t bytes);
+int __mprotect(void *at, size_t bytes, int protection);
+void *__mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
+int __madvise(void *at, size_t bytes, int advice);
 int __connect(int fd, const struct sockaddr *address, socklen_t bytes);
 ssize_t __read(int fd, void *to, size_t bytes);
 ssize_t __write(int fd, const void *from, size_t bytes);

@@ -25,25 +25,21 @@ ssize_t shim_edge(ssize_t result)
 static bool has_bad_buffer(const struct iovec *iov, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		if (iov[i].iov_len > 0 && shim_pointer_is_bad(iov[i].iov_base, iov[i].iov_len))
+		if (shim_pointer_is_outside(iov[i].iov_base, iov[i].iov_len))
 			return true;
 	return false;
 }
 
-/* discards: TCP counts the bytes of a receive with MSG_TRUNC and copies none; programs pass NULL.
- */
 static int prepare(struct shim_conn *conn, struct shmipc_io *io, const struct iovec *iov,
-		   size_t count, bool discards)
+		   size_t count)
 {
 	int error;
 
 	if (count > SHIM_IOV_MAX)
 		return io->message ? -EMSGSIZE : -EINVAL;
-	if (count > 0 && shim_pointer_is_bad(iov, count * sizeof(*iov)))
-		return -EFAULT;
 	io->private_use = shim_conn_private(conn);
 	error = shmipc_cursor_init(&io->cursor, iov, count);
-	return !error && !discards && has_bad_buffer(iov, count) ? -EFAULT : error;
+	return !error && has_bad_buffer(iov, count) ? -EFAULT : error;
 }
 
 static void unpin(void *conn)
@@ -67,7 +63,7 @@ ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_
 		  struct msghdr *message)
 {
 	struct shmipc_io io = { .fd = fd, .flags = flags, .message = message };
-	int error = prepare(conn, &io, iov, count, false);
+	int error = prepare(conn, &io, iov, count);
 	ssize_t n;
 
 	if (!error && !shmipc_single_threaded())
@@ -101,7 +97,7 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 		     int flags, struct msghdr *message)
 {
 	struct shmipc_io io = { .fd = fd, .flags = flags, .message = message };
-	int error = prepare(conn, &io, iov, count, (flags & MSG_TRUNC) && !conn->is_unix);
+	int error = prepare(conn, &io, iov, count);
 	socklen_t name_room = 0;
 	ssize_t n;
 

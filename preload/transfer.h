@@ -10,8 +10,8 @@
 
 enum { SHIM_IOV_MAX = 1024 };
 
-/* As send/sendmsg and recv/recvmsg, with the libc contract: -1 and errno.  message: control data
- * and address, or NULL. */
+/* As send/sendmsg and recv/recvmsg, with the libc contract: -1 and errno.  iov can be read (what it
+ * points at is looked after); message: control data and address, or NULL. */
 ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
 		  struct msghdr *message);
 ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count,

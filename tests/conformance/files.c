@@ -236,6 +236,35 @@ static void splice_eof_client(int fd)
 }
 CASE("files.splice_eof", splice_eof_server, splice_eof_client, ANY);
 
+/* sendfile() from the connection, into a pipe. */
+static void sendfile_in_server(int fd)
+{
+	char bytes[10000];
+	int ends[2];
+
+	if (pipe(ends) < 0)
+		return;
+	both();
+	ready(fd, POLLIN);
+	obs("sendfile", sendfile(ends[1], fd, NULL, 1000));
+	obs("read", read(ends[0], bytes, sizeof(bytes)));
+	obs_val("right", pat_good(bytes, 1000, 0));
+	recv_pat(fd, 100, 1000);
+	both();
+	obs("at the end", sendfile(ends[1], fd, NULL, 1000));
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void sendfile_in_client(int fd)
+{
+	send_pat(fd, 1100, 0);
+	both();
+	both();
+	shutdown(fd, SHUT_WR);
+}
+CASE("files.sendfile_in", sendfile_in_server, sendfile_in_client, ANY);
+
 /* stdio on the socket, both ways: request lines and answers. */
 static void stdio_server(int fd)
 {
