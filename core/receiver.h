@@ -45,6 +45,10 @@ enum shmipc_foreign {
 
 struct shmipc_receiver {
 	struct shmipc_lock lock;
+	_Atomic uint32_t kernel_readers; /* calls of this end that are inside a kernel receive,
+					    before `ready` */
+	_Atomic uint64_t kernel_read;
+	struct shmipc_status_rx *count;
 	bool is_unix;
 	bool attached;
 	_Atomic bool
@@ -69,11 +73,8 @@ struct shmipc_receiver {
 	struct shmipc_ring ring;
 
 	_Atomic uint64_t head; /* private truth, read without the lock by waiters */
-	_Atomic uint64_t kernel_read;
 	_Atomic uint32_t phase;
-	_Atomic uint32_t kernel_readers; /* calls of this end that are inside a kernel receive,
-					    before `ready` */
-	_Atomic uint8_t foreign;	 /* enum shmipc_foreign; other than 0: stay strict */
+	_Atomic uint8_t foreign; /* enum shmipc_foreign; other than 0: stay strict */
 	/* a poll or select of ours has asked for it since it was last found empty */
 	_Atomic bool polled;
 	_Atomic uint32_t
@@ -84,7 +85,6 @@ struct shmipc_receiver {
 	_Atomic uint32_t cpu;
 	_Atomic uint32_t streak; /* receives since the last sleep */
 	struct shmipc_spin spin;
-	struct shmipc_status_rx *count;
 	struct shmipc_status_rx uncounted;
 };
 

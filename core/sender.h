@@ -45,6 +45,9 @@
 
 struct shmipc_sender {
 	struct shmipc_lock lock;
+	_Atomic uint32_t kernel_senders; /* calls of this end that are inside a kernel send */
+	_Atomic uint64_t kernel_bytes;
+	struct shmipc_status_tx *count;
 	bool is_unix;
 	bool attached; /* the words below point into a segment */
 	bool verified; /* Unix: the receiver's byte count has been seen to agree */
@@ -73,14 +76,11 @@ struct shmipc_sender {
 				  kernel */
 	uint64_t looked_ticks; /* last look at the real socket for a dead peer */
 	uint64_t look_every_ticks;
-	_Atomic uint64_t kernel_bytes;
-	_Atomic uint32_t kernel_senders; /* calls of this end that are inside a kernel send */
 	_Atomic uint32_t doing; /* enum shmipc_sender_doing: what a holder of the lock died in */
 	uint32_t phase;
 	uint32_t tokens;
 	uint32_t cpu;
 	struct shmipc_spin spin;
-	struct shmipc_status_tx *count;
 	struct shmipc_status_tx uncounted; /* when the status table had no row */
 };
 

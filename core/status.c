@@ -110,9 +110,10 @@ void shmipc_status_close(struct shmipc_status *status)
 	status->rows = NULL;
 }
 
-struct shmipc_status_row *shmipc_status_take(struct shmipc_status *status)
+struct shmipc_status_row *shmipc_status_take(struct shmipc_status *status, uint32_t from)
 {
-	for (uint32_t i = 0; i < status->row_count; i++) {
+	for (uint32_t n = 0; n < status->row_count; n++) {
+		uint32_t i = (from + n) % status->row_count;
 		struct shmipc_status_row *row = &status->rows[i];
 		uint32_t used = atomic_load_explicit(&row->used, memory_order_relaxed);
 		uint32_t touched;
@@ -149,7 +150,7 @@ void shmipc_status_give_back(struct shmipc_status_row *row)
 	atomic_store_explicit(&row->family, 0, memory_order_relaxed);
 	atomic_store_explicit(&row->is_server, 0, memory_order_relaxed);
 	atomic_store_explicit(&row->socket_inode, 0, memory_order_relaxed);
-	memset(row->endpoint, 0, sizeof(row->endpoint));
+	row->endpoint[0] = '\0'; /* the rest lies in a line that would be touched for nothing */
 	clear((_Atomic uint64_t *)&row->tx, 6);
 	clear((_Atomic uint64_t *)&row->rx, 6);
 	atomic_fetch_add(&row->used, 1);

@@ -112,9 +112,10 @@ int shmipc_status_create(struct shmipc_status *status, int *fd_out);
 int shmipc_status_open(struct shmipc_status *status, int fd);
 void shmipc_status_close(struct shmipc_status *status);
 
-/* Take and give back a row (any thread, any process that shares the table; lock-free).
- * NULL when all are taken. */
-struct shmipc_status_row *shmipc_status_take(struct shmipc_status *status);
+/* Take and give back a row (any thread, any process that shares the table; lock-free).  The search
+ * begins at row `from`: whoever has a number of its own for what the row describes finds its row
+ * free at once.  NULL when all are taken. */
+struct shmipc_status_row *shmipc_status_take(struct shmipc_status *status, uint32_t from);
 void shmipc_status_give_back(struct shmipc_status_row *row);
 
 /* Counters have one writer at a time (the holder of the end's lock): no read-modify-write needed.

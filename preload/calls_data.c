@@ -8,6 +8,7 @@
 #include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/transfer.h"
+#include "preload/young.h"
 
 /* The kernel's own limit of one transfer. */
 static size_t clamp(size_t bytes)
@@ -18,14 +19,20 @@ static size_t clamp(size_t bytes)
 static ssize_t receive_one(struct shim_conn *conn, int fd, void *to, size_t bytes, int flags)
 {
 	const struct iovec iov = { to, clamp(bytes) };
+	ssize_t n;
 
+	if (conn->young && shim_young_receive(conn, fd, to, bytes, flags, &n))
+		return n;
 	return shim_receive(conn, fd, &iov, 1, flags, NULL);
 }
 
 static ssize_t send_one(struct shim_conn *conn, int fd, const void *from, size_t bytes, int flags)
 {
 	const struct iovec iov = { (void *)(uintptr_t)from, clamp(bytes) };
+	ssize_t n;
 
+	if (conn->young && shim_young_send(conn, fd, from, bytes, flags, &n))
+		return n;
 	return shim_send(conn, fd, &iov, 1, flags, NULL);
 }
 

@@ -41,15 +41,22 @@ SHIM_EXPORT int socketpair(int family, int type, int protocol, int fds[2])
 	return result;
 }
 
+/* It may have another address than when this number listened before. */
+SHIM_EXPORT int listen(int fd, int backlog)
+{
+	shim_verdict_forget(fd);
+	return real.listen(fd, backlog);
+}
+
 /* Established, or on the way: the endpoint is the address that was asked for. */
 static void connected(int fd, const struct sockaddr *address, socklen_t bytes)
 {
-	struct sockaddr_storage listener = { 0 };
+	struct shim_verdict verdict;
 
 	if (!address || bytes < sizeof(sa_family_t) || shim_fd_word(fd) != 0)
 		return;
-	memcpy(&listener, address, bytes < sizeof(listener) ? bytes : sizeof(listener));
-	shim_conn_track(fd, &listener, bytes, false);
+	shim_verdict_of_address(&verdict, address, bytes);
+	shim_conn_track(fd, &verdict, false);
 }
 
 static int after_connect(int result, int fd, const struct sockaddr *address, socklen_t bytes)
@@ -80,27 +87,28 @@ SHIM_EXPORT int __connect(int fd, const struct sockaddr *address, socklen_t byte
 	return after_connect(real.__connect(fd, address, bytes), fd, address, bytes);
 }
 
-static int accepted(int fd)
+static int accepted(int listener, int fd)
 {
-	struct sockaddr_storage local = { 0 };
-	socklen_t bytes = sizeof(local);
+	struct shim_verdict verdict;
 
 	if (fd < 0)
 		return fd;
 	shim_conn_flush(fd);
-	if (shim_config.enabled && sys_getsockname(fd, &local, &bytes) == 0)
-		shim_conn_track(fd, &local, bytes, true);
+	if (!shim_config.enabled)
+		return fd;
+	shim_verdict_of_accepted(&verdict, listener, fd);
+	shim_conn_track(fd, &verdict, true);
 	return fd;
 }
 
 SHIM_EXPORT int accept(int fd, __SOCKADDR_ARG address, socklen_t *restrict bytes)
 {
-	return accepted(real.accept(fd, address, bytes));
+	return accepted(fd, real.accept(fd, address, bytes));
 }
 
 SHIM_EXPORT int accept4(int fd, __SOCKADDR_ARG address, socklen_t *restrict bytes, int flags)
 {
-	return accepted(real.accept4(fd, address, bytes, flags));
+	return accepted(fd, real.accept4(fd, address, bytes, flags));
 }
 
 /* ---- half-close ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "preload/conn.h"
 
-#include <netinet/in.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "core/sys.h"
@@ -28,23 +28,15 @@ static bool is_datagram(int fd)
 	return sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &bytes) < 0 || value != SOCK_STREAM;
 }
 
-void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t bytes,
-		     bool is_server)
+/* All but `used`, which is ours already, and the row, whose place the caller fills. */
+static void start_anew(struct shim_conn *conn, sa_family_t family, bool is_server)
 {
-	struct shim_conn *conn;
-	int family = listener->ss_family;
+	uint32_t birth = conn->birth + 1;
 
-	if (!shim_config.enabled || (uint32_t)fd >= SHIM_FD_MAX)
-		return;
-	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
-		return;
-	if (!shim_endpoints_match(&shim_config.endpoints, listener, bytes) ||
-	    (!is_server && family != AF_UNIX && is_datagram(fd)))
-		return;
-	conn = shim_conn_take_record();
-	if (!conn)
-		return;
-	memset((char *)conn + sizeof(conn->used), 0, sizeof(*conn) - sizeof(conn->used));
+	memset((char *)conn + sizeof(conn->used), 0,
+	       offsetof(struct shim_conn, tx) - sizeof(conn->used));
+	conn->birth = birth;
+	conn->young = shim_config.upgrade_after > 0;
 	conn->family = family;
 	conn->is_unix = family == AF_UNIX;
 	conn->is_server = is_server;
@@ -56,7 +48,21 @@ void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t 
 	shmipc_sender_init(&conn->tx, conn->is_unix);
 	shmipc_receiver_init(&conn->rx, conn->is_unix);
 	conn->rx.sibling = &conn->tx;
-	shim_conn_fill_row(conn, fd, listener, bytes);
+}
+
+__attribute__((hot)) void shim_conn_track(int fd, const struct shim_verdict *verdict,
+					  bool is_server)
+{
+	struct shim_conn *conn;
+
+	if (!verdict->wanted || (uint32_t)fd >= SHIM_FD_MAX ||
+	    (!is_server && verdict->family != AF_UNIX && is_datagram(fd)))
+		return;
+	conn = shim_conn_take_record();
+	if (!conn)
+		return;
+	start_anew(conn, verdict->family, is_server);
+	shim_conn_fill_row(conn, fd, verdict);
 	atomic_store(&shim_conn_descriptors[shim_conn_index(conn)], 1);
 	shim_fd_touch(fd);
 	shim_fd_set(fd, shim_fd_make(SHIM_FD_CONN, shim_conn_index(conn)));
@@ -83,15 +89,17 @@ void shim_conn_make_plain(struct shim_conn *conn, enum shmipc_reason reason)
 /* ---- numbers ---- */
 
 /* This process has no number of it any more; fd < 0: the descriptor is gone too. */
-static void last_number_gone(struct shim_conn *conn, int number, int fd)
+static __attribute__((hot)) void last_number_gone(struct shim_conn *conn, int number, int fd)
 {
 	shim_conn_log(conn, number, "closed", true);
+	if (shim_conn_end_young(conn))
+		return;
 	shim_upgrade_abandon(conn);
 	if (!shim_pins_leave(conn, fd))
 		shim_conn_end(conn, fd);
 }
 
-void shim_conn_forget(int fd)
+__attribute__((hot)) void shim_conn_forget(int fd)
 {
 	uint32_t word = shim_fd_word(fd);
 	struct shim_conn *conn;
@@ -115,12 +123,13 @@ void shim_conn_forget(int fd)
 		last_number_gone(conn, fd, fd);
 }
 
-void shim_conn_flush(int fd)
+__attribute__((hot)) void shim_conn_flush(int fd)
 {
 	uint32_t word = shim_fd_word(fd);
 	uint32_t index = shim_fd_index(word);
 
 	shim_set_forget_early(fd);
+	shim_verdict_forget(fd);
 	if (word == 0 || shim_process_is_borrowed())
 		return;
 	shim_fd_set(fd, 0);

@@ -22,9 +22,11 @@
 #include "core/status.h"
 #include "preload/fdtable.h"
 #include "preload/options.h"
+#include "preload/verdict.h"
 
 enum {
 	SHIM_CONN_MAX = 16384,
+	SHIM_CONN_LINE_BYTES = 64,
 	SHIM_SESSION_NONE = -1,
 };
 
@@ -37,34 +39,35 @@ enum shim_conn_used {
 struct shim_upgrade; /* rendezvous in progress, upgrade.c */
 
 struct shim_conn {
-	_Atomic uint32_t used;	  /* enum shim_conn_used */
-	_Atomic uint32_t state;	  /* enum shmipc_status_state */
+	_Alignas(SHIM_CONN_LINE_BYTES) _Atomic uint32_t used; /* enum shim_conn_used */
+	_Atomic uint32_t state;				      /* enum shmipc_status_state */
 	_Atomic uint32_t holders; /* processes that hold a descriptor of it */
 	_Atomic uint32_t shared;  /* was held by more than one process since it was `pid`'s */
 	uint32_t generation;	  /* of the process that made the record, or has adopted it */
 	int pid;		  /* its number, or that of the last holder, who has exited */
 	uint32_t spawns;	  /* shim_process_spawns() when it was made */
+	uint32_t birth;		  /* another one for each connection that the record serves */
 	bool is_unix;
 	bool is_server;
-	int family;
-
-	struct shim_options
-		options; /* what the application believes it has set on the real socket */
-
-	/* growing up: when is the connection worth a ring */
-	_Atomic uint32_t trips; /* changes from sending to receiving */
-	_Atomic uint32_t sent_last;
+	_Atomic bool young; /* below the threshold of upgrade.c; young.h */
+	_Atomic bool sent_last;
+	_Atomic uint32_t trips; /* changes from sending to receiving: is it worth a ring? */
 	_Atomic uint64_t traffic;
-	_Atomic uint32_t steps;	      /* calls since the threshold */
+	struct shmipc_status_row *row;
+	/* a short connection uses nothing of this record but the line that ends here and the first
+	 * lines of tx and rx */
+	int family;
+	struct shim_options
+		options;	/* what the application believes it has set on the real socket */
+	_Atomic uint32_t steps; /* calls since the threshold */
 	_Atomic uint32_t next_step;   /* the one at which the rendezvous is looked at again */
 	struct shmipc_lock step_lock; /* one thread at a time is in the rendezvous */
 	struct shim_upgrade *upgrade; /* private memory of the process `generation` */
 	int session;		      /* index in that process, SHIM_SESSION_NONE */
 	uint32_t stream;
 
-	struct shmipc_sender tx;
-	struct shmipc_receiver rx;
-	struct shmipc_status_row *row;
+	_Alignas(SHIM_CONN_LINE_BYTES) struct shmipc_sender tx;
+	_Alignas(SHIM_CONN_LINE_BYTES) struct shmipc_receiver rx;
 };
 
 extern struct shim_conn *shim_conns;
@@ -100,8 +103,7 @@ static inline bool shim_conn_is_attached(const struct shim_conn *conn)
 bool shim_conn_private(const struct shim_conn *conn);
 
 /* A connected, or connecting, stream socket on a configured endpoint: start to watch it. */
-void shim_conn_track(int fd, const struct sockaddr_storage *listener, socklen_t bytes,
-		     bool is_server);
+void shim_conn_track(int fd, const struct shim_verdict *verdict, bool is_server);
 
 /* The number is about to be closed (the caller closes it): drop our knowledge.  Last descriptor of
  * the last process: the end of the stream is told to the peer, tokens are drained. */

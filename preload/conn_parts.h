@@ -20,10 +20,12 @@ void shim_conn_for_each_held(void (*visit)(struct shim_conn *conn));
 /* ---- conn_status.c ---- */
 
 /* The connection's row in the table that observers read. */
-void shim_conn_fill_row(struct shim_conn *conn, int fd, const struct sockaddr_storage *listener,
-			socklen_t bytes);
+void shim_conn_fill_row(struct shim_conn *conn, int fd, const struct shim_verdict *verdict);
 
 /* ---- conn_end.c ---- */
+
+/* The end of a connection that this process has alone and that never grew up (young.h). */
+bool shim_conn_end_young(struct shim_conn *conn);
 
 /* Locked: the last holder closes it by this number. */
 void shim_conn_end_stream(struct shim_conn *conn, int fd);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What can be seen of a connection from outside: its row in the status table, its lines in the log.
  */
+#include <string.h>
+
 #include "core/sys.h"
 #include "preload/config.h"
 #include "preload/conn_parts.h"
@@ -27,28 +29,28 @@ static void make_status_table(void)
 	atomic_store(&status_state, 2);
 }
 
-void shim_conn_fill_row(struct shim_conn *conn, int fd, const struct sockaddr_storage *listener,
-			socklen_t bytes)
+__attribute__((hot)) void shim_conn_fill_row(struct shim_conn *conn, int fd,
+					     const struct shim_verdict *verdict)
 {
 	struct shmipc_status_row *row;
 
 	if (atomic_load(&status_state) == 0)
 		make_status_table();
-	row = atomic_load(&status_state) == 2 ? shmipc_status_take(&status) : NULL;
+	row = atomic_load(&status_state) == 2 ? shmipc_status_take(&status, shim_conn_index(conn))
+					      : NULL;
 	conn->row = row;
 	if (!row)
 		return;
-	atomic_store(&row->fd, fd);
-	atomic_store(&row->state, SHMIPC_STATE_CANDIDATE);
-	atomic_store(&row->reason, SHMIPC_REASON_YOUNG);
-	atomic_store(&row->family, (uint32_t)conn->family);
-	atomic_store(&row->is_server, conn->is_server);
-	if (shim_endpoint_text(listener, bytes, row->endpoint, sizeof(row->endpoint)) < 0)
-		row->endpoint[sizeof(row->endpoint) - 1] = '\0';
+	atomic_store_explicit(&row->fd, fd, memory_order_relaxed);
+	atomic_store_explicit(&row->state, SHMIPC_STATE_CANDIDATE, memory_order_relaxed);
+	atomic_store_explicit(&row->reason, SHMIPC_REASON_YOUNG, memory_order_relaxed);
+	atomic_store_explicit(&row->family, verdict->family, memory_order_relaxed);
+	atomic_store_explicit(&row->is_server, conn->is_server, memory_order_relaxed);
+	memcpy(row->endpoint, verdict->text, verdict->text_bytes);
 	conn->tx.count = &row->tx;
 	conn->rx.count = &row->rx;
-	atomic_store(&row->pid,
-		     (uint32_t)shim_process_id()); /* last: an observer passes over pid 0 */
+	/* last: an observer passes over pid 0 */
+	atomic_store_explicit(&row->pid, (uint32_t)shim_process_id(), memory_order_release);
 }
 
 void shim_conn_log(const struct shim_conn *conn, int fd, const char *event, bool with_counts)

@@ -165,7 +165,7 @@ static void step(struct shim_conn *conn, int fd)
 		shim_conn_make_plain(conn, (enum shmipc_reason)result);
 }
 
-static void one_more_call(struct shim_conn *conn, int fd)
+static __attribute__((hot)) void one_more_call(struct shim_conn *conn, int fd)
 {
 	uint32_t trips = atomic_load_explicit(&conn->trips, memory_order_relaxed);
 	uint64_t traffic = atomic_load_explicit(&conn->traffic, memory_order_relaxed);
@@ -174,19 +174,20 @@ static void one_more_call(struct shim_conn *conn, int fd)
 	if (trips < shim_config.upgrade_after &&
 	    traffic < (uint64_t)shim_config.upgrade_after * SHIM_UPGRADE_BYTES_PER_TRIP)
 		return;
+	conn->young = false;
 	calls = atomic_fetch_add(&conn->steps, 1);
 	if (calls >= atomic_load_explicit(&conn->next_step, memory_order_relaxed))
 		step(conn, fd);
 }
 
-void shim_upgrade_sent(struct shim_conn *conn, int fd, size_t bytes)
+__attribute__((hot)) void shim_upgrade_sent(struct shim_conn *conn, int fd, size_t bytes)
 {
 	atomic_fetch_add_explicit(&conn->traffic, bytes, memory_order_relaxed);
 	atomic_store_explicit(&conn->sent_last, 1, memory_order_relaxed);
 	one_more_call(conn, fd);
 }
 
-void shim_upgrade_received(struct shim_conn *conn, int fd, size_t bytes)
+__attribute__((hot)) void shim_upgrade_received(struct shim_conn *conn, int fd, size_t bytes)
 {
 	atomic_fetch_add_explicit(&conn->traffic, bytes, memory_order_relaxed);
 	if (bytes && atomic_load_explicit(&conn->sent_last, memory_order_relaxed)) {

@@ -19,7 +19,7 @@ static struct shmipc_status table;
 static struct shmipc_status_row *add(pid_t pid, int fd, uint32_t state, uint32_t reason,
 				     const char *endpoint)
 {
-	struct shmipc_status_row *row = shmipc_status_take(&table);
+	struct shmipc_status_row *row = shmipc_status_take(&table, 0);
 
 	row->fd = fd;
 	row->state = state;
@@ -47,7 +47,7 @@ static void fill(void)
 	memset(row->endpoint, 'x', sizeof(row->endpoint)); /* no end */
 	memcpy(row->endpoint, "\033[2J\n\xff", 6);
 	add(gone, 8, SHMIPC_STATE_ATTACHED, SHMIPC_REASON_NONE, "tcp:gone:1");
-	shmipc_status_take(&table); /* no pid yet */
+	shmipc_status_take(&table, 0); /* no pid yet */
 }
 
 int main(void)

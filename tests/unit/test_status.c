@@ -51,7 +51,7 @@ static void observer_sees_rows(void **state)
 	close(fd);
 	assert_int_equal(observed.header->pid, getpid());
 	assert_int_equal(observed.header->rows_touched, 0);
-	row = shmipc_status_take(&mine);
+	row = shmipc_status_take(&mine, 0);
 	assert_ptr_equal(row, &mine.rows[0]);
 	assert_int_equal(observed.rows[0].used & 1, 1);
 	assert_int_equal(observed.header->rows_touched, 1);
@@ -77,13 +77,13 @@ static void rows_come_back_clean(void **state)
 
 	(void)state;
 	assert_int_equal(shmipc_status_create(&status, &fd), 0);
-	row = shmipc_status_take(&status);
+	row = shmipc_status_take(&status, 0);
 	generation = row->used;
 	memset(row, 0xff, sizeof(*row));
 	row->used = generation;
 	shmipc_status_give_back(row);
 	assert_int_equal(row->used, generation + 1);
-	assert_ptr_equal(shmipc_status_take(&status), row);
+	assert_ptr_equal(shmipc_status_take(&status, 0), row);
 	assert_int_equal(row->used, generation + 2);
 	assert_int_equal(row->pid, 0);
 	assert_int_equal(row->fd, 0);
@@ -92,7 +92,7 @@ static void rows_come_back_clean(void **state)
 	assert_int_equal(row->family, 0);
 	assert_int_equal(row->is_server, 0);
 	assert_int_equal(row->socket_inode, 0);
-	assert_memory_equal(row->endpoint, blank.endpoint, sizeof(blank.endpoint));
+	assert_string_equal(row->endpoint, "");
 	assert_memory_equal(&row->tx, &blank.tx, sizeof(blank.tx));
 	assert_memory_equal(&row->rx, &blank.rx, sizeof(blank.rx));
 	close(fd);
@@ -108,12 +108,29 @@ static void table_can_be_full(void **state)
 	assert_int_equal(shmipc_status_create(&status, &fd), 0);
 	for (uint32_t i = 1; i < SHMIPC_STATUS_ROWS; i++)
 		status.rows[i].used = 1;
-	assert_ptr_equal(shmipc_status_take(&status), &status.rows[0]);
-	assert_null(shmipc_status_take(&status));
+	assert_ptr_equal(shmipc_status_take(&status, 0), &status.rows[0]);
+	assert_null(shmipc_status_take(&status, 0));
 	shmipc_status_give_back(&status.rows[SHMIPC_STATUS_ROWS - 1]);
-	assert_ptr_equal(shmipc_status_take(&status), &status.rows[SHMIPC_STATUS_ROWS - 1]);
+	assert_ptr_equal(shmipc_status_take(&status, 0), &status.rows[SHMIPC_STATUS_ROWS - 1]);
 	assert_int_equal(status.header->rows_touched, SHMIPC_STATUS_ROWS);
-	assert_null(shmipc_status_take(&status));
+	assert_null(shmipc_status_take(&status, 0));
+	close(fd);
+	shmipc_status_close(&status);
+}
+
+static void search_begins_where_told(void **state)
+{
+	struct shmipc_status status;
+	int fd;
+
+	(void)state;
+	assert_int_equal(shmipc_status_create(&status, &fd), 0);
+	assert_ptr_equal(shmipc_status_take(&status, 7), &status.rows[7]);
+	assert_int_equal(status.header->rows_touched, 8);
+	assert_ptr_equal(shmipc_status_take(&status, 7), &status.rows[8]);
+	assert_ptr_equal(shmipc_status_take(&status, SHMIPC_STATUS_ROWS - 1),
+			 &status.rows[SHMIPC_STATUS_ROWS - 1]);
+	assert_ptr_equal(shmipc_status_take(&status, SHMIPC_STATUS_ROWS - 1), &status.rows[0]);
 	close(fd);
 	shmipc_status_close(&status);
 }
@@ -137,7 +154,7 @@ static int take_and_check(struct shmipc_status *status, uint32_t mark)
 				return 1;
 			shmipc_status_give_back(*slot);
 		}
-		*slot = shmipc_status_take(status);
+		*slot = shmipc_status_take(status, round % (TAKERS * HELD));
 		if (!*slot || atomic_load(&(*slot)->pid) != 0)
 			return 1;
 		atomic_store(&(*slot)->pid, mark);
@@ -165,7 +182,7 @@ static void assert_all_free(const struct shmipc_status *status)
 {
 	for (uint32_t i = 0; i < SHMIPC_STATUS_ROWS; i++)
 		assert_int_equal(status->rows[i].used & 1, 0);
-	assert_in_range(status->header->rows_touched, 1, TAKERS * HELD);
+	assert_in_range(status->header->rows_touched, 1, 2 * TAKERS * HELD);
 }
 
 static void threads_take_rows(void **state)
@@ -310,6 +327,7 @@ int main(void)
 		cmocka_unit_test(observer_sees_rows),
 		cmocka_unit_test(rows_come_back_clean),
 		cmocka_unit_test(table_can_be_full),
+		cmocka_unit_test(search_begins_where_told),
 		cmocka_unit_test(threads_take_rows),
 		cmocka_unit_test(processes_take_rows),
 		cmocka_unit_test(open_refuses_what_is_no_table),

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "preload/young.h"
+
+#include "core/sys.h"
+#include "core/thread.h"
+#include "preload/transfer.h"
+#include "preload/upgrade.h"
+
+/* Other flags have a meaning for the bytes that are counted, or for acceleration. */
+enum { PLAIN_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL };
+
+static bool is_plain_call(const struct shim_conn *conn, int flags)
+{
+	return conn->young && (flags & ~PLAIN_FLAGS) == 0 && shmipc_single_threaded();
+}
+
+__attribute__((hot)) bool shim_young_send(struct shim_conn *conn, int fd, const void *from,
+					  size_t bytes, int flags, ssize_t *result)
+{
+	struct shmipc_sender *s = &conn->tx;
+	uint32_t birth = conn->birth;
+	ssize_t n;
+
+	atomic_fetch_add(&s->kernel_senders, 1);
+	if (!is_plain_call(conn, flags)) {
+		atomic_fetch_sub(&s->kernel_senders, 1);
+		return false;
+	}
+	n = sys_sendto(fd, from, bytes, flags, NULL, 0);
+	*result = shim_edge(n);
+	if (conn->birth != birth)
+		return true;
+	if (n > 0) {
+		atomic_fetch_add_explicit(&s->kernel_bytes, (uint64_t)n, memory_order_relaxed);
+		atomic_fetch_add_explicit(&s->count->kernel_bytes, (uint64_t)n,
+					  memory_order_relaxed);
+	}
+	atomic_fetch_sub_explicit(&s->kernel_senders, 1, memory_order_release);
+	if (n > 0)
+		shim_upgrade_sent(conn, fd, (size_t)n);
+	return true;
+}
+
+__attribute__((hot)) bool shim_young_receive(struct shim_conn *conn, int fd, void *to, size_t bytes,
+					     int flags, ssize_t *result)
+{
+	struct shmipc_receiver *r = &conn->rx;
+	uint32_t birth = conn->birth;
+	ssize_t n;
+
+	atomic_fetch_add(&r->kernel_readers, 1);
+	if (!is_plain_call(conn, flags)) {
+		atomic_fetch_sub(&r->kernel_readers, 1);
+		return false;
+	}
+	n = sys_recvfrom(fd, to, bytes, flags, NULL, NULL);
+	*result = shim_edge(n);
+	if (conn->birth != birth)
+		return true;
+	if (n > 0) {
+		atomic_fetch_add_explicit(&r->kernel_read, (uint64_t)n, memory_order_relaxed);
+		atomic_fetch_add_explicit(&r->count->kernel_bytes, (uint64_t)n,
+					  memory_order_relaxed);
+	}
+	atomic_fetch_sub_explicit(&r->kernel_readers, 1, memory_order_release);
+	if (n >= 0)
+		shim_upgrade_received(conn, fd, (size_t)n);
+	return true;
+}
