@@ -212,6 +212,7 @@ format:
 # ---- install ----------------------------------------------------------------------------------
 
 MAN1 := $(wildcard docs/*.1)
+MAN3 := $(wildcard docs/*.3)
 MAN7 := $(wildcard docs/*.7)
 ROOT := $(DESTDIR)$(PREFIX)
 
@@ -219,7 +220,7 @@ install: all
 	@for f in $(SHIM) $(LIB_SO) $(LIB_A) $(BINARIES); do \
 		[ -e $$f ] || { echo "install: $$f is not built" >&2; exit 1; }; done
 	$(Q)install -d $(ROOT)/bin $(ROOT)/lib/pkgconfig $(ROOT)/include \
-		$(ROOT)/share/man/man1 $(ROOT)/share/man/man7
+		$(ROOT)/share/man/man1 $(ROOT)/share/man/man3 $(ROOT)/share/man/man7
 	$(Q)install -m 755 $(SHIM) $(ROOT)/lib/
 	$(Q)install -m 755 $(LIB_SO) $(ROOT)/lib/$(SONAME)
 	$(Q)ln -sf $(SONAME) $(ROOT)/lib/libshmipc.so
@@ -227,6 +228,7 @@ install: all
 	$(Q)install -m 755 $(BINARIES) $(ROOT)/bin/
 	$(Q)install -m 644 core/include/shmipc.h $(ROOT)/include/
 	$(Q)for f in $(MAN1); do install -m 644 $$f $(ROOT)/share/man/man1/ || exit 1; done
+	$(Q)for f in $(MAN3); do install -m 644 $$f $(ROOT)/share/man/man3/ || exit 1; done
 	$(Q)for f in $(MAN7); do install -m 644 $$f $(ROOT)/share/man/man7/ || exit 1; done
 	$(Q)scripts/pkgconfig $(PREFIX) $(VERSION) >$(ROOT)/lib/pkgconfig/shmipc.pc
 	$(Q)chmod 644 $(ROOT)/lib/pkgconfig/shmipc.pc
@@ -236,6 +238,7 @@ uninstall:
 		pkgconfig/shmipc.pc) $(ROOT)/include/shmipc.h \
 		$(addprefix $(ROOT)/bin/,shmipc-run shmipc-stat shmipc-bench) \
 		$(addprefix $(ROOT)/share/man/man1/,$(notdir $(MAN1))) \
+		$(addprefix $(ROOT)/share/man/man3/,$(notdir $(MAN3))) \
 		$(addprefix $(ROOT)/share/man/man7/,$(notdir $(MAN7)))
 
 dist:
