@@ -7,7 +7,7 @@ bool shmipc_bypass_send_begin(struct shmipc_sender *s, bool private_use)
 
 	if (shmipc_lock_take(&s->lock, private_use) == SHMIPC_LOCK_REENTERED)
 		return false;
-	by_kernel = !shmipc_sender_on_ring(s);
+	by_kernel = !shmipc_sender_on_ring(s) || s->shut;
 	if (by_kernel)
 		atomic_fetch_add(&s->kernel_senders, 1);
 	shmipc_lock_drop(&s->lock, private_use);

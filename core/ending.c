@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/ending.h"
 
+#include <errno.h>
+
 #include "core/sys.h"
 
 /* The position counts as of the first look: later sends of ours were never delivered. */
@@ -44,6 +46,35 @@ enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs)
 	if (!is_ended(s, signs, flags))
 		return SHMIPC_ENDING_KERNEL;
 	return shmipc_sender_on_ring(s) ? judge_by_position(s) : SHMIPC_ENDING_KERNEL;
+}
+
+void shmipc_ending_was_told(struct shmipc_sender *s, int fd)
+{
+	socklen_t bytes = sizeof(int);
+	int error;
+
+	s->reset_told = true;
+	atomic_store(&s->kept_error, 0);
+	if (s->is_unix)
+		return;
+	sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
+	/* of a peer that was killed the kernel may know no more than an orderly end */
+	sys_shutdown(fd, SHUT_WR);
+}
+
+int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd)
+{
+	int error = atomic_load(&s->kept_error);
+
+	if (s->is_unix || s->shut || s->reset_told)
+		return 0;
+	if (shmipc_ending_of(s, 0) == SHMIPC_ENDING_LEFT_BYTES)
+		error = ECONNRESET;
+	else if (s->ending == SHMIPC_ENDING_ORDERLY)
+		return 0;
+	if (error)
+		shmipc_ending_was_told(s, fd);
+	return error;
 }
 
 bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd)

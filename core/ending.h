@@ -19,6 +19,12 @@ enum shmipc_ending {
 /* signs: POLLERR, POLLHUP, POLLRDHUP, as seen on the real socket. */
 enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs);
 
+/* TCP tells a reset once, to whichever call comes first, and has a broken pipe from then on.  0:
+ * nothing to tell.  Else the error of this send. */
+int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd);
+/* It has been told by another call. */
+void shmipc_ending_was_told(struct shmipc_sender *s, int fd);
+
 /* A send to a peer that ended in order, over TCP: the kernel accepts the first one, and the answer
  * is the reset.  If a token has already brought the reset, that first send is ours to accept. */
 bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd);

@@ -116,6 +116,8 @@ enum shmipc_want {
 	SHMIPC_WANT_STOP = 1 << 19,   /* the receiver reads the ring no more: send the rest by the
 					 kernel */
 	SHMIPC_WANT_CLOSED = 1 << 20, /* the receiving end is closed: no tokens */
+	SHMIPC_WANT_LEAVE = 1 << 21,  /* go by the kernel from the next send on; what is in the ring
+					 is still read */
 };
 
 struct shmipc_direction {

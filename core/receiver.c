@@ -202,6 +202,17 @@ static ssize_t counted_receive(struct shmipc_receiver *r, struct shmipc_io *io, 
 	return n;
 }
 
+/* At an urgent mark FIONREAD says 0, whatever lies behind it. */
+static ssize_t count_behind_mark(const struct shmipc_receiver *r, int fd)
+{
+	/* TCP counts without copying */
+	ssize_t n = r->is_unix ? 1
+			       : sys_recvfrom(fd, NULL, INT_MAX,
+					      MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC, NULL, NULL);
+
+	return n > 0 ? n : 1;
+}
+
 /* Phase even.  How many bytes may be taken: what was there before the phase was read is payload. 0:
  * the cut is reached.  -EAGAIN, or -ESHUTDOWN for the end and for errors, which are noted. */
 static ssize_t kernel_limit(struct shmipc_receiver *r, int fd)
@@ -228,8 +239,11 @@ static ssize_t kernel_limit(struct shmipc_receiver *r, int fd)
 			shmipc_receiver_socket_said(r, n);
 		else if (n < 0)
 			return -EAGAIN;
-		else if (again && !shmipc_receiver_sender_ahead(r))
-			return 1; /* an urgent mark hides the number */
+		else if (again) {
+			n = count_behind_mark(r, fd);
+			if (!shmipc_receiver_sender_ahead(r))
+				return n;
+		}
 	}
 }
 
@@ -434,6 +448,14 @@ static bool nothing_there(struct shmipc_receiver *r)
 	return shmipc_receiver_hint(r);
 }
 
+/* A receive ends before urgent data, even if it was to wait for all. */
+static bool is_at_mark(const struct shmipc_receiver *r, int fd)
+{
+	int at_mark = 0;
+
+	return !shmipc_receiver_on_ring(r) && sys_ioctl(fd, SIOCATMARK, &at_mark) == 0 && at_mark;
+}
+
 /* -ESTALE: another thread has stopped this end, go on by the kernel's own call. */
 static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 {
@@ -451,12 +473,13 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 			n = peek_all(r, io, &start, n);
 		if (n > 0)
 			total += n;
-		if (n > 0 && (!waitall || peek || (size_t)total == start.left))
+		if (n > 0 &&
+		    (!waitall || peek || (size_t)total == start.left || is_at_mark(r, io->fd)))
 			break;
 		if (is_about_the_call(n))
 			break;
 		if (n == -ESHUTDOWN) {
-			n = total ? 0 : shmipc_receiver_ended(r);
+			n = total ? 0 : shmipc_receiver_ended(r, io->fd);
 			break;
 		}
 		if (!know) {

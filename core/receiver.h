@@ -129,14 +129,9 @@ static inline uint64_t shmipc_receiver_arrived(const struct shmipc_receiver *r)
 	return r->ready ? atomic_load_explicit(&r->tx->tail, memory_order_acquire) : 0;
 }
 
-/* Both ends are on the ring: whatever the kernel says is about tokens. */
-static inline bool shmipc_receiver_only_ring(const struct shmipc_receiver *r)
-{
-	uint32_t phase = atomic_load_explicit(&r->phase, memory_order_relaxed);
-
-	return r->ready && (phase & 1) && !r->last_seen &&
-	       atomic_load_explicit(&r->tx->phase, memory_order_acquire) == phase;
-}
+/* We are on the ring, and all that the kernel has is tokens, perhaps LAST: nothing of it is news.
+ */
+bool shmipc_receiver_only_tokens(const struct shmipc_receiver *r, int fd);
 
 /* The sender has cut to the ring, and kernel bytes before the cut are still under way: no receive
  * now can come as far as the ring. */
@@ -153,6 +148,10 @@ void shmipc_receiver_disarm(struct shmipc_receiver *r);
 /* Waiters that we cannot see may exist (edge: and be edge-triggered) / certainly do not. */
 void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge);
 void shmipc_receiver_relax(struct shmipc_receiver *r);
+
+/* The sender goes by the kernel from its next send on, for good.  Nothing waits for it: what is in
+ * the ring until then is read as ever. */
+void shmipc_receiver_ask_to_leave(struct shmipc_receiver *r, bool private_use);
 
 /* Read the ring no more: the sender goes on by the kernel from the byte that we have not yet read,
  * at its next call. From here on the socket carries payload only, for whoever reads it.  True once
@@ -173,8 +172,17 @@ int shmipc_receiver_salvage(struct shmipc_receiver *r, int fd, int to, bool priv
 /* After a stop: 0 when the stream is the kernel's alone, else -EAGAIN. */
 int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use);
 
+/* The one reset of the connection has been reported, by whatever call. */
+static inline bool shmipc_receiver_reset_told(const struct shmipc_receiver *r)
+{
+	return r->reset_told || (r->sibling && r->sibling->reset_told);
+}
+
 /* SO_ERROR: `error` is what the kernel has just said.  The error to be told, once, or 0. */
 int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, bool private_use);
+
+/* An error that was met after bytes, and that the call did not tell: the next one will. */
+void shmipc_receiver_keep_error(struct shmipc_receiver *r, int error, bool private_use);
 
 /* Locked.  [close] Forbid new tokens, take back the promised ones, before the descriptor is closed.
  * True if unread payload remains in the ring. */

@@ -123,6 +123,22 @@ bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd)
 	return before > 0 && sys_ioctl(fd, FIONREAD, &there) == 0 && (uint64_t)there < before;
 }
 
+bool shmipc_receiver_only_tokens(const struct shmipc_receiver *r, int fd)
+{
+	uint32_t tokens;
+	int there = 0;
+
+	if (!r->ready || !shmipc_receiver_on_ring(r))
+		return false;
+	if (!shmipc_receiver_sender_ahead(r) && !r->last_seen)
+		return true;
+	/* first the number: payload that comes later brings an edge of its own */
+	if (sys_ioctl(fd, FIONREAD, &there) < 0)
+		return false;
+	tokens = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) - r->taken;
+	return r->last_seen ? there == 0 : (uint32_t)there <= tokens;
+}
+
 size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use)
 {
 	size_t pending;
@@ -147,26 +163,37 @@ static enum shmipc_ending how_ended(const struct shmipc_receiver *r, int signs)
 				       : SHMIPC_ENDING_KERNEL;
 }
 
+/* TCP, both directions shut: whatever still comes brings a reset. */
+static bool refuses_bytes(const struct shmipc_receiver *r)
+{
+	return !r->is_unix && r->shut && r->sibling && r->sibling->shut;
+}
+
 /* Locked.  error: pending, or 0; signs: of the real socket.  What the application is told now. */
-static int tell_end(struct shmipc_receiver *r, int error, int signs)
+static int tell_end(struct shmipc_receiver *r, int fd, int error, int signs)
 {
 	enum shmipc_ending ending = how_ended(r, signs | (error ? POLLERR : 0));
 
 	if (error) {
 		r->pending_error = 0;
 		r->eof = true;
-		if (error == ECONNRESET && ending == SHMIPC_ENDING_ORDERLY)
+		if (error == ECONNRESET && ending == SHMIPC_ENDING_ORDERLY && !refuses_bytes(r))
 			error = 0; /* an unread token's doing */
-	} else if (ending == SHMIPC_ENDING_LEFT_BYTES && !r->reset_told && !r->shut) {
+	} else if (ending == SHMIPC_ENDING_LEFT_BYTES && !r->shut) {
 		error = ECONNRESET;
 	}
-	r->reset_told |= error != 0;
+	if (shmipc_receiver_reset_told(r))
+		error = 0;
+	if (error)
+		r->reset_told = true;
+	if (error && r->sibling)
+		shmipc_ending_was_told(r->sibling, fd);
 	return error;
 }
 
-ssize_t shmipc_receiver_ended(struct shmipc_receiver *r)
+ssize_t shmipc_receiver_ended(struct shmipc_receiver *r, int fd)
 {
-	return -tell_end(r, r->pending_error, POLLRDHUP);
+	return -tell_end(r, fd, r->pending_error, POLLRDHUP);
 }
 
 int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, bool private_use)
@@ -177,9 +204,20 @@ int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, boo
 		return error;
 	if (sys_poll(&real, 1, 0) < 0)
 		real.revents = 0;
-	error = tell_end(r, r->pending_error ? r->pending_error : error, real.revents);
+	error = tell_end(r, fd, r->pending_error ? r->pending_error : error, real.revents);
 	shmipc_lock_drop(&r->lock, private_use);
 	return error;
+}
+
+void shmipc_receiver_keep_error(struct shmipc_receiver *r, int error, bool private_use)
+{
+	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+		return;
+	r->pending_error = error;
+	r->reset_told = false;
+	if (r->sibling)
+		r->sibling->reset_told = false;
+	shmipc_lock_drop(&r->lock, private_use);
 }
 
 /* ---- leaving ---- */
@@ -202,6 +240,17 @@ static void forbid(struct shmipc_receiver *r, uint32_t bits)
 	if (!shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) &&
 	    shmipc_receiver_before_cut(r) == 0)
 		shmipc_receiver_pass_cut(r);
+}
+
+void shmipc_receiver_ask_to_leave(struct shmipc_receiver *r, bool private_use)
+{
+	if (!r->attached || shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+		return;
+	if (r->ready)
+		atomic_fetch_or(&r->want->want, SHMIPC_WANT_LEAVE);
+	else
+		r->attached = false; /* never consented: the sender never leaves the kernel */
+	shmipc_lock_drop(&r->lock, private_use);
 }
 
 /* Locked, STOP has been said, the ledger is drained as far as it can be. */

@@ -88,7 +88,7 @@ void shmipc_receiver_drain_ledger(struct shmipc_receiver *r, int fd);
 /* ---- receiver_end.c; locked ---- */
 
 /* The end of the stream, as the kernel would have told it: 0 or -errno. */
-ssize_t shmipc_receiver_ended(struct shmipc_receiver *r);
+ssize_t shmipc_receiver_ended(struct shmipc_receiver *r, int fd);
 
 /* ---- receiver_wait.c ---- */
 

@@ -37,6 +37,8 @@ void shmipc_receiver_socket_said(struct shmipc_receiver *r, ssize_t result)
 		r->eof = true;
 	else if (result != -EAGAIN && result != -EINTR)
 		r->pending_error = (int)-result;
+	if (r->pending_error && r->sibling)
+		r->sibling->kept_error = r->pending_error;
 }
 
 static void met_last(struct shmipc_receiver *r)

@@ -348,6 +348,8 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 	atomic_fetch_add(&s->kernel_senders, 1);
 	shmipc_lock_drop(&s->lock, io->private_use);
 	n = kernel_send_counted(s, io);
+	if (n == -ECONNRESET)
+		s->reset_told = true;
 	if (n < 0)
 		return done ? done : n;
 	return done + n;
@@ -374,23 +376,34 @@ static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
 static bool is_on_clear_ring(const struct shmipc_sender *s)
 {
 	return shmipc_sender_on_ring(s) && !s->no_more_ring && !s->gone && !s->shut && !s->broken &&
-	       !(atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOP);
+	       !(atomic_load_explicit(&s->want->want, memory_order_relaxed) &
+		 (SHMIPC_WANT_STOP | SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED));
 }
 
 /* Locked; drops the lock.  Everything that is not a plain send into a ring in use. */
 static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, struct shmipc_io *io)
 {
 	bool kernel_only = s->shut || wants_kernel(io);
-	bool go_by_kernel = false;
+	bool go_by_kernel = false, gone;
+	uint32_t want;
 	ssize_t done;
+	int error;
 
 	if (s->broken) {
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return -ECONNRESET;
 	}
-	if (s->attached &&
-	    (atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOP))
+	want = s->attached ? atomic_load_explicit(&s->want->want, memory_order_relaxed) : 0;
+	if (want & SHMIPC_WANT_STOP)
 		shmipc_sender_serve_stop(s, io->fd);
+	if (want & (SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED))
+		s->no_more_ring = true;
+	gone = s->attached && (s->gone || peer_is_gone(s, io->fd));
+	error = gone || s->kept_error ? shmipc_ending_error_of_send(s, io->fd) : 0;
+	if (error) {
+		shmipc_lock_drop(&s->lock, io->private_use);
+		return -error;
+	}
 	if (s->attached && !shmipc_sender_on_ring(s) && !kernel_only && io->cursor.left > 0)
 		shmipc_sender_cut_to_ring(s, io->fd);
 	if (!shmipc_sender_on_ring(s) || s->shut)
@@ -399,7 +412,7 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return 0;
 	}
-	if (s->no_more_ring || s->gone || peer_is_gone(s, io->fd))
+	if (s->no_more_ring || s->gone)
 		s->no_more_ring = kernel_only = true;
 	if (s->gone && shmipc_ending_accepts_send(s, io->fd)) {
 		done = (ssize_t)io->cursor.left;

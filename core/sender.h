@@ -56,6 +56,8 @@ struct shmipc_sender {
 	bool no_more_ring;	 /* downgraded for good, or the peer is gone */
 	_Atomic bool gone;	 /* the peer closed or died: no token, no LAST */
 	bool swallowed;		 /* ending.h */
+	bool reset_told;	 /* the connection's one ECONNRESET has been reported */
+	_Atomic int kept_error;	 /* what our receiver has taken from the socket, not told yet */
 	bool reverse_shut;	 /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
 	_Atomic uint32_t ending; /* enum shmipc_ending of a peer that died, once it is known */
 	_Atomic bool owing;	 /* of a stopped ring something still has to go by the kernel */

@@ -173,7 +173,7 @@ bool shmipc_sender_cut_to_ring(struct shmipc_sender *s, int fd)
 	atomic_fetch_or(&s->tx->flags, SHMIPC_TX_CUTTING);
 	atomic_thread_fence(memory_order_seq_cst);
 	want = atomic_load_explicit(&s->want->want, memory_order_relaxed);
-	if (!(want & (SHMIPC_WANT_STOP | SHMIPC_WANT_CLOSED))) {
+	if (!(want & (SHMIPC_WANT_STOP | SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED))) {
 		atomic_store_explicit(&s->tx->cut, atomic_load(&s->kernel_bytes),
 				      memory_order_relaxed);
 		s->phase++;

@@ -165,7 +165,7 @@ static void before_fcntl(int fd, int command, long argument)
 	struct shim_conn *conn = shim_conn_of(fd);
 
 	if (conn && command == F_SETFL && (argument & O_ASYNC))
-		shim_downgrade(conn, fd, SHMIPC_REASON_OPTION);
+		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 }
 
 static int after_fcntl(int fd, int command, int result)
@@ -271,7 +271,7 @@ SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 		if (request == SIOCOUTQ)
 			return unread_there(conn, fd, request, argument);
 		if (request == FIOASYNC && *(const int *)argument)
-			shim_downgrade(conn, fd, SHMIPC_REASON_OPTION);
+			shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	}
 	return real.ioctl(fd, request, argument);
 }

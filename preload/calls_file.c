@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/bypass.h"
 #include "core/sys.h"
@@ -110,16 +111,23 @@ static ssize_t splice_from(struct shim_conn *conn, int in, int out, size_t bytes
 }
 
 /* Pipe pages go to the real socket as they are: this direction stays by the kernel. */
-static ssize_t splice_to(struct shim_conn *to, int in, off64_t *in_offset, int out,
+static ssize_t splice_to(struct shim_conn *conn, int in, off64_t *in_offset, int out,
 			 off64_t *out_offset, size_t bytes, unsigned int flags)
 {
-	ssize_t n;
+	struct pollfd room = { .fd = out, .events = POLLOUT };
+	ssize_t n = 0;
 
-	shim_downgrade_sending(to, out);
-	if (!shmipc_bypass_send_begin(&to->tx, shim_conn_private(to)))
+	while (!shim_downgrade_sending(conn, out) && n >= 0) {
+		if ((flags & SPLICE_F_NONBLOCK) || (sys_fcntl(out, F_GETFL, 0) & O_NONBLOCK))
+			return shim_edge(-EAGAIN);
+		n = sys_poll(&room, 1, -1);
+	}
+	if (n < 0)
+		return shim_edge(n);
+	if (!shmipc_bypass_send_begin(&conn->tx, shim_conn_private(conn)))
 		return shim_edge(-EAGAIN);
 	n = real.splice(in, in_offset, out, out_offset, bytes, flags);
-	shmipc_bypass_send_end(&to->tx, n);
+	shmipc_bypass_send_end(&conn->tx, n);
 	return n;
 }
 
@@ -177,8 +185,10 @@ SHIM_EXPORT FILE *fdopen(int fd, const char *mode)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
-	if (conn)
+	if (conn && (!mode || strpbrk(mode, "r+")))
 		shim_downgrade(conn, fd, SHMIPC_REASON_STDIO);
+	else if (conn)
+		shim_retire(conn, fd, SHMIPC_REASON_STDIO);
 	return real.fdopen(fd, mode);
 }
 

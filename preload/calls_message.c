@@ -138,8 +138,8 @@ SHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, i
 	errno = saved;
 	if (timeout && done > 0 && deadline_ns != SHIM_WAIT_FOR_EVER)
 		*timeout = shim_wait_left(deadline_ns);
-	if (error == ECONNRESET && shim_conn_is_attached(conn))
-		conn->rx.pending_error = error; /* it is told by the next call */
+	if (error == ECONNRESET && shim_conn_is_attached(conn)) /* it is told by the next call */
+		shmipc_receiver_keep_error(&conn->rx, error, shim_conn_private(conn));
 	return (int)done;
 }
 

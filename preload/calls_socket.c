@@ -127,17 +127,18 @@ static void before_shutdown(struct shim_conn *conn, int fd, int how)
 	}
 	if ((how == SHUT_RD || how == SHUT_RDWR) && conn->rx.attached) {
 		conn->rx.shut = conn->tx.reverse_shut = true;
-		if (conn->is_unix) /* the peer's next write fails: it must go by the kernel to find
-				      out */
-			atomic_fetch_or(&conn->rx.want->want,
-					SHMIPC_WANT_CLOSED | SHMIPC_WANT_FENCE);
 	}
+	/* the peer's next write fails, or brings a reset: it must go by the kernel to find out */
+	if (conn->rx.attached && conn->rx.shut && (conn->is_unix || conn->tx.shut))
+		atomic_fetch_or(&conn->rx.want->want, SHMIPC_WANT_CLOSED | SHMIPC_WANT_FENCE);
 }
 
 SHIM_EXPORT int shutdown(int fd, int how)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
+	if (conn) /* no ring any more for what ends before it has one */
+		shim_conn_make_plain(conn, SHMIPC_REASON_CLOSED);
 	if (conn && shim_conn_is_attached(conn))
 		before_shutdown(conn, fd, how);
 	return real.shutdown(fd, how);
@@ -157,7 +158,7 @@ SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockl
 	if (conn && shim_options_set(conn, level, name, value, bytes, &result))
 		return result;
 	if (conn && !shim_eligible_option(level, name, value, bytes))
-		shim_downgrade(conn, fd, SHMIPC_REASON_OPTION);
+		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	return real.setsockopt(fd, level, name, value, bytes);
 }
 

@@ -56,6 +56,17 @@ static bool stop_sending(struct shim_conn *conn, int fd, bool alone)
 	return error == 0;
 }
 
+static int downgraded(struct shim_conn *conn, int fd, enum shmipc_reason reason, bool done)
+{
+	if (!done)
+		return -EBUSY;
+	shim_options_restore(conn, fd);
+	/* the record stays in use: the peer may still read what lies in the ring */
+	shim_conn_set_reason(conn, reason);
+	shim_conn_log(conn, fd, "downgraded", false);
+	return 0;
+}
+
 int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 {
 	bool alone = shim_conn_private(conn);
@@ -68,19 +79,24 @@ int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 		return 0;
 	received = stop_receiving(conn, fd, alone);
 	sent = stop_sending(conn, fd, alone);
-	if (!received || !sent)
-		return -EBUSY;
-	shim_options_restore(conn, fd);
-	/* the record stays in use: the peer may still read what lies in the ring */
-	shim_conn_set_reason(conn, reason);
-	shim_conn_log(conn, fd, "downgraded", false);
-	return 0;
+	return downgraded(conn, fd, reason, received && sent);
 }
 
-void shim_downgrade_sending(struct shim_conn *conn, int fd)
+int shim_retire(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 {
-	if (shim_conn_is_attached(conn))
-		stop_sending(conn, fd, shim_conn_private(conn));
+	bool alone = shim_conn_private(conn);
+
+	if (atomic_load(&conn->state) == SHMIPC_STATE_CANDIDATE)
+		shim_conn_make_plain(conn, reason);
+	if (!shim_conn_is_attached(conn))
+		return 0;
+	shmipc_receiver_ask_to_leave(&conn->rx, alone);
+	return downgraded(conn, fd, reason, stop_sending(conn, fd, alone));
+}
+
+bool shim_downgrade_sending(struct shim_conn *conn, int fd)
+{
+	return !shim_conn_is_attached(conn) || stop_sending(conn, fd, shim_conn_private(conn));
 }
 
 void shim_downgrade_number(int fd)

@@ -14,8 +14,13 @@
  * the connection stays attached. */
 int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason);
 
-/* Our own direction only. */
-void shim_downgrade_sending(struct shim_conn *conn, int fd);
+/* Both directions by the kernel for whatever is sent from now on, for good; what lies in the ring
+ * is read from there.  For all that only calls of ours receive: nothing is waited for.  0 or
+ * -EBUSY. */
+int shim_retire(struct shim_conn *conn, int fd, enum shmipc_reason reason);
+
+/* Our own direction only.  False: the socket has no room for that now. */
+bool shim_downgrade_sending(struct shim_conn *conn, int fd);
 
 /* Both directions of whatever the number is; nothing for an untracked one. */
 void shim_downgrade_number(int fd);

@@ -205,9 +205,24 @@ enum shmipc_reason shim_eligible(struct shim_conn *conn, int fd, struct shim_ren
 	return conn->is_unix ? unix_keys(conn, keys) : tcp_keys(conn, fd, keys);
 }
 
+/* What our end has ended before it shares memory it will not end there: the peer would take its
+ * silence for a death. */
+static bool has_shut_down(const struct shim_conn *conn, int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t bytes = sizeof(info);
+
+	if (conn->is_unix) /* of nothing: sends nothing, but fails */
+		return sys_sendto(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) == -EPIPE;
+	return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
+	       info.tcpi_state != TCP_ESTABLISHED && info.tcpi_state != TCP_CLOSE_WAIT;
+}
+
 enum shmipc_reason shim_eligible_still(const struct shim_conn *conn, int fd)
 {
 	if (!held_by_us_alone(conn, fd))
 		return SHMIPC_REASON_SHARED;
+	if (has_shut_down(conn, fd))
+		return SHMIPC_REASON_CLOSED;
 	return options_allow(fd) ? SHMIPC_REASON_NONE : SHMIPC_REASON_OPTION;
 }

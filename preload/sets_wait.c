@@ -82,7 +82,7 @@ static bool input_is_true(struct shim_set *set, const struct epoll_event *event)
 			/* payload by the kernel, the end, or bytes of the ring that an edge was
 			 * reported for */
 			bool by_ring = shmipc_receiver_arrived(&r->conn->rx) == r->seen &&
-				       shmipc_receiver_only_ring(&r->conn->rx) &&
+				       shmipc_receiver_only_tokens(&r->conn->rx, r->fd) &&
 				       !r->conn->rx.eof && !r->conn->rx.pending_error;
 
 			/* not told: what has arrived since that look is news still */

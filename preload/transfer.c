@@ -71,7 +71,7 @@ ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_
 	if (error)
 		return shim_edge(error);
 	if (flags & (MSG_OOB | MSG_ZEROCOPY))
-		shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
+		shim_retire(conn, fd, SHMIPC_REASON_DOWNGRADE);
 	if (shim_conn_is_attached(conn) && !conn->tx.settled)
 		shim_upgrade_settle_tx(conn, fd);
 	n = shmipc_sender_send(&conn->tx, &io);

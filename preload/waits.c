@@ -102,7 +102,7 @@ uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 			told &= ~(uint32_t)POLLHUP;
 		break;
 	case SHMIPC_ENDING_LEFT_BYTES:
-		told |= r->reset_told ? POLLHUP : POLLHUP | POLLERR;
+		told |= shmipc_receiver_reset_told(r) ? POLLHUP : POLLHUP | POLLERR;
 		break;
 	case SHMIPC_ENDING_KERNEL:
 		if (r->pending_error)
