@@ -64,6 +64,7 @@ STAT_SRC    := $(wildcard tools/stat/*.c)
 BENCH_SRC   := $(wildcard tools/bench/*.c)
 CASES_SRC   := $(wildcard tests/conformance/*.c tests/conformance/lib/*.c)
 RUNNER_SRC  := $(wildcard tests/conformance/runner/*.c)
+DIFFER_SRC  := $(wildcard tests/differential/worker/*.c)
 STRESS_SRC  := $(wildcard tests/stress/*.c)
 UNIT_SRC    := $(wildcard tests/unit/test_*.c)
 SHIM_UNIT_SRC := $(wildcard tests/unit/preload/test_*.c)
@@ -76,6 +77,7 @@ STAT     := $(OUT)/shmipc-stat
 BENCH    := $(OUT)/shmipc-bench
 CASES    := $(OUT)/conformance/cases
 RUNNER   := $(OUT)/conformance/run
+DIFFER   := $(OUT)/differential/worker $(OUT)/differential/wrong.so
 UNIT     := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC)) \
 	$(patsubst tests/unit/preload/%.c,$(OUT)/unit/preload/%,$(SHIM_UNIT_SRC))
 STRESS   := $(patsubst tests/stress/%.c,$(OUT)/stress/%,$(STRESS_SRC))
@@ -87,7 +89,7 @@ CONFORMANCE := $(if $(CASES_SRC),$(CASES)) $(if $(RUNNER_SRC),$(RUNNER))
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit-build check unit tools rendezvous conformance apps stress bench demo asan ubsan tsan lint format \
+.PHONY: all unit-build check unit tools rendezvous conformance differential apps stress bench demo asan ubsan tsan lint format \
 	install uninstall dist clean help setup FORCE
 
 all: $(PRODUCTS)
@@ -135,13 +137,19 @@ link_program = $(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter
 $(RUN): $(call objects,$(RUN_SRC)) $(LIB_A)
 $(STAT): $(call objects,$(STAT_SRC)) $(LIB_A)
 $(BENCH): $(call objects,$(BENCH_SRC)) $(LIB_A)
-# The conformance programs know nothing of the project: they link no library of ours.
+# These know nothing of the project: they link no library of ours.
 $(CASES): $(call objects,$(CASES_SRC))
 $(RUNNER): $(call objects,$(RUNNER_SRC))
-$(RUN) $(STAT) $(BENCH) $(CASES) $(RUNNER):
+$(OUT)/differential/worker: $(call objects,$(DIFFER_SRC))
+$(RUN) $(STAT) $(BENCH) $(CASES) $(RUNNER) $(OUT)/differential/worker:
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(link_program) $(LINK_LIBS)
+
+$(OUT)/differential/wrong.so: $(OBJ)/tests/differential/wrong/wrong.o
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -shared $(LDFLAGS) -o $@ $^ -ldl
 
 $(OUT)/stress/%: $(OBJ)/tests/stress/%.o $(LIB_A)
 	@mkdir -p $(@D)
@@ -181,11 +189,14 @@ tools: all
 rendezvous: all
 	@BUILD=$(abspath $(OUT)) tests/rendezvous/run $(ARGS)
 
+differential: all $(DIFFER)
+	@BUILD=$(abspath $(OUT)) tests/differential/run $(ARGS)
+
 apps: all
 	@SHMIPC_SHIM=$(abspath $(SHIM)) tests/apps/run-all $(ARGS)
 
 check: setup
-	@$(MAKE) --no-print-directory all unit-build $(CONFORMANCE)
+	@$(MAKE) --no-print-directory all unit-build $(CONFORMANCE) $(DIFFER)
 	@MAKE='$(MAKE)' BUILD=$(OUT) scripts/check
 
 stress: all $(STRESS)

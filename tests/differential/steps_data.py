@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps that move bytes, and those that wait for them."""
+
+from vocabulary import (ENDED, LONG_MS, OVERHEAD, POLLPRI, POLLS, RECEIVES_FLAGS, SENDS_FLAGS,
+                        SENDS_ONE, UNREAD_MAX)
+
+
+class DataSteps:
+    """Part of the generator."""
+
+    def size(self):
+        r = self.random
+        return r.choice((1, 1, 2, 3, r.randint(1, 16), r.randint(1, 300), r.randint(1, 3000)))
+
+    def send(self, place=None, peer_must_live=False, one=False, least=1):
+        place = place or self.place()
+        if not place:
+            return False
+        who, slot = place
+        end = self.end(who, slot)
+        count = max(self.size(), least)
+        if not one and self.chance(0.05):
+            count = self.random.randint(5000, 40000)
+        parts = self.random.randint(1, 8) if self.chance(0.4) else 1
+        if end.unread + count + parts * OVERHEAD > UNREAD_MAX:
+            if self.far_unread(who, slot) > 0:
+                return False
+            end.unread = 0
+        if peer_must_live and 1 in end.shut:
+            return False
+        call = self.pick(SENDS_ONE if one else self.calls)
+        flags = "0"
+        if call in SENDS_FLAGS:
+            flags = self.pick(("0", "0", "NOSIGNAL", "DONTWAIT", "DONTWAIT|NOSIGNAL", "EOR"))
+        elif call == "splice" and self.chance(0.3):
+            flags = "DONTWAIT"
+        if self.chance(0.02) and not one:
+            count = 0 if call != "dprintf" else 1
+        if call == "dprintf":
+            count, parts = min(count, 2000), 1
+        if call == "splice":
+            count = min(count, 4000)
+        end.unread += count + parts * OVERHEAD
+        self.do(f"{who} send {slot} {call} {count} {self.number()} {flags} {parts}")
+        return True
+
+    def far_unread(self, who, slot):
+        """0 only when the other side has surely read everything."""
+        for peer in self.idle(self.other(who)):
+            if self.open_slots(peer, slot[0]):
+                return self.view(peer, slot)[1]
+        return 1
+
+    def receive(self):
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        revents, there, _ = self.view(who, slot)
+        end = self.end(who, slot)
+        call = self.pick(self.receive_calls)
+        count = self.pick((1, 2, self.size(), self.size(), max(1, there - 1), max(1, there),
+                           there + 1, there + 100, 65536))
+        flags = set()
+        if call in RECEIVES_FLAGS:
+            for flag, probability in (("PEEK", 0.2), ("DONTWAIT", 0.2), ("WAITALL", 0.15),
+                                      ("TRUNC", 0.05)):
+                if self.chance(probability):
+                    flags.add(flag)
+        sure = bool(revents & ENDED) or there >= max(1, end.low_water)
+        if revents & POLLPRI or self.far_end(who, slot).urgent:
+            sure = False
+        if "PEEK" in flags and end.peek_offset:
+            sure = False
+        if "WAITALL" in flags and (there < count or "PEEK" in flags and revents & POLLPRI):
+            sure = bool(revents & ENDED) and not self.far_end(who, slot).urgent
+        if call == "recvmmsg":
+            sure = False
+        if not sure and not end.nonblock:
+            if call in RECEIVES_FLAGS or call in ("preadv2", "recvmmsg"):
+                flags.add("DONTWAIT")
+            else:
+                call = "recv"
+                flags.add("DONTWAIT")
+        if call == "splice":  # as many pieces as the pipe takes
+            count = min(count, 16)
+        if call == "preadv2" and self.family == "unix":
+            flags.discard("DONTWAIT")
+            if not sure and not end.nonblock:
+                return False
+        if self.chance(0.01):
+            count = 0
+            if call in RECEIVES_FLAGS:
+                flags.add("DONTWAIT")
+        text = "|".join(sorted(flags)) or "0"
+        parts = self.random.randint(1, 8) if self.chance(0.3) else 1
+        self.do(f"{who} receive {slot} {call} {count} {text} {parts}")
+        return True
+
+    def waker(self, who, slot, least=1, data_only=False):
+        """A step of the other side after which a wait for bytes ends, or None.  It must be one after
+        which nothing more comes."""
+        partner = self.partner(who, slot[0])
+        if not partner:
+            return None
+        peer, far = partner
+        end = self.end(peer, far)
+        if 1 in end.shut:
+            return None
+        choice = self.random.random()
+        if not data_only and choice < 0.12:
+            end.shut.add(1)
+            return lambda: self.do(f"{peer} shutdown {far} 1")
+        if not data_only and choice < 0.2 and self.is_last(peer, far):
+            return lambda: self.close(peer, far)
+        if not data_only and choice < 0.23 and peer in ("S", "C") and self.is_alone(peer):
+            return lambda: self.kill_actor(peer)
+        return lambda: self.send((peer, far), one=True, least=least)
+
+    def blocked_receive(self):
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        end = self.end(who, slot)
+        revents, there, _ = self.view(who, slot)
+        if there or revents & (ENDED | POLLPRI) or end.nonblock or end.timeout_ms or \
+                end.peek_offset or self.far_end(who, slot).urgent or 0 in end.shut:
+            return False
+        call = self.pick([c for c in self.receive_calls if c != "recvmmsg"] or ["recv"])
+        flags = "0"
+        count = self.pick((1, self.size(), 4096))
+        least = end.low_water
+        if call in RECEIVES_FLAGS and self.chance(0.4):
+            flags = self.pick(("PEEK", "WAITALL", "WAITALL", "TRUNC"))
+            if flags == "WAITALL":
+                least = max(count, least)
+        wake = self.waker(who, slot, least)
+        if not wake or least > 8000:
+            return False
+        sleeping = "" if self.chance(0.7) else "^ "
+        self.do(f"{who} & {sleeping}receive {slot} {call} {count} {flags} "
+                f"{self.random.randint(1, 3)}")
+        if self.threads and self.chance(0.3):
+            self.beside(who, slot)
+        wake()
+        self.do(f"{who} =")
+        return True
+
+    def beside(self, who, slot):
+        """Another thread of the same process does something with the connection meanwhile."""
+        for other in self.idle(who[0]):
+            if self.process(other) == self.process(who) and self.open_slots(other, slot[0]):
+                self.send((other, slot))
+                return
+
+    def timed(self):
+        """A receive that waits for SO_RCVTIMEO in vain."""
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        end = self.end(who, slot)
+        revents, there, _ = self.view(who, slot)
+        if there or revents & (ENDED | POLLPRI) or end.nonblock or 0 in end.shut:
+            return False
+        self.do(f"{who} timeout {slot} RCV 12")
+        self.do(f"{who} receive {slot} {self.pick(RECEIVES_FLAGS)} 10 "
+                f"{self.pick(('0', '0', 'PEEK', 'WAITALL'))} 1")
+        self.do(f"{who} timeout {slot} RCV 0")
+        end.timeout_ms = 0
+        return True
+
+    def interrupted(self):
+        """A signal without SA_RESTART ends a wait."""
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        end = self.end(who, slot)
+        revents, there, _ = self.view(who, slot)
+        if there or revents & (ENDED | POLLPRI) or 0 in end.shut:
+            return False
+        order = self.pick((f"poll {slot}:IN {LONG_MS} {self.pick(POLLS)}",
+                           f"receive {slot} {self.pick(RECEIVES_FLAGS)} 10 0 1",
+                           f"receive {slot} recv 10 WAITALL 1"))
+        if order.startswith("receive") and (end.nonblock or end.timeout_ms):
+            return False
+        self.do(f"{who} ~10:0 {order}")
+        return True
+
+    def urgent(self):
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        if 1 in self.end(who, slot).shut:
+            return False
+        self.end(who, slot).urgent = True
+        self.do(f"{who} send {slot} send {self.pick((1, 1, 3, 20))} {self.number()} OOB|NOSIGNAL 1")
+        partner = self.partner(who, slot[0])
+        if partner and self.chance(0.7):
+            peer, far = partner
+            for _ in range(self.random.randint(1, 4)):
+                self.do(f"{peer} " + self.pick((
+                    f"receive {far} recv 1 OOB|DONTWAIT 1", f"ioctl {far} SIOCATMARK",
+                    f"receive {far} recv {self.size()} DONTWAIT 1",
+                    f"receive {far} recv {self.size()} PEEK|DONTWAIT 1",
+                    f"poll {far}:IN|PRI 0 poll", f"ioctl {far} FIONREAD")))
+        return True
+
+    def held(self):
+        """Bytes that may be held back, and their release."""
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        end = self.end(who, slot)
+        if end.unread > UNREAD_MAX // 2:
+            return False
+        end.unread += 4 * (3000 + OVERHEAD)
+        if self.family == "tcp" and self.chance(0.5):
+            self.do(f"{who} set {slot} CORK 1")
+            for _ in range(self.random.randint(0, 3)):
+                self.do(f"{who} send {slot} {self.pick(SENDS_ONE)} {self.size()} {self.number()} "
+                        f"{'0'} 1")
+            self.do(f"{who} get {slot} CORK")
+            self.do(f"{who} set {slot} CORK 0")
+        else:
+            for _ in range(self.random.randint(1, 3)):
+                self.do(f"{who} send {slot} {self.pick(('send', 'sendmsg'))} {self.size()} "
+                        f"{self.number()} MORE|NOSIGNAL 1")
+            self.do(f"{who} send {slot} send {self.size()} {self.number()} NOSIGNAL 1")
+        return True
+
+    def stdio(self):
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        end = self.end(who, slot)
+        revents, there, _ = self.view(who, slot)
+        if self.chance(0.5) and there and not self.far_end(who, slot).urgent and \
+                end.low_water <= 1:
+            self.do(f"{who} stdio_get {slot} {self.pick((1, there))}")
+        elif end.unread < UNREAD_MAX // 2:
+            end.unread += 3000 + OVERHEAD
+            self.do(f"{who} stdio_put {slot} {self.size()} {self.number()}")
+        return True
+
+    def passing(self):
+        place = self.place()
+        if not place or self.family != "unix":
+            return False
+        who, slot = place
+        if 1 in self.end(who, slot).shut:
+            return False
+        mine = self.slots[self.process(who)]
+        what = self.pick(self.open_slots(who))
+        if self.chance(0.5):
+            if "x0" not in mine:
+                self.do(f"{who} pipe x0 x1")
+                mine |= {"x0", "x1"}
+            what = "x0"
+        elif what[0] == slot[0]:
+            return False  # in flight through itself it would never end
+        self.do(f"{who} pass {slot} {what} {self.size()} {self.number()}")
+        self.end(who, slot).unread += 3000 + OVERHEAD
+        partner = self.partner(who, slot[0])
+        if partner and self.chance(0.6):
+            peer, far = partner
+            for _ in range(self.random.randint(1, 3)):
+                self.do(f"{peer} take {far} x2 {self.pick((1, 5000))} DONTWAIT")
+        return True

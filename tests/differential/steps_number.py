@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps of descriptors, processes and threads."""
+
+from vocabulary import DUPS, ENDED, OVERHEAD, UNREAD_MAX
+
+
+class NumberSteps:
+    """Part of the generator."""
+
+    def dup(self):
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        call = self.pick(DUPS)
+        process = self.process(who)
+        mine = self.slots[process]
+        if call in ("dup2", "dup3"):
+            targets = [s for s in self.open_slots(who) if s != slot and not self.busy(who, s)]
+            if not targets:
+                return False
+            # another connection's last descriptor may be replaced too: then it is closed
+            target = self.pick(targets)
+            if target[0] != slot[0]:
+                return False
+            self.do(f"{who} dup {call} {slot} {target}")
+            self.unregister(who, target)
+            return True
+        free = [f"{slot[0]}{i}" for i in range(1, 4) if f"{slot[0]}{i}" not in mine]
+        if not free:
+            return False
+        if self.do(f"{who} dup {call} {slot} {free[0]}").startswith("dup=E"):
+            return True
+        mine.add(free[0])
+        return True
+
+    def busy(self, who, slot):
+        """Another thread of the process is inside a call."""
+        return any(self.process(p) == self.process(who) for p in self.pair.pending)
+
+    def unregister(self, who, slot):
+        for registered in self.sets[self.process(who)].values():
+            registered.pop(slot, None)
+
+    def close(self, who, slot):
+        self.do(f"{who} {self.pick(('close', 'close', 'close', 'close_range'))} {slot}")
+        self.slots[self.process(who)].discard(slot)
+        self.unregister(who, slot)
+        return True
+
+    def close_one(self):
+        places = [(who, slot) for who in self.idle() for slot in self.open_slots(who, "abe")]
+        if not places:
+            return False
+        who, slot = self.pick(places)
+        if self.is_last(who, slot) and slot[0] != "e":
+            if self.chance(0.6):
+                return False
+            if self.family == "tcp" and self.chance(0.2):
+                self.do(f"{who} linger {slot} 1 {self.pick((0, 0, 2))}")
+        return self.close(who, slot)
+
+    def shutdown(self):
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        how = self.pick((0, 1, 1, 1, 2))
+        self.do(f"{who} shutdown {slot} {how}")
+        self.end(who, slot).shut |= {0: {0}, 1: {1}, 2: {0, 1}}[how]
+        if self.family == "unix":  # the other side's sending ends with our receiving
+            self.far_end(who, slot).shut |= {1} if how != 1 else set()
+        return True
+
+    def kill_actor(self, who):
+        self.do(f"{who} kill")
+        self.actors = [actor for actor in self.actors if self.process(actor) != who]
+        del self.slots[who]
+        return True
+
+    def kill(self):
+        who = self.pick("SC")
+        if who not in self.actors or who in self.pair.pending:
+            return False
+        if any(self.process(p) == who for p in self.pair.pending):
+            return False
+        return self.kill_actor(who)
+
+    def fork(self):
+        who = self.pick("SC")
+        if who not in self.idle() or who + "k" in self.actors or who + "t" in self.pair.pending:
+            return False
+        self.do(f"{who} fork {self.pick(('fork', 'fork', 'fork', '_Fork'))}")
+        self.actors.append(who + "k")
+        self.slots[who + "k"] = set(self.slots[who])
+        self.sets[who + "k"] = dict(self.sets[who])
+        if self.chance(0.5):  # as servers do: one of the two closes it at once
+            closer = self.pick((who, who, who + "k"))
+            for slot in self.open_slots(closer):
+                if self.chance(0.8):
+                    self.close(closer, slot)
+        return True
+
+    def exit(self):
+        children = [who for who in self.idle() if who.endswith("k")]
+        if not children:
+            return False
+        who = self.pick(children)
+        self.do(f"{who} exit {self.pick(('exit', '_exit', 'kill'))}")
+        self.actors.remove(who)
+        del self.slots[who]
+        parent = who[0]
+        if parent in self.idle():
+            self.do(f"{parent} wait")
+        return True
+
+    def thread(self):
+        who = self.pick("SC")
+        if not self.threads or who not in self.idle():
+            return False
+        if who + "t" in self.actors:
+            if who + "t" in self.pair.pending:
+                return False
+            self.do(f"{who}t leave")
+            self.do(f"{who} join")
+            self.actors.remove(who + "t")
+        else:
+            self.do(f"{who} thread")
+            self.actors.append(who + "t")
+        return True
+
+    def program(self):
+        place = self.place()
+        if not place or place[0].endswith("t"):
+            return False
+        who, slot = place
+        end = self.end(who, slot)
+        how = f"{self.pick(('spawn', 'fork', 'vfork'))} {self.pick(('same', 'empty'))}"
+        revents, there, _ = self.view(who, slot)
+        if end.nonblock or end.timeout_ms or end.low_water > 1 or self.far_end(who, slot).urgent:
+            return False
+        if self.chance(0.5) and there:
+            self.do(f"{who} program_get {slot} {how} {self.pick((1, there))}")
+        elif 1 not in end.shut and not revents & ENDED and end.unread < UNREAD_MAX // 2:
+            end.unread += 3000 + OVERHEAD
+            self.do(f"{who} program_put {slot} {how} {self.size()} {self.number()}")
+        return True

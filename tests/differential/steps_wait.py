@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps of poll, select and epoll."""
+
+from vocabulary import ENDED, EPOLL_WAITS, EVENTS, LONG_MS, POLLPRI, POLLS, SHORT_MS
+
+
+class WaitSteps:
+    """Part of the generator."""
+
+    def poll(self):
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        slots = self.random.sample(self.open_slots(who), 1) if self.chance(0.6) else \
+            self.open_slots(who)[:4]
+        entries = ",".join(f"{s}:{self.pick(EVENTS)}" for s in slots)
+        if self.chance(0.05):
+            entries += ",x7:IN"  # nothing is there
+        call = self.pick(POLLS)
+        if "select" in call and "x7" in entries:
+            call = "poll"
+        self.do(f"{who} poll {entries} {self.pick((0,) * 10 + (SHORT_MS,))} {call}")
+        return True
+
+    def blocked_wait(self):
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        end = self.end(who, slot)
+        revents, there, _ = self.view(who, slot)
+        if there or revents & (ENDED | POLLPRI) or 0 in end.shut or \
+                self.far_end(who, slot).urgent:
+            return False
+        wake = self.waker(who, slot, end.low_water, data_only=self.chance(0.7))
+        if not wake:
+            return False
+        if self.chance(0.5):
+            events = self.pick(("IN", "IN|RDHUP", "IN|PRI", "RDNORM|IN"))
+            entries = f"{slot}:{events}"
+            others = [s for s in self.open_slots(who) if s[0] != slot[0]]
+            if others and self.chance(0.5):
+                entries += f",{self.pick(others)}:PRI"
+            order = f"poll {entries} {{}} {self.pick(POLLS)}"
+            before = f"{who} " + order.format(0)
+        else:
+            mine = self.sets[self.process(who)]
+            sets = [s for s in self.open_slots(who, "e") if "IN" in mine[s].get(slot, "")]
+            if not sets:
+                return self.prepare_set(who, slot)
+            order = f"epoll_wait {self.pick(sets)} 8 {{}} {self.pick(EPOLL_WAITS)}"
+            before = f"{who} " + order.format(0)
+        for _ in range(4):
+            if self.spend(who, order, self.do(before)).endswith("=0"):
+                break
+        else:
+            return True
+        if order.startswith("epoll") and slot not in mine[order.split()[1]]:
+            return True  # it is spent
+        sleeping = "" if self.chance(0.7) else "^ "
+        self.do(f"{who} & {sleeping}" + order.format(LONG_MS))
+        if self.threads and self.chance(0.2):
+            self.beside(who, slot)
+        wake()
+        self.do(f"{who} =")
+        return True
+
+    def spend(self, who, order, outcome):
+        """A one-shot registration that was reported is silent now."""
+        if order.startswith("epoll_wait"):
+            registered = self.sets[self.process(who)][order.split()[1]]
+            for part in outcome.split()[1:]:
+                slot = part.partition(":")[0]
+                if "ONESHOT" in registered.get(slot, ""):
+                    del registered[slot]
+        return outcome
+
+    def prepare_set(self, who, slot):
+        sets = self.open_slots(who, "e")
+        if not sets or len(sets) < 3 and self.chance(0.2):
+            free = [f"e{i}" for i in range(3) if f"e{i}" not in sets]
+            if not free:
+                return False
+            fd_set = free[0]
+            self.do(f"{who} epoll_create {fd_set}")
+            self.slots[self.process(who)].add(fd_set)
+            self.sets[self.process(who)][fd_set] = {}
+        else:
+            fd_set = self.pick(sets)
+        return self.control(who, fd_set, slot)
+
+    def control(self, who, fd_set, slot):
+        known = self.sets[self.process(who)][fd_set]
+        if slot in known:
+            what = self.pick(("mod", "mod", "del", "add"))
+        else:
+            what = self.pick(("add",) * 8 + ("mod", "del"))
+        events = self.pick(("IN", "IN", "IN|RDHUP", "IN|OUT", "OUT", "RDHUP", "IN|PRI", "0"))
+        if self.chance(0.4):
+            events += "|ET"
+        if self.chance(0.2):
+            events += "|ONESHOT"
+        if what == "add" and self.chance(0.03):
+            events = "IN|EXCLUSIVE"
+        outcome = self.do(f"{who} epoll_ctl {fd_set} {what} {slot} {events}")
+        if outcome == "epoll_ctl=0":
+            if what == "del":
+                known.pop(slot, None)
+            else:
+                known[slot] = events
+        return True
+
+    def epoll_ctl(self):
+        place = self.place()
+        if not place:
+            return False
+        who, slot = place
+        sets = self.open_slots(who, "e")
+        if len(sets) > 1 and self.chance(0.15):  # nested
+            inner, outer = sorted(self.random.sample(sets, 2))
+            outcome = self.do(f"{who} epoll_ctl {outer} add {inner} IN" +
+                              self.pick(("", "", "|ET")))
+            return outcome is not None
+        return self.prepare_set(who, slot)
+
+    def epoll_wait(self):
+        places = [(who, s) for who in self.idle() for s in self.open_slots(who, "e")]
+        if not places:
+            return self.epoll_ctl()
+        who, fd_set = self.pick(places)
+        if self.chance(0.15):
+            self.do(f"{who} poll {fd_set}:IN {self.pick((0,) * 5 + (SHORT_MS,))} {self.pick(POLLS)}")
+            return True
+        timeout = self.pick((0,) * 10 + (SHORT_MS,))
+        order = f"epoll_wait {fd_set} 8 {timeout} {self.pick(EPOLL_WAITS)}"
+        self.spend(who, order, self.do(f"{who} {order}"))
+        return True

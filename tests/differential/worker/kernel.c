@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the kernel itself says of a connection, asked by bare system calls: when everything that the
+ * other role's kernel has sent is here, and what there is to read. */
+#include "tests/differential/worker/worker.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	SETTLE_US = 20 * 1000,
+	FLUSH_US = 60 * 1000,
+	END_US = 3 * 1000, /* an end that does not come to the kernel's knowledge is no error */
+	TCP_TIME_WAIT_STATE = 6,
+	TCP_CLOSE_STATE = 7,
+};
+
+/* Not through libc: whoever interposes it must not see this. */
+static long bare(long call, long a, long b, long c, long d, long e)
+{
+#if defined(__x86_64__)
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	long result;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "a"(call), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+			 : "rcx", "r11", "memory");
+	return result;
+#elif defined(__aarch64__)
+	register long x8 __asm__("x8") = call;
+	register long x0 __asm__("x0") = a;
+	register long x1 __asm__("x1") = b;
+	register long x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d;
+	register long x4 __asm__("x4") = e;
+
+	__asm__ volatile("svc 0"
+			 : "+r"(x0)
+			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4)
+			 : "memory");
+	return x0;
+#else
+#error "a bare system call is written in assembler"
+#endif
+}
+
+long long now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
+static bool tcp_info(int fd, struct tcp_info *info)
+{
+	unsigned int bytes = sizeof(*info);
+
+	memset(info, 0, sizeof(*info));
+	return bare(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, (long)info, (long)&bytes) == 0;
+}
+
+/* The other side's end is here: neither established nor waiting for its FIN. */
+static bool has_ended(const struct tcp_info *info)
+{
+	return info->tcpi_state >= TCP_TIME_WAIT_STATE;
+}
+
+void kernel_settle(int connection, uint64_t received, bool ended)
+{
+	int fd = slot_of_connection(connection);
+	long long start = now_us();
+	struct tcp_info info;
+
+	if (fd < 0)
+		return;
+	while (tcp_info(fd, &info) && info.tcpi_state != TCP_CLOSE_STATE) {
+		long long waited = now_us() - start;
+		bool has_bytes = info.tcpi_bytes_received >= received;
+
+		if (has_bytes && (!ended || has_ended(&info)))
+			return;
+		if (waited > (has_bytes ? END_US : SETTLE_US))
+			return;
+		bare(SYS_sched_yield, 0, 0, 0, 0, 0);
+	}
+}
+
+/* Nagle's algorithm holds bytes back until an acknowledgement comes: wait for that, unless the
+ * connection is corked. */
+static void flush(int fd, struct tcp_info *info)
+{
+	long long start = now_us();
+	int corked = 0;
+	unsigned int bytes = sizeof(corked);
+
+	bare(SYS_getsockopt, fd, IPPROTO_TCP, TCP_CORK, (long)&corked, (long)&bytes);
+	while (!corked && info->tcpi_notsent_bytes && now_us() - start < FLUSH_US) {
+		bare(SYS_sched_yield, 0, 0, 0, 0, 0);
+		tcp_info(fd, info);
+	}
+}
+
+/* What is there, for the generator: ` |` and for each connection revents, bytes to read, TCP's
+ * state and bytes sent; `-` when no descriptor is open. */
+void kernel_probe(struct actor *actor, bool holds_back)
+{
+	say(actor, "|");
+	for (int i = 0; i < CONNECTIONS; i++) {
+		int fd = slot_of_connection(i), there = 0;
+		struct pollfd entry = { fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI, 0 };
+		struct timespec none = { 0, 0 };
+		struct tcp_info info;
+
+		if (fd < 0) {
+			say(actor, "- ");
+			continue;
+		}
+		bare(SYS_ppoll, (long)&entry, 1, (long)&none, 0, 8);
+		bare(SYS_ioctl, fd, FIONREAD, (long)&there, 0, 0);
+		if (tcp_info(fd, &info) && !holds_back)
+			flush(fd, &info);
+		say(actor, "%x,%d,%d,%llu ", (unsigned int)entry.revents, there, info.tcpi_state,
+		    (unsigned long long)(info.tcpi_bytes_sent - info.tcpi_bytes_retrans));
+	}
+}
+
+/* ---- signals ---- */
+
+static __thread volatile sig_atomic_t pipes;
+static volatile sig_atomic_t strikes;
+
+static void count(int signo)
+{
+	if (signo == SIGPIPE)
+		pipes = pipes + 1;
+	else
+		strikes = strikes + 1;
+}
+
+void signals_start(void)
+{
+	struct sigaction action = { .sa_handler = count, .sa_flags = SA_RESTART };
+
+	sigaction(SIGPIPE, &action, NULL);
+}
+
+int signals_seen(void)
+{
+	int n = pipes;
+
+	pipes = 0;
+	return n;
+}
+
+static __thread timer_t timer;
+static __thread bool timer_runs;
+
+void alarm_start(long ms, bool restart)
+{
+	struct sigaction action = { .sa_handler = count, .sa_flags = restart ? SA_RESTART : 0 };
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM };
+	/* again and again: the first may come before the call has begun to wait */
+	struct itimerspec when = { { 0, restart ? 0 : ms * 1000000 }, { 0, ms * 1000000 } };
+
+	event._sigev_un._tid = gettid();
+	strikes = 0;
+	sigaction(SIGALRM, &action, NULL);
+	timer_runs = timer_create(CLOCK_MONOTONIC, &event, &timer) == 0 &&
+		     timer_settime(timer, 0, &when, NULL) == 0;
+}
+
+bool alarm_end(void)
+{
+	bool struck = timer_runs && strikes > 0;
+
+	if (timer_runs)
+		timer_delete(timer);
+	timer_runs = false;
+	return struck;
+}
