@@ -29,9 +29,11 @@ enum shmipc_reach {
 
 enum {
 	SHMIPC_REACH_PAGE_BITS = 12, /* the smallest page there is */
-	SHMIPC_REACH_PAGES = 1024,   /* known at the same time; a power of two */
+	/* known at the same time, 128 MiB: whoever cycles through a large buffer asks once, too; a
+	 * power of two, one touched line for every 32 KiB in use */
+	SHMIPC_REACH_PAGES = 32768,
 	SHMIPC_REACH_AGE_BITS = 18,
-	SHMIPC_REACH_MESSAGES = 1024,
+	SHMIPC_REACH_MESSAGES = 65536,
 };
 
 /* page number | age of the table | enum shmipc_reach */
