@@ -66,8 +66,14 @@ static enum shmipc_spin_result yield_until(struct shmipc_spin *spin, bool (*read
 enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready)(void *),
 					  void *argument, uint32_t peer_cpu)
 {
+	return shmipc_spin_for(spin, ready, argument, peer_cpu, budget_us);
+}
+
+enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(void *),
+					void *argument, uint32_t peer_cpu, uint32_t wait_us)
+{
 	uint64_t rate = shmipc_ticks_per_us();
-	uint64_t budget = budget_us * rate;
+	uint64_t budget = wait_us * rate;
 	uint64_t start, last;
 
 	if (budget == 0)

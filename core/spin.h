@@ -37,4 +37,8 @@ uint32_t shmipc_spin_cpu(void);
 enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready)(void *argument),
 					  void *argument, uint32_t peer_cpu);
 
+/* The same with a budget of the caller's. */
+enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(void *argument),
+					void *argument, uint32_t peer_cpu, uint32_t wait_us);
+
 #endif

@@ -109,6 +109,35 @@ static inline ssize_t sys_readlink(const char *path, char *to, size_t bytes)
 			 0);
 }
 
+static inline int sys_unlink(const char *path)
+{
+	return (int)sys_call3(SYS_unlinkat, -100 /* AT_FDCWD */, (long)path, 0);
+}
+static inline int sys_rename(const char *from, const char *to)
+{
+	return (int)sys_call6(SYS_renameat2, -100, (long)from, -100, (long)to, 0, 0);
+}
+static inline int sys_mkdir(const char *path, mode_t mode)
+{
+	return (int)sys_call3(SYS_mkdirat, -100, (long)path, (long)mode);
+}
+static inline int sys_stat(const char *path, struct stat *out)
+{
+	return (int)sys_call6(SYS_newfstatat, -100, (long)path, (long)out, 0, 0, 0);
+}
+static inline int sys_fchmod(int fd, mode_t mode)
+{
+	return (int)sys_call3(SYS_fchmod, fd, (long)mode, 0);
+}
+static inline int sys_flock(int fd, int operation)
+{
+	return (int)sys_call3(SYS_flock, fd, operation, 0);
+}
+static inline int sys_fallocate(int fd, int mode, off_t offset, off_t bytes)
+{
+	return (int)sys_call6(SYS_fallocate, fd, mode, offset, bytes, 0, 0);
+}
+
 /* Sockets */
 static inline int sys_socket(int family, int type, int protocol)
 {
@@ -201,6 +230,27 @@ static inline int sys_futex(const void *word, int operation, uint32_t value,
 static inline int sys_epoll_ctl(int epfd, int operation, int fd, struct epoll_event *event)
 {
 	return (int)sys_call6(SYS_epoll_ctl, epfd, operation, fd, (long)event, 0, 0);
+}
+/* timeout_ms < 0 waits for ever */
+static inline int sys_epoll_wait(int epfd, struct epoll_event *events, int room, int timeout_ms)
+{
+	return (int)sys_call6(SYS_epoll_pwait, epfd, (long)events, room, timeout_ms, 0, 8);
+}
+static inline int sys_epoll_create(int flags)
+{
+	return (int)sys_call3(SYS_epoll_create1, flags, 0, 0);
+}
+static inline int sys_eventfd(unsigned int count, int flags)
+{
+	return (int)sys_call3(SYS_eventfd2, (long)count, flags, 0);
+}
+static inline int sys_timerfd_create(clockid_t clock, int flags)
+{
+	return (int)sys_call3(SYS_timerfd_create, clock, flags, 0);
+}
+static inline int sys_timerfd_settime(int fd, int flags, const struct itimerspec *time)
+{
+	return (int)sys_call6(SYS_timerfd_settime, fd, flags, (long)time, 0, 0, 0);
 }
 static inline int sys_sched_yield(void)
 {

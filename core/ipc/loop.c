@@ -1,0 +1,600 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/ipc/loop.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+
+#include "core/ipc/dispatcher.h"
+#include "core/ipc/mutex.h"
+#include "core/lock.h"
+#include "core/spin.h"
+#include "core/sys.h"
+
+enum { EVENTS_ROOM = 64, TASKS_IN_A_ROW = 256, LOOK_AT_KERNEL_EVERY = 64 };
+
+struct shmipc_loop {
+	struct shmipc_mutex lock;
+	int epoll_fd, event_fd, timer_fd;
+	struct shmipc_task tasks;   /* head of a circle */
+	struct shmipc_timer timers; /* head of a circle */
+	uint64_t armed_ns;	    /* what timer_fd is set to; 0 = not set */
+	struct shmipc_source *gone;
+	struct shmipc_awake *awake; /* only in the loop */
+	const struct shmipc_task *running;
+	_Atomic uint32_t thread; /* who is in shmipc_process(), 0 = nobody */
+	_Atomic bool woken;	 /* by shmipc_loop_wake() */
+	_Atomic bool called;	 /* another thread has left something to do */
+	_Atomic bool event_sent; /* event_fd is readable */
+	_Atomic uint32_t uses;
+	uint32_t generation;
+	uint32_t looks; /* since the kernel was asked; only in the loop */
+	struct shmipc_spin spin;
+	struct shmipc_dispatcher dispatcher;
+	_Atomic bool has_thread, stop;
+	_Atomic uint32_t dispatcher_thread;
+};
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+static int watch(struct shmipc_loop *loop, int fd, void *what)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = what };
+
+	return sys_epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+static void close_all(struct shmipc_loop *loop)
+{
+	if (loop->epoll_fd >= 0)
+		sys_close(loop->epoll_fd);
+	if (loop->event_fd >= 0)
+		sys_close(loop->event_fd);
+	if (loop->timer_fd >= 0)
+		sys_close(loop->timer_fd);
+}
+
+int shmipc_loop_create(struct shmipc_loop **loop_out)
+{
+	struct shmipc_loop *loop;
+	int error = shmipc_process_init();
+
+	if (error)
+		return error;
+	loop = calloc(1, sizeof(*loop));
+	if (!loop)
+		return -ENOMEM;
+	loop->generation = shmipc_process_generation();
+	loop->tasks.next = loop->tasks.previous = &loop->tasks;
+	loop->timers.next = loop->timers.previous = &loop->timers;
+	shmipc_spin_init(&loop->spin);
+	loop->epoll_fd = sys_epoll_create(EPOLL_CLOEXEC);
+	loop->event_fd = sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	loop->timer_fd = sys_timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	error = loop->epoll_fd < 0   ? loop->epoll_fd
+		: loop->event_fd < 0 ? loop->event_fd
+		: loop->timer_fd < 0 ? loop->timer_fd
+				     : 0;
+	if (!error)
+		error = watch(loop, loop->event_fd, &loop->event_fd);
+	if (!error)
+		error = watch(loop, loop->timer_fd, &loop->timer_fd);
+	if (error) {
+		close_all(loop);
+		free(loop);
+		return error;
+	}
+	*loop_out = loop;
+	return 0;
+}
+
+static void bury(struct shmipc_loop *loop)
+{
+	struct shmipc_source *source;
+
+	shmipc_mutex_lock(&loop->lock);
+	source = loop->gone;
+	loop->gone = NULL;
+	shmipc_mutex_unlock(&loop->lock);
+	while (source) {
+		struct shmipc_source *next = source->next_gone;
+
+		source->gone(source);
+		source = next;
+	}
+}
+
+int shmipc_loop_destroy(struct shmipc_loop *loop)
+{
+	if (loop->generation == shmipc_process_generation()) {
+		if (shmipc_loop_is_here(loop))
+			return -EBUSY;
+		shmipc_loop_stop(loop);
+		bury(loop);
+		if (atomic_load(&loop->uses) > 0)
+			return -EBUSY;
+	}
+	close_all(loop);
+	free(loop);
+	return 0;
+}
+
+void shmipc_loop_use(struct shmipc_loop *loop)
+{
+	atomic_fetch_add(&loop->uses, 1);
+}
+
+void shmipc_loop_leave(struct shmipc_loop *loop)
+{
+	atomic_fetch_sub(&loop->uses, 1);
+}
+
+int shmipc_fd(const struct shmipc_loop *loop)
+{
+	return loop->epoll_fd;
+}
+
+bool shmipc_loop_is_here(struct shmipc_loop *loop)
+{
+	return atomic_load_explicit(&loop->thread, memory_order_relaxed) == shmipc_thread_id();
+}
+
+bool shmipc_loop_has_other_thread(struct shmipc_loop *loop)
+{
+	uint32_t thread = atomic_load_explicit(&loop->dispatcher_thread, memory_order_relaxed);
+
+	return thread != 0 && thread != shmipc_thread_id();
+}
+
+/* ---- waking --------------------------------------------------------------------------------- */
+
+static void ring(struct shmipc_loop *loop)
+{
+	uint64_t one = 1;
+
+	atomic_store(&loop->called, true);
+	if (!atomic_exchange(&loop->event_sent, true))
+		sys_write(loop->event_fd, &one, sizeof(one));
+}
+
+void shmipc_loop_wake(struct shmipc_loop *loop)
+{
+	atomic_store(&loop->woken, true);
+	ring(loop);
+}
+
+static void hush(struct shmipc_loop *loop)
+{
+	uint64_t count;
+
+	/* cleared first: whoever comes in between rings once too often, not once too seldom */
+	atomic_store(&loop->event_sent, false);
+	sys_read(loop->event_fd, &count, sizeof(count));
+}
+
+/* ---- sources -------------------------------------------------------------------------------- */
+
+int shmipc_loop_add(struct shmipc_loop *loop, struct shmipc_source *source)
+{
+	struct epoll_event event = { .events = source->events, .data.ptr = source };
+
+	source->removed = false;
+	return sys_epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, source->fd, &event);
+}
+
+void shmipc_loop_change(struct shmipc_loop *loop, struct shmipc_source *source, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.ptr = source };
+
+	source->events = events;
+	sys_epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, source->fd, &event);
+}
+
+void shmipc_loop_remove(struct shmipc_loop *loop, struct shmipc_source *source)
+{
+	struct epoll_event event = { 0 };
+
+	sys_epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, &event);
+	shmipc_mutex_lock(&loop->lock);
+	/* whoever is in the loop may hold it in his hands: it is freed when he comes round */
+	source->removed = true;
+	source->next_gone = loop->gone;
+	loop->gone = source;
+	shmipc_mutex_unlock(&loop->lock);
+	ring(loop);
+}
+
+/* ---- tasks ---------------------------------------------------------------------------------- */
+
+void shmipc_loop_queue(struct shmipc_loop *loop, struct shmipc_task *task)
+{
+	bool first = false;
+
+	shmipc_mutex_lock(&loop->lock);
+	if (!task->next) {
+		first = true;
+		task->next = &loop->tasks;
+		task->previous = loop->tasks.previous;
+		task->previous->next = task;
+		loop->tasks.previous = task;
+	}
+	shmipc_mutex_unlock(&loop->lock);
+	if (first && !shmipc_loop_is_here(loop))
+		ring(loop);
+}
+
+static void unlink_task(struct shmipc_task *task)
+{
+	task->next->previous = task->previous;
+	task->previous->next = task->next;
+	task->next = task->previous = NULL;
+}
+
+void shmipc_loop_cancel(struct shmipc_loop *loop, struct shmipc_task *task)
+{
+	shmipc_mutex_lock(&loop->lock);
+	if (task->next)
+		unlink_task(task);
+	if (loop->running == task)
+		loop->running = NULL;
+	shmipc_mutex_unlock(&loop->lock);
+}
+
+bool shmipc_loop_still_runs(struct shmipc_loop *loop, const struct shmipc_task *task)
+{
+	bool runs;
+
+	shmipc_mutex_lock(&loop->lock);
+	runs = loop->running == task;
+	shmipc_mutex_unlock(&loop->lock);
+	return runs;
+}
+
+static struct shmipc_task *next_task(struct shmipc_loop *loop)
+{
+	struct shmipc_task *task;
+
+	shmipc_mutex_lock(&loop->lock);
+	task = loop->tasks.next;
+	if (task == &loop->tasks)
+		task = NULL;
+	else
+		unlink_task(task);
+	loop->running = task;
+	shmipc_mutex_unlock(&loop->lock);
+	return task;
+}
+
+static int run_tasks(struct shmipc_loop *loop)
+{
+	int calls = 0;
+
+	for (int i = 0; i < TASKS_IN_A_ROW; i++) {
+		struct shmipc_task *task = next_task(loop);
+
+		if (!task)
+			break;
+		calls += task->run(task);
+	}
+	shmipc_mutex_lock(&loop->lock);
+	loop->running = NULL;
+	shmipc_mutex_unlock(&loop->lock);
+	return calls;
+}
+
+static bool has_tasks(struct shmipc_loop *loop)
+{
+	bool any;
+
+	shmipc_mutex_lock(&loop->lock);
+	any = loop->tasks.next != &loop->tasks || loop->gone;
+	shmipc_mutex_unlock(&loop->lock);
+	return any;
+}
+
+/* ---- timers --------------------------------------------------------------------------------- */
+
+static void set_timer(struct shmipc_loop *loop)
+{
+	struct itimerspec time = { { 0, 0 }, { 0, 0 } };
+	uint64_t first = 0;
+
+	for (struct shmipc_timer *t = loop->timers.next; t != &loop->timers; t = t->next)
+		if (first == 0 || t->due_ns < first)
+			first = t->due_ns;
+	if (first == loop->armed_ns)
+		return;
+	loop->armed_ns = first;
+	time.it_value.tv_sec = (time_t)(first / 1000000000u);
+	time.it_value.tv_nsec = (long)(first % 1000000000u);
+	sys_timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &time);
+}
+
+static void unlink_timer(struct shmipc_timer *timer)
+{
+	timer->next->previous = timer->previous;
+	timer->previous->next = timer->next;
+	timer->next = timer->previous = NULL;
+}
+
+bool shmipc_loop_arm(struct shmipc_loop *loop, struct shmipc_timer *timer, uint64_t due_ns)
+{
+	bool was_armed;
+
+	shmipc_mutex_lock(&loop->lock);
+	was_armed = timer->next != NULL;
+	if (was_armed)
+		unlink_timer(timer);
+	timer->due_ns = due_ns ? due_ns : 1;
+	timer->next = &loop->timers;
+	timer->previous = loop->timers.previous;
+	timer->previous->next = timer;
+	loop->timers.previous = timer;
+	set_timer(loop);
+	shmipc_mutex_unlock(&loop->lock);
+	return was_armed;
+}
+
+bool shmipc_loop_disarm(struct shmipc_loop *loop, struct shmipc_timer *timer)
+{
+	bool was_armed;
+
+	shmipc_mutex_lock(&loop->lock);
+	was_armed = timer->next != NULL;
+	if (was_armed)
+		unlink_timer(timer);
+	set_timer(loop);
+	shmipc_mutex_unlock(&loop->lock);
+	return was_armed;
+}
+
+static struct shmipc_timer *next_due(struct shmipc_loop *loop, uint64_t now)
+{
+	struct shmipc_timer *due = NULL;
+
+	shmipc_mutex_lock(&loop->lock);
+	for (struct shmipc_timer *t = loop->timers.next; t != &loop->timers; t = t->next)
+		if (t->due_ns <= now) {
+			due = t;
+			unlink_timer(t);
+			break;
+		}
+	set_timer(loop);
+	shmipc_mutex_unlock(&loop->lock);
+	return due;
+}
+
+static void fire_timers(struct shmipc_loop *loop)
+{
+	uint64_t count, now = shmipc_now_ns();
+	struct shmipc_timer *due;
+
+	sys_read(loop->timer_fd, &count, sizeof(count));
+	shmipc_mutex_lock(&loop->lock);
+	loop->armed_ns = 0;
+	shmipc_mutex_unlock(&loop->lock);
+	while ((due = next_due(loop, now)) != NULL)
+		due->fire(due);
+}
+
+/* ---- sessions that are awake ---------------------------------------------------------------- */
+
+void shmipc_loop_stays_awake(struct shmipc_loop *loop, struct shmipc_awake *awake)
+{
+	if (awake->listed)
+		return;
+	awake->listed = true;
+	awake->next = loop->awake;
+	loop->awake = awake;
+}
+
+void shmipc_loop_forget_awake(struct shmipc_loop *loop, struct shmipc_awake *awake)
+{
+	struct shmipc_awake **at = &loop->awake;
+
+	if (!awake->listed)
+		return;
+	while (*at != awake)
+		at = &(*at)->next;
+	*at = awake->next;
+	awake->listed = false;
+}
+
+static uint32_t spin_budget(const struct shmipc_loop *loop)
+{
+	uint32_t most = 0;
+
+	for (const struct shmipc_awake *awake = loop->awake; awake; awake = awake->next)
+		if (awake->spin_us > most)
+			most = awake->spin_us;
+	return most;
+}
+
+static bool any_has_something(void *argument)
+{
+	struct shmipc_loop *loop = argument;
+
+	for (struct shmipc_awake *awake = loop->awake; awake; awake = awake->next)
+		if (awake->look(awake))
+			return true;
+	return atomic_load_explicit(&loop->called, memory_order_relaxed);
+}
+
+/* Looks at the queues for as long as that has proved to pay.  True: something is there. */
+static bool spin(struct shmipc_loop *loop)
+{
+	uint32_t budget_us = spin_budget(loop);
+
+	return budget_us > 0 && shmipc_spin_for(&loop->spin, any_has_something, loop, 0,
+						budget_us) == SHMIPC_SPIN_WON;
+}
+
+static void take_from_all(struct shmipc_loop *loop)
+{
+	for (struct shmipc_awake *awake = loop->awake; awake; awake = awake->next)
+		if (awake->look(awake))
+			awake->take(awake);
+}
+
+/* Lets them rest, all of them.  False: one had something, and it was taken in. */
+static bool let_rest(struct shmipc_loop *loop)
+{
+	while (loop->awake) {
+		struct shmipc_awake *awake = loop->awake;
+
+		if (!awake->rest(awake))
+			return false;
+		loop->awake = awake->next;
+		awake->listed = false;
+	}
+	return true;
+}
+
+/* ---- processing ----------------------------------------------------------------------------- */
+
+/* -1: for ever */
+static int milliseconds_until(uint64_t deadline_ns)
+{
+	uint64_t now, ms;
+
+	if (deadline_ns == SHMIPC_NEVER)
+		return -1;
+	if (deadline_ns == SHMIPC_NOWAIT || deadline_ns <= (now = shmipc_now_ns()))
+		return 0;
+	ms = (deadline_ns - now + 999999) / 1000000;
+	return ms > 1000000 ? 1000000 : (int)ms;
+}
+
+/* Takes in what the kernel says is ready.  Returns how many things were. */
+static int gather(struct shmipc_loop *loop, int timeout_ms)
+{
+	struct epoll_event events[EVENTS_ROOM];
+	int n = sys_epoll_wait(loop->epoll_fd, events, EVENTS_ROOM, timeout_ms);
+
+	loop->looks = 0;
+	for (int i = 0; i < n; i++) {
+		struct shmipc_source *source = events[i].data.ptr;
+		bool removed;
+
+		if (events[i].data.ptr == &loop->event_fd) {
+			hush(loop);
+			continue;
+		}
+		if (events[i].data.ptr == &loop->timer_fd) {
+			fire_timers(loop);
+			continue;
+		}
+		shmipc_mutex_lock(&loop->lock);
+		removed = source->removed;
+		shmipc_mutex_unlock(&loop->lock);
+		if (!removed)
+			source->ready(source, events[i].events);
+	}
+	return n;
+}
+
+/* Before the loop is left: the application may poll shmipc_fd() next.  Either the peers know that
+ * they must wake us, or the descriptor is readable already. */
+static void leave(struct shmipc_loop *loop, bool comes_back)
+{
+	bool rested = !loop->awake;
+
+	if (loop->has_thread)
+		return;
+	if (!comes_back || spin_budget(loop) == 0)
+		rested = let_rest(loop);
+	if (!rested || has_tasks(loop))
+		ring(loop);
+}
+
+static int process(struct shmipc_loop *loop, uint64_t deadline_ns)
+{
+	int calls;
+
+	for (;;) {
+		atomic_store(&loop->called, false);
+		bury(loop);
+		calls = run_tasks(loop);
+		if (calls > 0 || atomic_exchange(&loop->woken, false))
+			break;
+		if (deadline_ns != SHMIPC_NOWAIT && loop->awake && spin(loop)) {
+			take_from_all(loop);
+			if (++loop->looks >= LOOK_AT_KERNEL_EVERY)
+				gather(loop, 0);
+			continue;
+		}
+		if (!let_rest(loop) || has_tasks(loop))
+			continue;
+		if (gather(loop, milliseconds_until(deadline_ns)) <= 0 &&
+		    milliseconds_until(deadline_ns) == 0 && !has_tasks(loop))
+			break;
+	}
+	leave(loop, deadline_ns != SHMIPC_NOWAIT);
+	return calls;
+}
+
+static int run_once(struct shmipc_loop *loop, uint64_t deadline_ns)
+{
+	uint32_t nobody = 0;
+	int result;
+
+	if (!atomic_compare_exchange_strong(&loop->thread, &nobody, shmipc_thread_id()))
+		return -EBUSY;
+	result = process(loop, deadline_ns);
+	atomic_store(&loop->thread, 0);
+	return result;
+}
+
+int shmipc_process(struct shmipc_loop *loop, uint64_t deadline_ns)
+{
+	if (loop->generation != shmipc_process_generation())
+		return -ECHILD;
+	if (atomic_load(&loop->has_thread))
+		return -EBUSY;
+	return run_once(loop, deadline_ns);
+}
+
+/* ---- the dispatcher ------------------------------------------------------------------------- */
+
+static void dispatch(void *argument)
+{
+	struct shmipc_loop *loop = argument;
+
+	atomic_store(&loop->dispatcher_thread, shmipc_thread_id());
+	while (!atomic_load(&loop->stop))
+		run_once(loop, SHMIPC_NEVER);
+	atomic_store(&loop->dispatcher_thread, 0);
+}
+
+int shmipc_loop_start(struct shmipc_loop *loop)
+{
+	bool stopped = false;
+	int error;
+
+	if (loop->generation != shmipc_process_generation())
+		return -ECHILD;
+	if (!atomic_compare_exchange_strong(&loop->has_thread, &stopped, true))
+		return -EALREADY;
+	atomic_store(&loop->stop, false);
+	error = shmipc_dispatcher_start(&loop->dispatcher, dispatch, loop);
+	if (error)
+		atomic_store(&loop->has_thread, false);
+	return error;
+}
+
+int shmipc_loop_stop(struct shmipc_loop *loop)
+{
+	if (loop->generation != shmipc_process_generation())
+		return -ECHILD;
+	if (!atomic_load(&loop->has_thread))
+		return 0;
+	if (shmipc_loop_is_here(loop))
+		return -EDEADLK;
+	atomic_store(&loop->stop, true);
+	shmipc_loop_wake(loop);
+	shmipc_dispatcher_join(&loop->dispatcher);
+	atomic_store(&loop->has_thread, false);
+	return 0;
+}
