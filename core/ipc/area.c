@@ -167,8 +167,7 @@ void shmipc_area_unlink(struct shmipc_area *area)
 
 	if (!area->is_file || !area->path)
 		return;
-	if (sys_stat(area->path, &st) == 0 && st.st_dev == area->device &&
-	    st.st_ino == area->inode)
+	if (sys_stat(area->path, &st) == 0 && st.st_dev == area->device && st.st_ino == area->inode)
 		sys_unlink(area->path);
 	free(area->path);
 	area->path = NULL;

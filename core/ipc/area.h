@@ -17,8 +17,8 @@ struct shmipc_area {
 	uint8_t *base;
 	uint64_t bytes;
 	uint64_t device, inode; /* what it is, whatever it is called */
-	char *path;		/* NULL once the file is removed, and of a memfd that was received */
-	int fd;			/* -1 or: of a memfd, to be passed; of our file, its lock */
+	char *path; /* NULL once the file is removed, and of a memfd that was received */
+	int fd;	    /* -1 or: of a memfd, to be passed; of our file, its lock */
 	bool is_file;
 	bool is_ours;
 };
@@ -45,7 +45,8 @@ void shmipc_area_drop(struct shmipc_area *area);
 void shmipc_area_sweep(const char *prefix);
 
 /* The part of a name by which libshmipc knows its own kind: "_c" and 16 hexadecimal digits at the
- * end of `name` (of `bytes` bytes, up to its last "_buffer" or "_queue_").  Go reads nothing in it. */
+ * end of `name` (of `bytes` bytes, up to its last "_buffer" or "_queue_").  Go reads nothing in it.
+ */
 bool shmipc_area_name_is_ours(const char *name, size_t bytes);
 enum { SHMIPC_AREA_TAG_ROOM = 24 };
 void shmipc_area_make_tag(char tag[SHMIPC_AREA_TAG_ROOM]);

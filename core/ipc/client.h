@@ -36,7 +36,7 @@ struct shmipc_slot {
 	bool dialling;
 	bool renew;
 	uint64_t next_attempt_ns;
-	uint32_t pause_ms; /* 0: the next attempt is the first one */
+	uint32_t pause_ms;	  /* 0: the next attempt is the first one */
 	struct shmipc_dial *dial; /* in the loop */
 };
 

@@ -61,8 +61,7 @@ static int start_handshake(struct shmipc_client *client, struct shmipc_handshake
 	shmipc_mutex_lock(&client->lock);
 	error = get_buffer(client, &buffer);
 	if (!error) {
-		snprintf(queue, sizeof(queue), "%s_queue_%u", client->name,
-			 client->queues_named++);
+		snprintf(queue, sizeof(queue), "%s_queue_%u", client->name, client->queues_named++);
 		snprintf(path, sizeof(path), "%s_buffer", client->name);
 	}
 	shmipc_mutex_unlock(&client->lock);
@@ -233,7 +232,8 @@ int shmipc_client_dial(struct shmipc_client *client, uint32_t slot, uint64_t dea
 
 static struct shmipc_dial *dial_of(struct shmipc_source *source)
 {
-	return (struct shmipc_dial *)(void *)((char *)source - offsetof(struct shmipc_dial, source));
+	return (struct shmipc_dial *)(void *)((char *)source -
+					      offsetof(struct shmipc_dial, source));
 }
 
 static void dial_gone(struct shmipc_source *source)
@@ -367,8 +367,7 @@ void shmipc_client_maintain(struct shmipc_client *client, uint64_t deadline_ns)
 	uint32_t slot;
 
 	if (deadline_ns <= now)
-		deadline_ns = now + client->config->values.handshake_timeout_ms *
-					    UINT64_C(1000000);
+		deadline_ns = now + client->config->values.handshake_timeout_ms * UINT64_C(1000000);
 	while ((slot = claim(client, now, &renewal)) < client->slot_count) {
 		if (client->loop)
 			dial_in_loop(client, slot);
@@ -394,9 +393,9 @@ void shmipc_client_schedule(struct shmipc_client *client)
 
 void shmipc_client_timer(struct shmipc_timer *timer)
 {
-	struct shmipc_client *client =
-		(struct shmipc_client *)(void *)((char *)timer -
-						 offsetof(struct shmipc_client, timer));
+	struct shmipc_client
+		*client = (struct shmipc_client *)(void *)((char *)timer -
+							   offsetof(struct shmipc_client, timer));
 
 	end_late_dials(client, shmipc_now_ns());
 	shmipc_client_maintain(client, SHMIPC_NOWAIT);
@@ -425,8 +424,8 @@ static int own_memory(struct shmipc_handshake *h, int fd, struct shmipc_shared_c
 int shmipc_session_over(int fd, enum shmipc_role role, struct shmipc_shared_config *config,
 			struct shmipc_session **out)
 {
-	uint64_t deadline =
-		shmipc_now_ns() + config->values.handshake_timeout_ms * UINT64_C(1000000);
+	uint64_t deadline = shmipc_now_ns() +
+			    config->values.handshake_timeout_ms * UINT64_C(1000000);
 	struct shmipc_handshake *h = malloc(sizeof(*h));
 	int error;
 

@@ -17,9 +17,9 @@ void shmipc_client_begin_restart(struct shmipc_client *client, uint64_t epoch)
 	if (begin) {
 		client->restarting = true;
 		client->epoch = epoch;
-		client->restart_deadline_ns =
-			shmipc_now_ns() +
-			client->config->values.hot_restart_timeout_ms * UINT64_C(1000000);
+		client->restart_deadline_ns = shmipc_now_ns() +
+					      client->config->values.hot_restart_timeout_ms *
+						      UINT64_C(1000000);
 		for (uint32_t i = 0; i < client->slot_count; i++) {
 			client->slots[i].renew = true;
 			client->slots[i].next_attempt_ns = 0;

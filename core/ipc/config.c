@@ -56,8 +56,7 @@ void shmipc_config_init(struct shmipc_config *config, size_t bytes)
 static void complete(struct shmipc_config *to, const struct shmipc_config *from)
 {
 	*to = defaults;
-	memcpy(to, from,
-	       from->struct_bytes < sizeof(*to) ? from->struct_bytes : sizeof(*to));
+	memcpy(to, from, from->struct_bytes < sizeof(*to) ? from->struct_bytes : sizeof(*to));
 	to->struct_bytes = sizeof(*to);
 }
 

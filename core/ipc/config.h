@@ -14,8 +14,7 @@ struct shmipc_shared_config {
 };
 
 /* A checked copy; given == NULL: the defaults.  NULL and *error_out on failure. */
-struct shmipc_shared_config *shmipc_config_share(const struct shmipc_config *given,
-						 int *error_out);
+struct shmipc_shared_config *shmipc_config_share(const struct shmipc_config *given, int *error_out);
 struct shmipc_shared_config *shmipc_config_get(struct shmipc_shared_config *config);
 void shmipc_config_put(struct shmipc_shared_config *config);
 

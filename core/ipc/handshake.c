@@ -24,9 +24,8 @@ enum {
 
 static void queue_plain(struct shmipc_handshake *h, uint8_t type)
 {
-	h->out_bytes += (size_t)shmipc_message_encode_plain(h->out + h->out_bytes,
-							    sizeof(h->out) - h->out_bytes,
-							    h->version, type);
+	h->out_bytes += (size_t)shmipc_message_encode_plain(
+		h->out + h->out_bytes, sizeof(h->out) - h->out_bytes, h->version, type);
 }
 
 static int queue_share(struct shmipc_handshake *h, uint8_t type)
@@ -37,9 +36,8 @@ static int queue_share(struct shmipc_handshake *h, uint8_t type)
 		.queue_name_bytes = (uint16_t)strlen(h->names[0]),
 		.buffer_name_bytes = (uint16_t)strlen(h->names[1]),
 	};
-	int bytes = shmipc_message_encode_share(h->out + h->out_bytes,
-						sizeof(h->out) - h->out_bytes, h->version, type,
-						&share);
+	int bytes = shmipc_message_encode_share(
+		h->out + h->out_bytes, sizeof(h->out) - h->out_bytes, h->version, type, &share);
 
 	if (bytes < 0)
 		return bytes;
@@ -55,8 +53,7 @@ static bool is_unix(int fd)
 	return sys_getsockname(fd, &name, &bytes) == 0 && name.ss_family == AF_UNIX;
 }
 
-static int start_client(struct shmipc_handshake *h, const char *queue_path,
-			const char *buffer_path)
+static int start_client(struct shmipc_handshake *h, const char *queue_path, const char *buffer_path)
 {
 	uint64_t bytes = shmipc_queue_mapping_bytes(h->config->queue_capacity);
 	bool memfd = h->config->memory == SHMIPC_MEMORY_MEMFD;
@@ -64,8 +61,7 @@ static int start_client(struct shmipc_handshake *h, const char *queue_path,
 
 	if (memfd && !is_unix(h->fd))
 		return -EPROTONOSUPPORT;
-	if (strlen(queue_path) >= sizeof(h->names[0]) ||
-	    strlen(buffer_path) >= sizeof(h->names[1]))
+	if (strlen(queue_path) >= sizeof(h->names[0]) || strlen(buffer_path) >= sizeof(h->names[1]))
 		return -ENAMETOOLONG;
 	strcpy(h->names[0], queue_path);
 	strcpy(h->names[1], buffer_path);
@@ -179,8 +175,7 @@ static uid_t owner_of_files(int fd)
 	struct ucred peer;
 	socklen_t bytes = sizeof(peer);
 
-	if (is_unix(fd) &&
-	    sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0)
+	if (is_unix(fd) && sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0)
 		return peer.uid;
 	return sys_geteuid();
 }
@@ -213,9 +208,8 @@ static int take_share(struct shmipc_handshake *h, const struct shmipc_message_he
 
 	if (error)
 		return error;
-	h->peer_is_ours =
-		shmipc_area_name_is_ours(share.buffer_name, share.buffer_name_bytes) &&
-		shmipc_area_name_is_ours(share.queue_name, share.queue_name_bytes);
+	h->peer_is_ours = shmipc_area_name_is_ours(share.buffer_name, share.buffer_name_bytes) &&
+			  shmipc_area_name_is_ours(share.queue_name, share.queue_name_bytes);
 	snprintf(h->names[0], sizeof(h->names[0]), "%.*s", share.queue_name_bytes,
 		 share.queue_name);
 	if (header->type == SHMIPC_MESSAGE_SHARE_MEMFD) {

@@ -25,11 +25,11 @@ struct shmipc_handshake {
 	enum shmipc_role role;
 	int fd; /* the caller's */
 	const struct shmipc_config *config;
-	uint8_t version;     /* of the session, when complete */
-	bool peer_is_ours;   /* known to a server, by the names */
-	bool exchanged;	     /* versions */
-	uint8_t awaited;     /* a message type, or one of the private steps of handshake.c */
-	short events;	     /* what to poll for after -EAGAIN */
+	uint8_t version;   /* of the session, when complete */
+	bool peer_is_ours; /* known to a server, by the names */
+	bool exchanged;	   /* versions */
+	uint8_t awaited;   /* a message type, or one of the private steps of handshake.c */
+	short events;	   /* what to poll for after -EAGAIN */
 	size_t in_filled;
 	size_t out_bytes, out_sent;
 	struct shmipc_mapping *buffer; /* a reference; client: from the start */

@@ -68,9 +68,10 @@ static void free_listener(struct shmipc_session_owner *owner)
 
 static void source_gone(struct shmipc_source *source)
 {
-	struct shmipc_listener *listener =
-		(struct shmipc_listener *)(void *)((char *)source -
-						   offsetof(struct shmipc_listener, source));
+	struct shmipc_listener
+		*listener = (struct shmipc_listener *)(void *)((char *)source -
+							       offsetof(struct shmipc_listener,
+									source));
 
 	shmipc_owner_put(&listener->owner);
 }
@@ -87,14 +88,15 @@ static int new_listener(const struct shmipc_config *config, struct shmipc_loop *
 	listener = calloc(1, sizeof(*listener));
 	if (!listener)
 		return -ENOMEM;
-	listener->owner =
-		(struct shmipc_session_owner){ .refs = 1,
-					       .free = free_listener,
-					       .mapped = session_mapped,
-					       .hot_restart = session_restarts,
-					       .acknowledged = shmipc_listener_acknowledged,
-					       .idle = session_idle,
-					       .ended = session_ended };
+	listener->owner = (struct shmipc_session_owner){
+		.refs = 1,
+		.free = free_listener,
+		.mapped = session_mapped,
+		.hot_restart = session_restarts,
+		.acknowledged = shmipc_listener_acknowledged,
+		.idle = session_idle,
+		.ended = session_ended
+	};
 	listener->generation = shmipc_process_generation();
 	listener->source.fd = -1;
 	listener->timer.fire = shmipc_listener_timer;

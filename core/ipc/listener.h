@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A listener from the inside.  Connections that are not sessions yet are `pending`; with a loop each
- * is a source of it, without one whoever is in shmipc_listener_accept() moves all of them forward.
+ * A listener from the inside.  Connections that are not sessions yet are `pending`; with a loop
+ * each is a source of it, without one whoever is in shmipc_listener_accept() moves all of them
+ * forward.
  *
  * Files: listener.c life, listener_accept.c from connection to session, listener_restart.c hot
  * restarts.
@@ -38,7 +39,7 @@ struct shmipc_listener {
 
 	struct shmipc_pending *pending;
 	uint32_t pending_count;
-	struct shmipc_timer timer; /* late handshakes; armed, it holds a reference */
+	struct shmipc_timer timer;    /* late handshakes; armed, it holds a reference */
 	struct shmipc_session *ready; /* without a loop: complete, not accepted; by owner_next */
 	_Atomic uint32_t accepting;   /* somebody is in accept() */
 

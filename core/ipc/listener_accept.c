@@ -67,8 +67,8 @@ static int enlist(struct shmipc_listener *listener, struct shmipc_session *s)
 	if (listener->session_count == listener->session_room) {
 		uint32_t room = listener->session_room ? listener->session_room * 2
 						       : ACCEPT_FIRST_ROOM;
-		struct shmipc_session **larger =
-			realloc(listener->sessions, room * sizeof(*larger));
+		struct shmipc_session **larger = realloc(listener->sessions,
+							 room * sizeof(*larger));
 
 		if (larger) {
 			listener->sessions = larger;
@@ -226,8 +226,8 @@ void shmipc_listener_take_connections(struct shmipc_listener *listener)
 	}
 	if (listener->loop) {
 		/* a connection that cannot be taken now must not keep the loop awake */
-		bool full = due != SHMIPC_NEVER || listener->pending_count >=
-							   listener->config->values.handshakes_max;
+		bool full = due != SHMIPC_NEVER ||
+			    listener->pending_count >= listener->config->values.handshakes_max;
 
 		if (full != (listener->source.events == 0))
 			shmipc_loop_change(listener->loop, &listener->source, full ? 0 : EPOLLIN);
@@ -260,9 +260,10 @@ static void end_late_ones(struct shmipc_listener *listener)
 
 void shmipc_listener_timer(struct shmipc_timer *timer)
 {
-	struct shmipc_listener *listener =
-		(struct shmipc_listener *)(void *)((char *)timer -
-						   offsetof(struct shmipc_listener, timer));
+	struct shmipc_listener
+		*listener = (struct shmipc_listener *)(void *)((char *)timer -
+							       offsetof(struct shmipc_listener,
+									timer));
 
 	end_late_ones(listener);
 	if (!listener->destroyed)
@@ -332,10 +333,9 @@ static int sleep_for_any(struct shmipc_listener *listener, uint64_t deadline_ns)
 		deadline_ns = p->deadline_ns < deadline_ns ? p->deadline_ns : deadline_ns;
 	}
 	/* after a while look again: the kernel may have had no descriptor to give */
-	ms = deadline_ns <= now ? 0
-	     : deadline_ns - now > UINT64_C(100000000)
-		     ? 100
-		     : (int)((deadline_ns - now) / 1000000) + 1;
+	ms = deadline_ns <= now			       ? 0
+	     : deadline_ns - now > UINT64_C(100000000) ? 100
+						       : (int)((deadline_ns - now) / 1000000) + 1;
 	sys_poll(fds, n, ms);
 	free(fds);
 	return 0;

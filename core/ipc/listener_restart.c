@@ -59,16 +59,16 @@ static void stop_listening_on_tcp(struct shmipc_listener *listener)
 static struct shmipc_session **begin(struct shmipc_listener *listener, uint64_t epoch,
 				     uint32_t *count_out)
 {
-	struct shmipc_session **sessions =
-		calloc(listener->session_count + 1, sizeof(struct shmipc_session *));
+	struct shmipc_session **sessions = calloc(listener->session_count + 1,
+						  sizeof(struct shmipc_session *));
 
 	if (!sessions)
 		return NULL;
 	listener->restarting = listener->restarted = true;
 	listener->epoch = epoch;
-	listener->restart_deadline_ns =
-		shmipc_now_ns() +
-		listener->config->values.hot_restart_timeout_ms * UINT64_C(1000000);
+	listener->restart_deadline_ns = shmipc_now_ns() +
+					listener->config->values.hot_restart_timeout_ms *
+						UINT64_C(1000000);
 	listener->unacknowledged = listener->session_count + 1;
 	for (uint32_t i = 0; i < listener->session_count; i++) {
 		sessions[i] = listener->sessions[i];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the library's objects know of the application's loop: sources (descriptors), timers, and tasks
- * (callbacks that are due).
+ * What the library's objects know of the application's loop: sources (descriptors), timers, and
+ * tasks (callbacks that are due).
  *
  * Lock order: a session's lock, then the loop's.  Nothing of the loop is called with its lock held.
  */
@@ -24,7 +24,7 @@ struct shmipc_source {
 };
 
 struct shmipc_task {
-	struct shmipc_task *next, *previous; /* NULL: not queued */
+	struct shmipc_task *next, *previous;  /* NULL: not queued */
 	int (*run)(struct shmipc_task *task); /* returns how many callbacks it ran */
 };
 

@@ -2,9 +2,9 @@
 /*
  * The lock of the library's own objects, between the threads of one process.
  *
- * Not libc's: a preloaded library may have taken that over, and a process with one thread should pay
- * no locked instruction.  glibc tells whether there is a second thread; it cannot come to be while
- * this one is inside.
+ * Not libc's: a preloaded library may have taken that over, and a process with one thread should
+ * pay no locked instruction.  glibc tells whether there is a second thread; it cannot come to be
+ * while this one is inside.
  */
 #ifndef SHMIPC_CORE_IPC_MUTEX_H
 #define SHMIPC_CORE_IPC_MUTEX_H

@@ -96,7 +96,7 @@ static int plan_list(struct shmipc_pool *pool, const struct shmipc_slice_class *
 		     uint64_t usable, uint32_t *at)
 {
 	struct shmipc_pool_list *list = &pool->lists[pool->list_count];
-	uint64_t stride = (uint64_t)class->bytes + SHMIPC_SLICE_HEADER_BYTES;
+	uint64_t stride = (uint64_t) class->bytes + SHMIPC_SLICE_HEADER_BYTES;
 	uint64_t count = usable * class->percent / 100 / stride;
 
 	if (class->bytes == 0 || class->bytes % 4 != 0 || count == 0)

@@ -278,7 +278,9 @@ static void report_end(struct shmipc_session *s, const struct shmipc_metrics *me
 
 	shmipc_log(s->config, s->orderly ? SHMIPC_LOG_INFO : SHMIPC_LOG_WARNING,
 		   "session %s ended: %s", s->id,
-		   s->reason == -ESHUTDOWN ? "closed here" : strerror(-s->reason));
+		   s->reason == -ESHUTDOWN ? "closed here"
+		   : s->orderly		   ? "the peer closed it"
+					   : strerror(-s->reason));
 	if (config->monitor)
 		config->monitor(config->user, s->id, metrics);
 }

@@ -4,8 +4,8 @@
  *
  * One lock guards all of it.  Whoever holds the lock may take elements from the receive queue and
  * messages from the socket, and hands each to the stream that it is for.  Only one thread sleeps on
- * the socket (the leader); the others that wait sleep on a word of their own, and a leader who leaves
- * wakes one of them to lead.  With a dispatcher thread nobody leads: it does.
+ * the socket (the leader); the others that wait sleep on a word of their own, and a leader who
+ * leaves wakes one of them to lead.  With a dispatcher thread nobody leads: it does.
  *
  * Files: session.c life, session_input.c from the peer, session_output.c to the peer,
  * session_wait.c waiting, session_streams.c which streams there are, session_loop.c callbacks.
@@ -30,8 +30,8 @@
 /* What goes out by the socket, or came in by it and is not read yet. */
 struct shmipc_block {
 	struct shmipc_block *next;
-	size_t bytes; /* in `data` */
-	size_t done;  /* sent, or received so far */
+	size_t bytes;			 /* in `data` */
+	size_t done;			 /* sent, or received so far */
 	struct shmipc_fallback fallback; /* received ones: whose */
 	uint8_t data[];
 };
@@ -43,7 +43,7 @@ struct shmipc_slice_cache {
 
 struct shmipc_waiter {
 	struct shmipc_waiter *next;
-	const void *object; /* what it waits for: a stream, or the session */
+	const void *object;    /* what it waits for: a stream, or the session */
 	_Atomic uint32_t word; /* 1: look again */
 };
 
@@ -103,9 +103,11 @@ struct shmipc_session {
 	struct shmipc_stream *accept_first, *accept_last;
 	uint32_t accept_count;
 	uint32_t next_id;
-	uint32_t recent[SHMIPC_RECENT_IDS]; /* closed here before the peer did: late data is not new */
+	uint32_t recent[SHMIPC_RECENT_IDS]; /* closed here before the peer did: late data is not new
+					     */
 	uint32_t recent_at;
-	struct shmipc_stream *closing; /* closed by the peer's ring; its socket has to be read first */
+	struct shmipc_stream
+		*closing; /* closed by the peer's ring; its socket has to be read first */
 
 	/* from the socket */
 	uint8_t input[SHMIPC_INPUT_ROOM];
@@ -125,9 +127,9 @@ struct shmipc_session {
 	struct shmipc_waiter *waiters;
 	struct shmipc_waiter *leader;
 	bool leader_sleeps;
-	uint32_t awake;	    /* threads that look at the receive queue by themselves */
-	uint32_t looks;	    /* since the socket was looked at */
-	int wake_fd;	    /* eventfd, made when a second thread may need it; -1 */
+	uint32_t awake; /* threads that look at the receive queue by themselves */
+	uint32_t looks; /* since the socket was looked at */
+	int wake_fd;	/* eventfd, made when a second thread may need it; -1 */
 	struct shmipc_spin spin;
 
 	/* end */
@@ -253,8 +255,8 @@ int shmipc_session_wait(struct shmipc_session *session, const void *object,
 			bool (*ready)(void *argument), void *argument, uint64_t deadline_ns);
 /* Waits a moment for the peer to take from the queue or the socket; takes what comes meanwhile.
  * patience: 0 at first, counts up. */
-void shmipc_session_wait_room(struct shmipc_session *session, uint32_t *patience,
-			      bool socket_too, uint64_t deadline_ns);
+void shmipc_session_wait_room(struct shmipc_session *session, uint32_t *patience, bool socket_too,
+			      uint64_t deadline_ns);
 /* The peer is a libshmipc, and spinning is allowed. */
 bool shmipc_session_may_spin(struct shmipc_session *session);
 /* Wakes who waits for the object. */

@@ -217,10 +217,10 @@ static void take_fallback(struct shmipc_session *s)
 		return; /* which freed the block */
 	s->incoming = NULL;
 	s->metrics.fallback_received++;
-	s->unhealthy_until_ns =
-		s->config->values.breaker_ms
-			? shmipc_now_ns() + s->config->values.breaker_ms * UINT64_C(1000000)
-			: 0;
+	s->unhealthy_until_ns = s->config->values.breaker_ms
+					? shmipc_now_ns() +
+						  s->config->values.breaker_ms * UINT64_C(1000000)
+					: 0;
 	stream = shmipc_streams_find(s, block->fallback.stream);
 	if (!stream || !stream->close_pending)
 		stream = stream_for(s, block->fallback.stream);

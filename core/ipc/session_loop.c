@@ -9,8 +9,9 @@
 
 enum { RETRY_NS = 1000 * 1000 };
 
-#define OWNER_OF(pointer, member) \
-	((struct shmipc_session *)(void *)((char *)(pointer) - offsetof(struct shmipc_session, member)))
+#define OWNER_OF(pointer, member)                                                            \
+	((struct shmipc_session *)(void *)((char *)(pointer)-offsetof(struct shmipc_session, \
+								      member)))
 
 /* ---- from the loop -------------------------------------------------------------------------- */
 
@@ -21,8 +22,8 @@ static void socket_ready(struct shmipc_source *source, uint32_t events)
 	shmipc_session_lock(s);
 	if (!s->ended) {
 		shmipc_queue_stay_awake(&s->receive);
-		s->awake_in_loop.spin_us =
-			shmipc_session_may_spin(s) ? s->config->values.spin_us : 0;
+		s->awake_in_loop.spin_us = shmipc_session_may_spin(s) ? s->config->values.spin_us
+								      : 0;
 		shmipc_loop_stays_awake(s->loop, &s->awake_in_loop);
 		if (events & ~(uint32_t)EPOLLOUT)
 			shmipc_session_read(s);
@@ -171,9 +172,10 @@ int shmipc_session_join_loop(struct shmipc_session *s, struct shmipc_loop *loop)
 	int error;
 
 	s->loop = loop;
-	s->source = (struct shmipc_source){
-		.fd = s->fd, .events = EPOLLIN | EPOLLRDHUP, .ready = socket_ready, .gone = source_gone
-	};
+	s->source = (struct shmipc_source){ .fd = s->fd,
+					    .events = EPOLLIN | EPOLLRDHUP,
+					    .ready = socket_ready,
+					    .gone = source_gone };
 	s->task.run = run_session;
 	s->timer.fire = retry_flushes;
 	s->monitor_timer.fire = report;
@@ -187,8 +189,8 @@ int shmipc_session_join_loop(struct shmipc_session *s, struct shmipc_loop *loop)
 	shmipc_session_get(s);
 	if (s->config->values.monitor && s->config->values.monitor_interval_ms)
 		shmipc_loop_arm(loop, &s->monitor_timer,
-				shmipc_now_ns() + s->config->values.monitor_interval_ms *
-							  UINT64_C(1000000));
+				shmipc_now_ns() +
+					s->config->values.monitor_interval_ms * UINT64_C(1000000));
 	return 0;
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define OWNER_OF(pointer) \
-	((struct shmipc_stream *)(void *)((char *)(pointer) - offsetof(struct shmipc_stream, task)))
+	((struct shmipc_stream *)(void *)((char *)(pointer)-offsetof(struct shmipc_stream, task)))
 
 /* ---- what happens to it --------------------------------------------------------------------- */
 

@@ -12,8 +12,8 @@
 
 /* A run of received bytes: in a slice, or in a block that came by the socket. */
 struct shmipc_rx_piece {
-	const uint8_t *at; /* first unread byte */
-	uint32_t left;	   /* unread */
+	const uint8_t *at;	   /* first unread byte */
+	uint32_t left;		   /* unread */
 	struct shmipc_slice slice; /* offset 0: */
 	struct shmipc_block *block;
 };
@@ -26,7 +26,7 @@ struct shmipc_rx {
 	uint32_t mask;
 	uint32_t held, next, end;
 	size_t unread;
-	bool viewed; /* views are out */
+	bool viewed;			/* views are out */
 	struct shmipc_stitch *stitches; /* views that are copies */
 	struct shmipc_stitch *spare_stitch;
 };
@@ -46,10 +46,10 @@ struct shmipc_tx_piece {
 struct shmipc_tx {
 	struct shmipc_tx_piece *pieces;
 	uint32_t count, room;
-	uint32_t current;  /* being written; those behind it are empty */
+	uint32_t current; /* being written; those behind it are empty */
 	uint32_t reserved_in;
 	size_t reserved;
-	size_t bytes; /* committed */
+	size_t bytes;  /* committed */
 	bool ordinary; /* some of it lies in ordinary memory */
 };
 

@@ -10,8 +10,7 @@ enum {
 	FIRST_PIECES = 4,
 	ORDINARY_MIN_BYTES = 4096,
 	RESERVE_MAX_BYTES = 256 << 20,
-	FALLBACK_PART_MAX =
-		SHMIPC_MESSAGE_FALLBACK_MAX_BYTES - SHMIPC_MESSAGE_FALLBACK_HEADER_BYTES
+	FALLBACK_PART_MAX = SHMIPC_MESSAGE_FALLBACK_MAX_BYTES - SHMIPC_MESSAGE_FALLBACK_HEADER_BYTES
 };
 
 /* ---- pieces (lock held) --------------------------------------------------------------------- */
@@ -57,10 +56,11 @@ static void append_slice(struct shmipc_stream *stream, struct shmipc_slice slice
 {
 	const struct shmipc_pool *pool = stream->session->pool;
 
-	stream->tx.pieces[stream->tx.count++] =
-		(struct shmipc_tx_piece){ .at = shmipc_slice_payload(pool, slice),
-					  .capacity = pool->lists[slice.list].capacity,
-					  .slice = slice };
+	stream->tx.pieces[stream->tx.count++] = (struct shmipc_tx_piece){
+		.at = shmipc_slice_payload(pool, slice),
+		.capacity = pool->lists[slice.list].capacity,
+		.slice = slice
+	};
 }
 
 void shmipc_tx_keep(struct shmipc_stream *stream, struct shmipc_slice slice)
@@ -101,8 +101,8 @@ static bool append_fitting(struct shmipc_stream *stream, size_t bytes)
 	return false;
 }
 
-/* Lock held.  Room for `bytes` more behind what there is, in as many pieces as it takes: one fitting
- * slice, else from the largest class downwards, else ordinary memory for the rest. */
+/* Lock held.  Room for `bytes` more behind what there is, in as many pieces as it takes: one
+ * fitting slice, else from the largest class downwards, else ordinary memory for the rest. */
 static int extend(struct shmipc_stream *stream, size_t bytes)
 {
 	struct shmipc_session *s = stream->session;
@@ -351,7 +351,8 @@ static int await_queue(struct shmipc_stream *stream)
 	return shmipc_stream_write_error(stream);
 }
 
-/* Closes the ranks: empty pieces are given back, the others become one chain.  Returns its start. */
+/* Closes the ranks: empty pieces are given back, the others become one chain.  Returns its start.
+ */
 static uint32_t seal_chain(struct shmipc_stream *stream)
 {
 	struct shmipc_tx *tx = &stream->tx;
@@ -399,8 +400,7 @@ static int queue_part(struct shmipc_stream *stream, size_t bytes, uint32_t *inde
 {
 	struct shmipc_fallback fallback = { .stream = stream->id,
 					    .payload_bytes = (uint32_t)bytes };
-	struct shmipc_block *block =
-		shmipc_block_new(SHMIPC_MESSAGE_FALLBACK_HEADER_BYTES + bytes);
+	struct shmipc_block *block = shmipc_block_new(SHMIPC_MESSAGE_FALLBACK_HEADER_BYTES + bytes);
 	uint8_t *to;
 
 	if (!block)
@@ -466,8 +466,8 @@ static int flush_to_socket(struct shmipc_stream *stream)
 	s->metrics.messages_sent++;
 	s->metrics.bytes_sent += stream->tx.bytes;
 	if (s->config->values.breaker_ms)
-		s->unhealthy_until_ns =
-			shmipc_deadline_after(s->config->values.breaker_ms * UINT64_C(1000000));
+		s->unhealthy_until_ns = shmipc_deadline_after(s->config->values.breaker_ms *
+							      UINT64_C(1000000));
 	stream->used = stream->fallback = true;
 	stream->out_mark = s->out_queued;
 	shmipc_tx_drop(stream);
