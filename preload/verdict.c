@@ -19,7 +19,7 @@ struct remembered {
 	int listener; /* number + 1; 0: by address */
 	socklen_t address_bytes;
 	struct sockaddr_storage address;
-	struct shim_verdict verdict;
+	struct shim_verdict verdict; /* of a listener, AF_UNSPEC: each connection for itself */
 };
 
 static struct remembered by_address;
@@ -107,24 +107,30 @@ static bool speaks_for_all(const struct sockaddr_storage *address)
 	return address->ss_family == AF_UNIX;
 }
 
-static void ask_kernel(struct shim_verdict *verdict, int listener, int fd)
+/* The connection's own name, which the kernel must be asked for. */
+static void judge_one(struct shim_verdict *verdict, int fd)
 {
 	struct sockaddr_storage address = { 0 };
 	socklen_t bytes = sizeof(address);
-	bool for_all;
+
+	if (sys_getsockname(fd, &address, &bytes) < 0)
+		bytes = sizeof(address.ss_family); /* and AF_UNSPEC in it */
+	shim_verdict_of_address(verdict, (const struct sockaddr *)&address, bytes);
+}
+
+/* A listener that nothing is known of. */
+static void learn(struct remembered *memory, int listener)
+{
+	struct sockaddr_storage address = { 0 };
+	socklen_t bytes = sizeof(address);
+	struct shim_verdict verdict;
 
 	if (sys_getsockname(listener, &address, &bytes) < 0)
-		bytes = 0;
-	for_all = bytes > 0 && speaks_for_all(&address);
-	if (!for_all) {
-		bytes = sizeof(address);
-		if (sys_getsockname(fd, &address, &bytes) < 0)
-			address.ss_family = AF_UNSPEC;
-	}
-	judge(verdict, &address, bytes);
-	if (for_all && shmipc_single_threaded())
-		remember(&by_listener[listener % LISTENERS], listener + 1, &address, bytes,
-			 verdict);
+		return;
+	judge(&verdict, &address, bytes);
+	if (!speaks_for_all(&address))
+		verdict = (struct shim_verdict){ .family = AF_UNSPEC, .text_bytes = 1 };
+	remember(memory, listener + 1, &address, bytes, &verdict);
 }
 
 __attribute__((hot)) void shim_verdict_of_accepted(struct shim_verdict *verdict, int listener,
@@ -133,14 +139,18 @@ __attribute__((hot)) void shim_verdict_of_accepted(struct shim_verdict *verdict,
 	struct remembered *memory = &by_listener[listener % LISTENERS];
 	uint32_t version = memory->version;
 
-	if (shmipc_single_threaded()) {
-		bool is_it = memory->listener == listener + 1;
-
-		atomic_signal_fence(memory_order_seq_cst);
-		if (recall(memory, is_it, version, verdict))
-			return;
+	if (!shmipc_single_threaded()) {
+		judge_one(verdict, fd);
+		return;
 	}
-	ask_kernel(verdict, listener, fd);
+	if (memory->listener != listener + 1) {
+		learn(memory, listener);
+		version = memory->version;
+	}
+	atomic_signal_fence(memory_order_seq_cst);
+	if (!recall(memory, memory->listener == listener + 1, version, verdict) ||
+	    verdict->family == AF_UNSPEC)
+		judge_one(verdict, fd);
 }
 
 void shim_verdict_forget(int listener)

@@ -9,9 +9,9 @@
 /* Other flags have a meaning for the bytes that are counted, or for acceleration. */
 enum { PLAIN_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL };
 
-static bool is_plain_call(const struct shim_conn *conn, int flags)
+static bool is_plain_call(int flags)
 {
-	return conn->young && (flags & ~PLAIN_FLAGS) == 0 && shmipc_single_threaded();
+	return (flags & ~PLAIN_FLAGS) == 0 && shmipc_single_threaded();
 }
 
 __attribute__((hot)) bool shim_young_send(struct shim_conn *conn, int fd, const void *from,
@@ -21,8 +21,10 @@ __attribute__((hot)) bool shim_young_send(struct shim_conn *conn, int fd, const 
 	uint32_t birth = conn->birth;
 	ssize_t n;
 
+	if (!is_plain_call(flags))
+		return false;
 	atomic_fetch_add(&s->kernel_senders, 1);
-	if (!is_plain_call(conn, flags)) {
+	if (!conn->young) {
 		atomic_fetch_sub(&s->kernel_senders, 1);
 		return false;
 	}
@@ -48,8 +50,10 @@ __attribute__((hot)) bool shim_young_receive(struct shim_conn *conn, int fd, voi
 	uint32_t birth = conn->birth;
 	ssize_t n;
 
+	if (!is_plain_call(flags))
+		return false;
 	atomic_fetch_add(&r->kernel_readers, 1);
-	if (!is_plain_call(conn, flags)) {
+	if (!conn->young) {
 		atomic_fetch_sub(&r->kernel_readers, 1);
 		return false;
 	}
