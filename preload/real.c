@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/sys.h"
+#include "preload/calls_syscall.h"
 
 struct shim_real_calls shim_real_calls;
 
@@ -42,6 +43,17 @@ static ssize_t raw_read(int fd, void *to, size_t bytes)
 static ssize_t raw_write(int fd, const void *from, size_t bytes)
 {
 	return edge(sys_write(fd, from, bytes));
+}
+
+static int raw_openat(int directory, const char *path, int flags, ...)
+{
+	va_list arguments;
+	mode_t mode;
+
+	va_start(arguments, flags);
+	mode = va_arg(arguments, mode_t);
+	va_end(arguments);
+	return (int)edge(sys_openat(directory, path, flags, mode));
 }
 
 static int raw_close(int fd)
@@ -119,6 +131,7 @@ static void fill_with_raw_calls(struct shim_real_calls *calls)
 		memcpy((char *)calls + symbols[i].offset, &refusal, sizeof(refusal));
 	calls->read = raw_read;
 	calls->write = raw_write;
+	calls->openat = raw_openat;
 	calls->close = raw_close;
 	calls->fcntl = raw_fcntl;
 	calls->fcntl64 = raw_fcntl;
@@ -156,5 +169,6 @@ void shim_real_bind(void)
 	}
 	shim_real_calls = calls;
 	shim_vfork_bind(calls.vfork);
+	shim_syscall_bind(calls.syscall);
 	binding = 0;
 }

@@ -9,27 +9,46 @@
 #ifndef SHMIPC_PRELOAD_REAL_H
 #define SHMIPC_PRELOAD_REAL_H
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <mqueue.h>
 #include <poll.h>
+#include <pty.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/fanotify.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/shm.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <utmp.h>
 
 #define SHIM_EXPORT __attribute__((visibility("default")))
 
 /* Exported by glibc, declared in none of its headers (or only when fortifying). */
+int __open(const char *path, int flags, ...);
+int __open64(const char *path, int flags, ...);
+int __open_2(const char *path, int flags);
+int __open64_2(const char *path, int flags);
+int __openat_2(int directory, const char *path, int flags);
+int __openat64_2(int directory, const char *path, int flags);
+int __pipe(int fds[2]);
 int __socket(int family, int type, int protocol);
 ssize_t __recv(int fd, void *to, size_t bytes, int flags);
 ssize_t __read_nocancel(int fd, void *to, size_t bytes);
