@@ -85,8 +85,10 @@ enum shmipc_lock_result shmipc_lock_contended(struct shmipc_lock *lock, uint32_t
 	for (int i = 0; i < SPINS_BEFORE_SLEEP; i++) {
 		uint32_t owner = atomic_load_explicit(&lock->owner, memory_order_relaxed);
 
-		if ((owner & ~SHMIPC_LOCK_WAITERS) == self)
+		if ((owner & ~SHMIPC_LOCK_WAITERS) == self) {
+			shmipc_postpone_end();
 			return SHMIPC_LOCK_REENTERED;
+		}
 		if (owner == 0 && atomic_compare_exchange_weak_explicit(&lock->owner, &owner, self,
 									memory_order_acquire,
 									memory_order_relaxed))

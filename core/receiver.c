@@ -8,6 +8,7 @@
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
+#include "core/postpone.h"
 #include "core/receiver_parts.h"
 #include "core/sleep.h"
 #include "core/sys.h"
@@ -394,6 +395,11 @@ static ssize_t take_peek(struct shmipc_receiver *r, struct shmipc_io *io)
 
 /* MSG_PEEK with MSG_WAITALL: nobody tells us when there is enough, so look now and then.  Locked;
  * `n` is there. */
+static void release(void *io)
+{
+	shmipc_io_release(io);
+}
+
 static ssize_t peek_all(struct shmipc_receiver *r, struct shmipc_io *io,
 			const struct shmipc_cursor *start, ssize_t n)
 {
@@ -405,7 +411,7 @@ static ssize_t peek_all(struct shmipc_receiver *r, struct shmipc_io *io,
 		ssize_t before = n;
 
 		shmipc_lock_drop(&r->lock, io->private_use);
-		error = sys_nanosleep(&nap);
+		error = (int)SHMIPC_SLEEP(release, io, SYS_nanosleep, &nap, 0, 0, 0, 0, 0);
 		shmipc_lock_take(&r->lock, io->private_use);
 		io->cursor = *start;
 		n = take_peek(r, io);
@@ -423,11 +429,13 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	struct shmipc_sleeper sleeper = { r, io };
 	ssize_t n;
 
+	shmipc_postpone_begin(); /* no handler finds bytes that are taken and not counted */
 	atomic_fetch_add(&r->kernel_readers, 1);
 	shmipc_lock_drop(&r->lock, io->private_use);
 	shmipc_io_follow(io);
 	n = counted_receive(r, io, io->cursor.left, 0, &sleeper);
 	atomic_fetch_sub(&r->kernel_readers, 1);
+	shmipc_postpone_end();
 	return n;
 }
 
@@ -454,6 +462,18 @@ static bool is_at_mark(const struct shmipc_receiver *r, int fd)
 	int at_mark = 0;
 
 	return !shmipc_receiver_on_ring(r) && sys_ioctl(fd, SIOCATMARK, &at_mark) == 0 && at_mark;
+}
+
+/* The lock's last holder died: bring the words that the sender sees in step with ours. */
+static void recover(struct shmipc_receiver *r)
+{
+	if (!r->attached)
+		return;
+	if (r->in_kernel)
+		r->broken = true; /* taken, but counted? */
+	atomic_store_explicit(&r->rx->head, shmipc_receiver_head(r), memory_order_release);
+	atomic_store_explicit(&r->rx->phase, shmipc_receiver_phase(r), memory_order_release);
+	atomic_store(&r->rx->tokens_taken, r->taken);
 }
 
 /* -ESTALE: another thread has stopped this end, go on by the kernel's own call. */
@@ -501,7 +521,10 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		shmipc_lock_drop(&r->lock, io->private_use);
 		n = shmipc_receiver_wait(r, io, &wait);
 		shmipc_io_follow(io);
-		shmipc_lock_take(&r->lock, io->private_use);
+		if (shmipc_lock_take(&r->lock, io->private_use) == SHMIPC_LOCK_RECOVERED)
+			recover(r);
+		if (r->broken)
+			return total ? total : -ECONNRESET;
 		if (r->stopped && !total)
 			return -ESTALE;
 		if (n == -EAGAIN && !sure) {
@@ -530,18 +553,6 @@ static ssize_t receive_nothing(struct shmipc_receiver *r, const struct shmipc_io
 	shmipc_cursor_init(&look.cursor, &room, 1);
 	n = receive_loop(r, &look);
 	return n > 0 ? 0 : n;
-}
-
-/* The lock's last holder died: bring the words that the sender sees in step with ours. */
-static void recover(struct shmipc_receiver *r)
-{
-	if (!r->attached)
-		return;
-	if (r->in_kernel)
-		r->broken = true; /* taken, but counted? */
-	atomic_store_explicit(&r->rx->head, shmipc_receiver_head(r), memory_order_release);
-	atomic_store_explicit(&r->rx->phase, shmipc_receiver_phase(r), memory_order_release);
-	atomic_store(&r->rx->tokens_taken, r->taken);
 }
 
 static ssize_t receive_managed(struct shmipc_receiver *r, struct shmipc_io *io)

@@ -6,6 +6,7 @@
 #include <sys/time.h>
 
 #include "core/cpu.h"
+#include "core/postpone.h"
 #include "core/receiver_parts.h"
 #include "core/sleep.h"
 #include "core/sys.h"
@@ -133,6 +134,8 @@ void shmipc_receiver_undo_plain(void *argument)
 {
 	const struct shmipc_sleeper *sleeper = argument;
 
+	/* said before the call counts as over */
+	atomic_store(&sleeper->r->count_lost, true);
 	atomic_fetch_sub(&sleeper->r->kernel_readers, 1);
 	shmipc_io_release(sleeper->io);
 }
@@ -157,6 +160,9 @@ static ssize_t sleep_until(struct shmipc_receiver *r, const struct shmipc_io *io
 	int n = (int)SHMIPC_SLEEP(undo_wait, &sleeper, SYS_ppoll, &real, 1,
 				  deadline_ns ? &time : NULL, 0, 8, 0);
 
+	/* with a time limit the kernel restarts nothing either */
+	if (n == -EINTR && !deadline_ns && shmipc_sleep_restarts())
+		return 0;
 	return n == 0 ? -EAGAIN : n < 0 ? n : 0;
 }
 
@@ -164,7 +170,10 @@ static ssize_t sleep_until(struct shmipc_receiver *r, const struct shmipc_io *io
  * is over. */
 static ssize_t sleep_on_socket(struct shmipc_receiver *r, const struct shmipc_io *io)
 {
-	bool consume = io->private_use && shmipc_receiver_on_ring(r) && !r->last_seen;
+	/* a handler that ran between the taking of a token and its declaration would wait in vain
+	 * for the next one */
+	bool consume = io->private_use && shmipc_receiver_on_ring(r) && !r->last_seen &&
+		       !shmipc_postpone_expects_handlers();
 	struct shmipc_sleeper sleeper = { r, io };
 	char value = 0;
 	ssize_t n = SHMIPC_SLEEP(undo_wait, &sleeper, SYS_recvfrom, io->fd, &value, 1,
@@ -172,7 +181,8 @@ static ssize_t sleep_on_socket(struct shmipc_receiver *r, const struct shmipc_io
 
 	if (n == 1 && consume)
 		shmipc_receiver_token_came(r, value);
-	if (n == -EINTR || n == -EAGAIN)
+	/* a handler has closed the number, and the kernel's restart found it gone */
+	if (n == -EINTR || n == -EAGAIN || n == -EBADF)
 		return n;
 	/* by the kernel, the end is the end only if the sender did not cut before it:
 	 * kernel_limit() sees */
@@ -232,11 +242,13 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 	/* we wait here, in our own call; a set that knows this end relaxes it itself, once it has
 	 * armed it */
 	relax_if_alone(r);
+	shmipc_postpone_begin();
 	shmipc_receiver_arm(r);
 	if (!look_again(r, io, wait->slept)) {
 		atomic_fetch_add_explicit(&r->count->waits, 1, memory_order_relaxed);
 		n = sleep_armed(r, io, wait);
 	}
 	shmipc_receiver_disarm(r);
+	shmipc_postpone_end();
 	return n;
 }

@@ -7,6 +7,7 @@
 
 #include "core/cpu.h"
 #include "core/ending.h"
+#include "core/postpone.h"
 #include "core/sender_parts.h"
 #include "core/sleep.h"
 #include "core/sys.h"
@@ -21,7 +22,7 @@ enum {
 	SPACE_NAPS = 5, /* without any movement of the reader; then the kernel takes over */
 	LOOK_EVERY_US = 1000,
 	KERNEL_IOV = 64,
-	LAST_WAIT_MS = 10,
+	LAST_NAP_NS = 10 * 1000 * 1000,
 };
 
 void shmipc_sender_init(struct shmipc_sender *s, bool is_unix)
@@ -69,15 +70,19 @@ struct sleeper {
 	const struct shmipc_io *io;
 };
 
+/* How much of the call the kernel has taken nobody knows any more: said before the call counts as
+ * over. */
 static void undo_kernel_send(void *argument)
 {
 	const struct sleeper *sleeper = argument;
 
+	atomic_store(&sleeper->s->count_lost, true);
 	atomic_fetch_sub(&sleeper->s->kernel_senders, 1);
 	shmipc_io_release(sleeper->io);
 }
 
-/* Not locked: a blocking kernel send must not keep other threads out.  kernel_senders was raised
+/* Not locked: a blocking kernel send must not keep other threads out.  Signal handlers wait but for
+ * the sleep, so none finds bytes that are sent and not counted.  kernel_senders was raised
  * under the lock, so no cut can pass us; the byte count is raised before the number of senders
  * falls. */
 static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io)
@@ -113,10 +118,19 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 		/* a vector longer than ours: a short count would say that the socket is full */
 	} while (n > 0 && (size_t)n == bytes && io->cursor.left > 0);
 	atomic_fetch_sub_explicit(&s->kernel_senders, 1, memory_order_release);
+	shmipc_postpone_end();
 	return total ? total : n;
 }
 
 /* ---- by the ring ---- */
+
+/* Nothing stands against the ring: the state of almost every call. */
+static bool is_on_clear_ring(const struct shmipc_sender *s)
+{
+	return shmipc_sender_on_ring(s) && !s->no_more_ring && !s->gone && !s->shut && !s->broken &&
+	       !(atomic_load_explicit(&s->want->want, memory_order_relaxed) &
+		 (SHMIPC_WANT_STOP | SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED));
+}
 
 struct space {
 	struct shmipc_sender *sender;
@@ -131,29 +145,54 @@ static bool has_space(void *argument)
 	return free_bytes(space->sender) >= space->enough;
 }
 
-/* Sleep until the consumer has moved, at most a nap.  The bell is a hint: it may be missed, the nap
- * ends. */
-static int nap_for_space(struct shmipc_sender *s, struct space *space)
+static void undo_unlocked_sleep(void *argument)
 {
-	const struct timespec nap = { 0, SPACE_NAP_NS };
-	int result = 0;
-	uint32_t bell = atomic_load_explicit(&s->rx->space_bell, memory_order_acquire);
+	const struct sleeper *sleeper = argument;
 
-	atomic_store_explicit(&s->tx->space_wanted, 1, memory_order_seq_cst);
-	if (!has_space(space))
-		result = sys_futex(&s->rx->space_bell, FUTEX_WAIT, bell, &nap);
-	atomic_store_explicit(&s->tx->space_wanted, 0, memory_order_relaxed);
+	shmipc_io_release(sleeper->io);
+}
+
+/* Nobody sleeps with the lock: other threads may send meanwhile, or end the direction, and a signal
+ * handler may run, so after this nothing is known but what is looked at again.  Locked before and
+ * after. */
+static int sleep_unlocked(struct shmipc_sender *s, struct shmipc_io *io, const long call[7])
+{
+	struct sleeper sleeper = { s, io };
+	int result;
+
+	shmipc_lock_drop(&s->lock, io->private_use);
+	result = (int)shmipc_sleep6(call, undo_unlocked_sleep, &sleeper);
+	if (shmipc_lock_take(&s->lock, io->private_use) == SHMIPC_LOCK_RECOVERED)
+		shmipc_sender_recover(s, io->fd);
+	shmipc_io_follow(io);
 	return result;
 }
 
-/* The ring is full.  0: there is room now.  -EAGAIN: go on by the kernel, whose blocking, EAGAIN,
- * POLLOUT and time-outs are then the application's.  -EINTR: a signal came. */
-static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io)
+/* Sleep until the consumer has moved, at most a nap.  The bell is a hint: it may be missed, the nap
+ * ends. */
+static int nap_for_space(struct shmipc_sender *s, struct shmipc_io *io, struct space *space)
 {
-	uint64_t part = s->ring.ring_bytes / 4;
+	const struct timespec nap = { 0, SPACE_NAP_NS };
+	uint32_t bell = atomic_load_explicit(&s->rx->space_bell, memory_order_acquire);
+	int result = 0;
+
+	atomic_store_explicit(&s->tx->space_wanted, 1, memory_order_seq_cst);
+	if (!has_space(space))
+		result = sleep_unlocked(s, io,
+					(const long[7]){ SYS_futex, (long)&s->rx->space_bell,
+							 FUTEX_WAIT, bell, (long)&nap });
+	atomic_store_explicit(&s->tx->space_wanted, 0, memory_order_relaxed);
+	return result == -EINTR && shmipc_sleep_restarts() ? 0 : result;
+}
+
+/* The ring is full.  0: there is room for `enough` bytes now (for any, if the call does not wait).
+ * -EAGAIN: go on by the kernel, whose blocking, EAGAIN, POLLOUT and time-outs are then the
+ * application's.  -EINTR: a signal came. */
+static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io, uint64_t enough)
+{
 	/* spinning, wait for more than is needed: else each small piece of room is fetched for
 	 * itself */
-	struct space space = { s, part };
+	struct space space = { s, s->ring.ring_bytes / 4 };
 
 	if (shmipc_spin_until(&s->spin, has_space, &space, atomic_load(&s->rx->cpu)) ==
 	    SHMIPC_SPIN_WON)
@@ -162,15 +201,17 @@ static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io)
 		return shmipc_sender_load_head(s), free_bytes(s) > 0 ? 0 : -EAGAIN;
 	for (int i = 0; i < SPACE_NAPS; i++) {
 		uint64_t head = s->head;
-		int error = nap_for_space(s, &space);
+		int error = nap_for_space(s, io, &space);
 
-		if (shmipc_sender_load_head(s), free_bytes(s) > 0)
+		if (!is_on_clear_ring(s))
+			return -EAGAIN;
+		if (shmipc_sender_load_head(s), free_bytes(s) >= enough)
 			return 0;
 		if (error == -EINTR)
 			return -EINTR;
 		if (s->head != head)
 			i = -1; /* it moves: slow, but reading */
-		if (atomic_load(&s->want->want) & (SHMIPC_WANT_STOP | SHMIPC_WANT_CLOSED))
+		if (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED)
 			return -EAGAIN;
 	}
 	return -EAGAIN;
@@ -236,10 +277,10 @@ static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
 
 	if (free_bytes(s) < n)
 		shmipc_sender_load_head(s);
-	if (free_bytes(s) == 0) {
-		int error = wait_for_space(s, io);
+	/* what fits a chunk goes whole: the wait lets other writers in */
+	if (free_bytes(s) < n) {
+		int error = wait_for_space(s, io, n);
 
-		shmipc_io_follow(io);
 		if (error)
 			return error;
 	}
@@ -283,8 +324,10 @@ static ssize_t ring_send(struct shmipc_sender *s, struct shmipc_io *io, bool *go
 			return done ? done : n;
 		if (n < 0) {
 			/* part of the call is done: a signal ends it, as in the kernel */
-			*go_by_kernel = n == -EAGAIN || done == 0;
+			*go_by_kernel = n == -EAGAIN;
 			shmipc_count(&s->count->overflow, *go_by_kernel);
+			if (done == 0 && n == -EINTR)
+				return -EINTR;
 			break;
 		}
 		want = atomic_load_explicit(&s->want->want, memory_order_relaxed);
@@ -311,16 +354,25 @@ static void publish_cpu(struct shmipc_sender *s)
 	}
 }
 
-/* Leave the ring.  False: LAST found no room, and the caller does not wait. */
-static bool leave_ring(struct shmipc_sender *s, struct shmipc_io *io)
+/* Leave the ring, if another thread has not done it while we slept.  -EAGAIN: LAST found no room,
+ * and the caller does not wait; or -EINTR. */
+static int leave_ring(struct shmipc_sender *s, struct shmipc_io *io)
 {
-	struct pollfd real = { .fd = io->fd, .events = POLLOUT };
+	const struct timespec nap = { 0, LAST_NAP_NS };
 
-	while (shmipc_sender_cut_to_kernel(s, io->fd) == -EAGAIN) {
-		if (shmipc_io_is_nonblocking(io) || sys_poll(&real, 1, LAST_WAIT_MS) == -EINTR)
-			return false;
+	while (shmipc_sender_on_ring(s) && shmipc_sender_cut_to_kernel(s, io->fd) == -EAGAIN) {
+		struct pollfd real = { .fd = io->fd, .events = POLLOUT };
+		struct timespec left = nap; /* the kernel writes into it */
+		int n;
+
+		if (shmipc_io_is_nonblocking(io))
+			return -EAGAIN;
+		n = sleep_unlocked(s, io,
+				   (const long[7]){ SYS_ppoll, (long)&real, 1, (long)&left });
+		if (n == -EINTR && !shmipc_sleep_restarts())
+			return -EINTR;
 	}
-	return true;
+	return 0;
 }
 
 /* Calls that only the kernel can serve, in their place among the bytes. */
@@ -345,6 +397,7 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return done ? done : n;
 	}
+	shmipc_postpone_begin();
 	atomic_fetch_add(&s->kernel_senders, 1);
 	shmipc_lock_drop(&s->lock, io->private_use);
 	n = kernel_send_counted(s, io);
@@ -360,9 +413,13 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
 							struct shmipc_io *io, ssize_t done)
 {
-	if (!leave_ring(s, io)) {
+	int error = leave_ring(s, io);
+
+	/* another thread may have ended the direction: what is done is done, and no SIGPIPE for it
+	 */
+	if (error || (done > 0 && (s->shut || s->broken))) {
 		shmipc_lock_drop(&s->lock, io->private_use);
-		return done ? done : -EAGAIN;
+		return done ? done : error;
 	}
 	if (io->cursor.left > 0 || done == 0)
 		return send_by_kernel(s, io, done);
@@ -370,14 +427,6 @@ static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
 	shmipc_sender_resend(s, io->fd, MSG_DONTWAIT);
 	shmipc_lock_drop(&s->lock, io->private_use);
 	return done;
-}
-
-/* Nothing stands against the ring: the state of almost every call. */
-static bool is_on_clear_ring(const struct shmipc_sender *s)
-{
-	return shmipc_sender_on_ring(s) && !s->no_more_ring && !s->gone && !s->shut && !s->broken &&
-	       !(atomic_load_explicit(&s->want->want, memory_order_relaxed) &
-		 (SHMIPC_WANT_STOP | SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED));
 }
 
 /* Locked; drops the lock.  Everything that is not a plain send into a ring in use. */

@@ -158,7 +158,9 @@ bool shmipc_sender_cut_to_ring(struct shmipc_sender *s, int fd)
 	if (atomic_load_explicit(&s->rx->phase, memory_order_acquire) != s->phase ||
 	    !atomic_load_explicit(&s->want->ready, memory_order_acquire))
 		return false;
-	if (atomic_load(&s->kernel_senders) != 0 || !counts_agree(s, fd))
+	/* first whether a call is inside, then whether one has left without its count */
+	if (atomic_load(&s->kernel_senders) != 0 || atomic_load(&s->count_lost) ||
+	    !counts_agree(s, fd))
 		return false;
 	/* A token must find room behind the payload if somebody may wait whom we do not see.  A
 	 * waiter that we do see sleeps only when it has read all payload; and a full queue must not

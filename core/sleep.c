@@ -1,28 +1,73 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/sleep.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
 
+#include "core/postpone.h"
 #include "core/sys.h"
 #include "core/thread.h"
+
+/* glibc's, exported and declared nowhere.  Unlike what pthread_cleanup_push() makes of it, such a
+ * buffer is also run by a longjmp() that leaves its frame. */
+extern void _pthread_cleanup_push(struct _pthread_cleanup_buffer *buffer,
+				  void (*routine)(void *argument), void *argument);
+extern void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *buffer, int execute);
 
 static long call_now(const long call[7])
 {
 	return sys_call6(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
 }
 
-long shmipc_sleep6(const long call[7], void (*undo)(void *argument), void *argument)
+static long call_cancellable(const long call[7])
 {
 	long result;
 	int type;
 
-	if (shmipc_single_threaded())
-		return call_now(call);
-	pthread_cleanup_push(undo, argument);
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
 	result = call_now(call);
 	pthread_setcanceltype(type, NULL);
-	pthread_cleanup_pop(0);
 	return result;
+}
+
+/* Those are never restarted after a handler, whatever it asks for. */
+static bool is_wait(long number)
+{
+	return number == SYS_ppoll || number == SYS_epoll_pwait || number == SYS_epoll_pwait2 ||
+	       number == SYS_futex || number == SYS_nanosleep;
+}
+
+/* A signal that came while we were busy comes now, as if we slept already.  True: that ends the
+ * sleep. */
+static bool waiting_signal_ends(long number)
+{
+	if (__builtin_expect(!shmipc_postpone.waiting, 1))
+		return false;
+	shmipc_postpone_deliver();
+	return shmipc_postpone.interrupted || (shmipc_postpone.ran && is_wait(number));
+}
+
+__attribute__((noinline)) long shmipc_sleep6(const long call[7], void (*undo)(void *argument),
+					     void *argument)
+{
+	struct _pthread_cleanup_buffer buffer;
+	uint32_t depth = shmipc_postpone.depth;
+	long result = -EINTR;
+
+	_pthread_cleanup_push(&buffer, undo, argument);
+	shmipc_postpone.ran = shmipc_postpone.interrupted = false;
+	shmipc_postpone.depth = 0; /* from here on a handler runs at once */
+	atomic_signal_fence(memory_order_seq_cst);
+	if (!waiting_signal_ends(call[0]))
+		result = shmipc_single_threaded() ? call_now(call) : call_cancellable(call);
+	atomic_signal_fence(memory_order_seq_cst);
+	shmipc_postpone.depth = depth;
+	_pthread_cleanup_pop(&buffer, 0);
+	return result;
+}
+
+bool shmipc_sleep_restarts(void)
+{
+	return shmipc_postpone.ran && !shmipc_postpone.interrupted;
 }

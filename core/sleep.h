@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * System calls in which a call of the application sleeps: cancellation points, as they are in libc.
+ * System calls in which a call of the application sleeps: cancellation points, as they are in libc,
+ * and places where signal handlers run at once (postpone.h).
  *
- * Only a process with several threads has somebody who cancels.  There the calling thread may be
- * cancelled at any moment inside the system call (that is how libc did it for decades), and `undo`
- * takes back what the sleeper has noted: it runs without any lock held.
+ * The calling thread may be cancelled at any moment inside the system call (that is how libc did it
+ * for decades), and a handler may jump out of it.  Then `undo` takes back what the sleeper has
+ * noted.  It runs without any lock held, hence: nobody sleeps here with a lock.
  */
 #ifndef SHMIPC_CORE_SLEEP_H
 #define SHMIPC_CORE_SLEEP_H
 
+#include <stdbool.h>
+
 /* Result of the system call, or -errno. */
 long shmipc_sleep6(const long call[7], void (*undo)(void *argument), void *argument);
+
+/* After -EINTR: every handler that ran asks for calls to be restarted (SA_RESTART).  For sleeps of
+ * ours that the kernel does not restart itself, in place of one that it would. */
+bool shmipc_sleep_restarts(void);
 
 #define SHMIPC_SLEEP(undo, argument, number, a, b, c, d, e, f)                               \
 	shmipc_sleep6((const long[7]){ (number), (long)(a), (long)(b), (long)(c), (long)(d), \

@@ -9,6 +9,7 @@
 #include "core/thread.h"
 #include "preload/config.h"
 #include "preload/conn_parts.h"
+#include "preload/handlers.h"
 #include "preload/pins.h"
 #include "preload/real.h"
 #include "preload/sets.h"
@@ -135,6 +136,7 @@ void shim_conn_in_child(void)
 {
 	own_pid = sys_getpid();
 	own_generation = shmipc_process_generation();
+	shim_handlers_in_child();
 	if (!shim_config.enabled)
 		return;
 	shim_upgrade_in_child();

@@ -38,11 +38,23 @@ static void drop_duplicate(struct shim_pins *pins)
 	sys_close(fd);
 }
 
+/* While there is one thread nobody else counts: a plain sum. */
+static uint32_t change(struct shim_pins *pins, uint32_t by)
+{
+	uint32_t before = atomic_load_explicit(&pins->inside, memory_order_relaxed);
+
+	if (!shmipc_single_threaded())
+		return atomic_fetch_add(&pins->inside, by);
+	atomic_store_explicit(&pins->inside, before + by, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+	return before;
+}
+
 bool shim_pin(struct shim_conn *conn, int fd)
 {
 	uint32_t index = shim_conn_index(conn), word;
 
-	atomic_fetch_add(&table[index].inside, 1); /* [pin] */
+	change(&table[index], 1); /* [pin] */
 	word = shim_fd_word(fd);
 	if (shim_fd_index(word) == index &&
 	    (shim_fd_kind(word) == SHIM_FD_CONN || shim_fd_kind(word) == SHIM_FD_PLAIN))
@@ -55,7 +67,7 @@ void shim_unpin(struct shim_conn *conn)
 {
 	struct shim_pins *pins = &table[shim_conn_index(conn)];
 
-	if (atomic_fetch_sub(&pins->inside, 1) != 1 || atomic_load(&pins->leaving) == 0)
+	if (change(pins, UINT32_MAX) != 1 || atomic_load(&pins->leaving) == 0)
 		return;
 	if (atomic_exchange(&pins->leaving, 0) == 0)
 		return; /* another one does it */

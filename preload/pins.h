@@ -10,6 +10,9 @@
  * One record's pins are private to the process: threads of others hold the connection by
  * themselves.
  *
+ * A process with one thread does so as well if it has signal handlers: one of those may close the
+ * number whose call it has interrupted.
+ *
  * [pin] a call counts itself, then looks at the number; a close takes the number away, then looks
  * at the count.
  */
@@ -20,6 +23,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/postpone.h"
+#include "core/thread.h"
 #include "preload/conn.h"
 
 struct shim_pins {
@@ -32,6 +37,12 @@ int shim_pins_start(void);
 void shim_pins_in_child(void);
 
 /* False: the number is not this connection's any more. */
+/* May the number be closed, or the call be left, while it is under way? */
+static inline bool shim_pins_wanted(void)
+{
+	return !shmipc_single_threaded() || shmipc_postpone_expects_handlers();
+}
+
 bool shim_pin(struct shim_conn *conn, int fd);
 void shim_unpin(struct shim_conn *conn);
 

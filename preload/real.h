@@ -70,6 +70,13 @@ int __select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval 
 int __dup2(int from, int to);
 int __fcntl(int fd, int command, ...);
 pid_t __fork(void);
+int __sigaction(int signo, const struct sigaction *action, struct sigaction *old);
+sighandler_t __sysv_signal(int signo, sighandler_t chosen);
+sighandler_t sysv_signal(int signo, sighandler_t chosen);
+sighandler_t ssignal(int signo, sighandler_t chosen);
+sighandler_t bsd_signal(int signo, sighandler_t chosen);
+sighandler_t sigset(int signo, sighandler_t chosen);
+int siginterrupt(int signo, int interrupt);
 pid_t __vfork(void);
 /* vfork.c */
 void shim_vfork_bind(pid_t (*target)(void));
@@ -85,6 +92,9 @@ int __dprintf_chk(int fd, int flag, const char *format, ...);
 int __vdprintf_chk(int fd, int flag, const char *format, va_list arguments);
 void __chk_fail(void) __attribute__((noreturn));
 
+/* sigset and siginterrupt are old, and used. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 struct shim_real_calls {
 #define SYMBOL(name) __typeof__(&name) name;
 #define SYMBOL_OPTIONAL(name) SYMBOL(name)
@@ -92,6 +102,7 @@ struct shim_real_calls {
 #undef SYMBOL
 #undef SYMBOL_OPTIONAL
 };
+#pragma GCC diagnostic pop
 
 extern struct shim_real_calls shim_real_calls;
 

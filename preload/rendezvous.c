@@ -31,9 +31,7 @@ int shim_rendezvous_start(void)
 
 bool shim_rendezvous_try_hold(struct shim_conn *conn)
 {
-	uint32_t nobody = 0;
-
-	return atomic_compare_exchange_strong(&conn->step_lock.owner, &nobody, shmipc_thread_id());
+	return shmipc_lock_try(&conn->step_lock);
 }
 
 bool shim_rendezvous_hold(struct shim_conn *conn)

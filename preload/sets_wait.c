@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "core/postpone.h"
 #include "core/sleep.h"
 #include "preload/sets_parts.h"
 #include "preload/waits.h"
@@ -173,10 +174,18 @@ static void wake_up(void *argument)
 		shim_set_give_back(set);
 }
 
+static void nothing_noted(void *set)
+{
+	(void)set;
+}
+
 static long kernel_wait(struct shim_set *set, const long call[7], bool sleeps)
 {
 	if (sleeps)
 		return shmipc_sleep6(call, wake_up, set);
+	/* under another mask a handler may run in the call, and must run before it returns */
+	if (call[5])
+		return shmipc_sleep6(call, nothing_noted, set);
 	return sys_call6(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
 }
 
@@ -332,6 +341,7 @@ static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int
 
 	if (!shim_set_enter(set))
 		return -EINTR;
+	shmipc_postpone_begin(); /* but for the sleep, until the sleeper is counted no more */
 	if (atomic_fetch_add(&set->sleepers, 1) > 0)
 		shim_set_make_strict(set); /* two threads in one set */
 	news = arm_hot(set, &owing);
@@ -346,6 +356,7 @@ static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int
 		shim_set_leave(set);
 	}
 	wake_up(set);
+	shmipc_postpone_end();
 	return n;
 }
 
@@ -356,6 +367,7 @@ static int sleep_plain(struct shim_set *set, struct epoll_event *events, int roo
 {
 	int n = 0;
 
+	shmipc_postpone_begin();
 	if (atomic_fetch_add(&set->sleepers, 1) > 0)
 		shim_set_is_foreign(set->epfd);
 	if (atomic_load(&set->members) == 0) /* [add] */
@@ -365,6 +377,7 @@ static int sleep_plain(struct shim_set *set, struct epoll_event *events, int roo
 		shim_set_leave(set);
 	}
 	wake_up(set);
+	shmipc_postpone_end();
 	return n;
 }
 

@@ -12,6 +12,7 @@
 #include "core/thread.h"
 #include "preload/config.h"
 #include "preload/conn.h"
+#include "preload/handlers.h"
 #include "preload/identity.h"
 #include "preload/log.h"
 #include "preload/pins.h"
@@ -35,6 +36,7 @@ __attribute__((constructor)) static void shim_start(void)
 	shim_config.enabled = false;
 	shmipc_spin_set_budget(shim_config.spin_us);
 	shim_identity_seccomp_filtered(); /* read while it can be read */
+	shim_handlers_start();
 	if (!start_modules()) {
 		shim_log(SHIM_LOG_ERROR, "no memory for the shim's tables: everything stays plain");
 		return;

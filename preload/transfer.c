@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "core/postpone.h"
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/downgrade.h"
@@ -47,16 +48,28 @@ static void unpin(void *conn)
 	shim_unpin(conn);
 }
 
-/* In a process with several threads: another one may cancel this one, or close the number. */
+/* Another thread may cancel this one or close the number, a signal handler close it or jump away.
+ * Handlers wait from here to leave(), but for sleeps, which take the pin back if they are left. */
 static __attribute__((noinline)) int enter(struct shim_conn *conn, struct shmipc_io *io)
 {
 	pthread_testcancel();
-	if (!shim_pin(conn, io->fd))
+	shmipc_postpone_begin();
+	if (!shim_pin(conn, io->fd)) {
+		shmipc_postpone_end();
 		return -EBADF;
+	}
 	io->moved = shim_pins_moved(conn);
 	io->release = unpin;
 	io->release_argument = conn;
 	return 0;
+}
+
+static inline void leave(const struct shmipc_io *io)
+{
+	if (!io->release)
+		return;
+	shmipc_io_release(io);
+	shmipc_postpone_end();
 }
 
 ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
@@ -66,18 +79,19 @@ ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_
 	int error = prepare(conn, &io, iov, count);
 	ssize_t n;
 
-	if (!error && !shmipc_single_threaded())
+	if (!error && shim_pins_wanted())
 		error = enter(conn, &io);
 	if (error)
 		return shim_edge(error);
 	if (flags & (MSG_OOB | MSG_ZEROCOPY))
 		shim_retire(conn, fd, SHMIPC_REASON_DOWNGRADE);
-	if (shim_conn_is_attached(conn) && !conn->tx.settled)
+	if (shim_conn_is_attached(conn) &&
+	    (!conn->tx.settled || atomic_load_explicit(&conn->tx.count_lost, memory_order_relaxed)))
 		shim_upgrade_settle_tx(conn, fd);
 	n = shmipc_sender_send(&conn->tx, &io);
 	if (!shim_conn_is_attached(conn) && n > 0 && io.fd == fd)
 		shim_upgrade_sent(conn, fd, (size_t)n);
-	shmipc_io_release(&io);
+	leave(&io);
 	return shim_edge(n);
 }
 
@@ -101,7 +115,7 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 	socklen_t name_room = 0;
 	ssize_t n;
 
-	if (!error && !shmipc_single_threaded())
+	if (!error && shim_pins_wanted())
 		error = enter(conn, &io);
 	if (error)
 		return shim_edge(error);
@@ -120,6 +134,6 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 		name_the_sender(io.fd, message, name_room);
 	if (!shim_conn_is_attached(conn) && n >= 0 && !(flags & MSG_PEEK) && io.fd == fd)
 		shim_upgrade_received(conn, fd, (size_t)n);
-	shmipc_io_release(&io);
+	leave(&io);
 	return shim_edge(n);
 }

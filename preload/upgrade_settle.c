@@ -13,6 +13,8 @@ static int exact_count(struct shim_conn *conn, int fd, bool sent, uint64_t *byte
 	int error;
 
 	if (conn->is_unix) {
+		if (sent ? atomic_load(&conn->tx.count_lost) : atomic_load(&conn->rx.count_lost))
+			return -ENOMSG;
 		*bytes = sent ? atomic_load(&conn->tx.kernel_bytes)
 			      : atomic_load(&conn->rx.kernel_read);
 		return 0;
@@ -34,11 +36,14 @@ void shim_upgrade_settle_tx(struct shim_conn *conn, int fd)
 
 	if (shmipc_lock_take(&s->lock, alone) == SHMIPC_LOCK_REENTERED)
 		return;
-	if (!s->settled && !s->no_more_ring && atomic_load(&s->kernel_senders) == 0) {
-		int error = exact_count(conn, fd, true, &bytes);
+	if ((!s->settled || atomic_load(&s->count_lost)) && !s->no_more_ring &&
+	    atomic_load(&s->kernel_senders) == 0) {
+		/* once there were tokens, the kernel's counters count those too */
+		int error = s->phase > 0 ? -ENOMSG : exact_count(conn, fd, true, &bytes);
 
 		if (!error) {
 			atomic_store(&s->kernel_bytes, bytes);
+			atomic_store(&s->count_lost, false);
 			s->settled = true;
 		} else if (error != -EAGAIN) {
 			s->no_more_ring = true;

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "core/ending.h"
+#include "core/postpone.h"
 #include "core/sleep.h"
 #include "core/sys.h"
 #include "core/thread.h"
@@ -119,7 +120,7 @@ struct poll_wait {
 	uint32_t looks;
 	int armed_count;
 	struct shim_conn *armed[ARMED_MAX];
-	bool threads; /* others may close a number meanwhile: the first ones are pinned */
+	bool pins; /* a number may be closed meanwhile (pins.h): the first ones are pinned */
 	struct shim_conn *pinned[ARMED_MAX];
 };
 
@@ -128,9 +129,8 @@ static struct shim_conn *conn_at(const struct poll_wait *wait, nfds_t i)
 	int fd = wait->fds[i].fd;
 	struct shim_conn *conn = fd >= 0 ? shim_conn_of(fd) : NULL;
 
-	return __builtin_expect(wait->threads, 0) && i < ARMED_MAX && conn != wait->pinned[i]
-		       ? NULL
-		       : conn;
+	return __builtin_expect(wait->pins, 0) && i < ARMED_MAX && conn != wait->pinned[i] ? NULL
+											   : conn;
 }
 
 static struct shim_conn *waits_for_bytes(const struct poll_wait *wait, nfds_t i)
@@ -143,7 +143,7 @@ static struct shim_conn *waits_for_bytes(const struct poll_wait *wait, nfds_t i)
 
 static void pin_all(struct poll_wait *wait)
 {
-	wait->threads = true;
+	wait->pins = true;
 	for (nfds_t i = 0; i < wait->count && i < ARMED_MAX; i++) {
 		struct shim_conn *conn = wait->fds[i].fd >= 0 ? shim_conn_of(wait->fds[i].fd)
 							      : NULL;
@@ -225,10 +225,21 @@ static void note_waiting(const struct poll_wait *wait)
 	}
 }
 
-static int look(const struct poll_wait *wait, const sigset_t *mask)
+static void undo_look(void *argument)
 {
-	const struct timespec now = { 0, 0 };
-	int n = sys_ppoll(wait->fds, wait->count, &now, mask);
+	const struct poll_wait *wait = argument;
+
+	if (wait->pins)
+		unpin_all(wait);
+}
+
+/* Under another mask a handler may run in the call, and must run before it returns. */
+static int look(struct poll_wait *wait, const sigset_t *mask)
+{
+	struct timespec now = { 0, 0 };
+	int n = mask ? (int)SHMIPC_SLEEP(undo_look, wait, SYS_ppoll, wait->fds, wait->count, &now,
+					 mask, 8, 0)
+		     : sys_poll(wait->fds, wait->count, 0);
 
 	return n < 0 ? n : correct(wait);
 }
@@ -315,7 +326,7 @@ static void undo_sleep(void *argument)
 	const struct poll_wait *wait = argument;
 
 	disarm_all(wait);
-	if (wait->threads)
+	if (wait->pins)
 		unpin_all(wait);
 }
 
@@ -324,6 +335,7 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 	struct timespec left;
 	int n = 0;
 
+	shmipc_postpone_begin();
 	arm_all(wait);
 	if (!any_hint(wait)) {
 		if (drop_stale_tokens(wait))
@@ -340,6 +352,7 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 		}
 	}
 	disarm_all(wait);
+	shmipc_postpone_end();
 	return n;
 }
 
@@ -375,12 +388,14 @@ int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const
 	wait.count = count;
 	wait.looks = 0;
 	wait.armed_count = 0;
-	wait.threads = false;
-	if (shmipc_single_threaded())
+	wait.pins = false;
+	if (!shim_pins_wanted())
 		return wait_for(&wait, deadline_ns, mask);
 	pthread_testcancel();
+	shmipc_postpone_begin();
 	pin_all(&wait);
 	n = wait_for(&wait, deadline_ns, mask);
 	unpin_all(&wait);
+	shmipc_postpone_end();
 	return n;
 }

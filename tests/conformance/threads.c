@@ -255,3 +255,277 @@ static void cancel_client(int fd)
 	recv_pat(fd, 100, 0);
 }
 CASE("threads.cancel_recv", cancel_server, cancel_client, ANY);
+
+struct sleeper {
+	int fd, how, set;
+};
+
+static void *sleep_by(void *arg)
+{
+	struct sleeper *s = arg;
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+	struct epoll_event e;
+	char bytes[64];
+	struct iovec v = { bytes, sizeof(bytes) };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+	fd_set in;
+
+	FD_ZERO(&in);
+	FD_SET(s->fd, &in);
+	switch (s->how) {
+	case 0:
+		recvmsg(s->fd, &m, MSG_WAITALL);
+		break;
+	case 1:
+		recv(s->fd, bytes, sizeof(bytes), MSG_PEEK | MSG_WAITALL);
+		break;
+	case 2:
+		poll(&p, 1, CONF_WAIT_MS);
+		break;
+	case 3:
+		ppoll(&p, 1, NULL, NULL);
+		break;
+	case 4:
+		select(s->fd + 1, &in, NULL, NULL, NULL);
+		break;
+	case 5:
+		epoll_wait(s->set, &e, 1, CONF_WAIT_MS);
+		break;
+	case 6:
+		read(s->fd, bytes, sizeof(bytes));
+		break;
+	default:
+		for (;;)
+			send(s->fd, big_buffer(), CONF_BIG, MSG_NOSIGNAL);
+	}
+	obs_text("not cancelled");
+	return NULL;
+}
+
+static void cancel_in(struct sleeper *s)
+{
+	void *result = NULL;
+	pthread_t t = spawn(sleep_by, s);
+
+	nap_ms(s->how < 7 ? 10 : 200);
+	pthread_cancel(t);
+	pthread_join(t, &result);
+	if (result != PTHREAD_CANCELED)
+		obs_text("%d was not cancelled", s->how);
+}
+
+/* Every call that sleeps is a cancellation point; afterwards the connection is whole and ends. */
+static void cancel_all_server(int fd)
+{
+	struct epoll_event e = { .events = EPOLLIN };
+	struct sleeper s = { .fd = fd, .set = epoll_create1(EPOLL_CLOEXEC) };
+
+	epoll_ctl(s.set, EPOLL_CTL_ADD, fd, &e);
+	for (s.how = 0; s.how < 7; s.how++)
+		cancel_in(&s);
+	close(s.set);
+	tell(0);
+	for (uint64_t i = 0; i < 50; i++) {
+		recv_pat(fd, 100, i);
+		send_pat(fd, 100, i);
+	}
+	obs("close", close(fd));
+	both();
+}
+
+static void cancel_all_client(int fd)
+{
+	char byte;
+
+	await();
+	for (uint64_t i = 0; i < 50; i++) {
+		send_pat(fd, 100, i);
+		recv_pat(fd, 100, i);
+	}
+	obs("recv", recv(fd, &byte, 1, 0));
+	both();
+}
+CASE("threads.cancel_sleeps", cancel_all_server, cancel_all_client, ANY);
+
+/* Out of a send that is stuck: what went arrives, and the end comes. */
+static void cancel_send_server(int fd)
+{
+	struct sleeper s = { .fd = fd, .how = 7 };
+
+	cancel_in(&s);
+	tell(0);
+	obs("close", close(fd));
+	both();
+}
+
+static void cancel_send_client(int fd)
+{
+	char *bytes = big_buffer();
+	ssize_t n;
+
+	await();
+	while ((n = recv(fd, bytes, CONF_BIG, 0)) > 0)
+		;
+	obs("last", n);
+	both();
+}
+CASE("threads.cancel_send", cancel_send_server, cancel_send_client, ANY);
+
+/* One thread is stuck in send(): another one's nonblocking send does not wait for it. */
+static void dont_wait_server(int fd)
+{
+	pthread_t t = spawn(blocked_send, &fd);
+	long longest = 0;
+	ssize_t n;
+
+	nap_ms(200);
+	do {
+		long begin = now_ms();
+
+		n = send(fd, big_buffer(), 65536, MSG_DONTWAIT);
+		if (now_ms() - begin > longest)
+			longest = now_ms() - begin;
+	} while (n > 0);
+	obs("send", n);
+	obs_val("soon", longest < 1000);
+	obs("cancel", pthread_cancel(t));
+	pthread_join(t, NULL);
+	tell(0);
+	obs("close", close(fd));
+	both();
+}
+CASE("threads.dontwait_beside_blocked", dont_wait_server, cancel_send_client, ANY);
+
+static void *shut_later(void *arg)
+{
+	nap_ms(150);
+	obs("shutdown", shutdown(*(int *)arg, SHUT_WR));
+	return NULL;
+}
+
+/* shutdown() ends another thread's send: what went counts, and there is no signal for it. */
+static void shut_under_send_server(int fd)
+{
+	pthread_t t;
+	ssize_t n;
+
+	signal(SIGPIPE, SIG_DFL);
+	t = spawn(shut_later, &fd);
+	n = send(fd, big_buffer(), CONF_BIG, 0);
+	while (n == CONF_BIG)
+		n = send(fd, big_buffer(), CONF_BIG, MSG_NOSIGNAL);
+	obs_val("ended", n > 0 || errno == EPIPE);
+	pthread_join(t, NULL);
+	obs("send", send(fd, "x", 1, MSG_NOSIGNAL));
+	tell(0);
+	both();
+}
+CASE("threads.shutdown_under_send", shut_under_send_server, cancel_send_client, ANY);
+
+enum { WRITERS = 4, MIXED_RECORDS = 600 };
+
+/* Records of many sizes: the length says how many equal bytes follow. */
+static void *write_sizes(void *arg)
+{
+	struct writer *w = arg;
+	char record[3000];
+
+	for (int i = 0; i < MIXED_RECORDS; i++) {
+		uint16_t len = (uint16_t)(3 + (i * 37 + w->id * 101) % 2990);
+
+		memset(record, w->id, sizeof(record));
+		memcpy(record + 1, &len, sizeof(len));
+		if (send(w->fd, record, len, 0) != len)
+			obs_text("short record");
+	}
+	return NULL;
+}
+
+/* The reader is slow now and then, so the writers meet a full ring. */
+static void many_writers_server(int fd)
+{
+	static char record[3000], same[3000];
+	int counts[WRITERS] = { 0 }, torn = 0;
+
+	for (int i = 0; i < WRITERS * MIXED_RECORDS; i++) {
+		uint16_t len = 0;
+
+		if (recv_exact(fd, record, 3) != 3)
+			break;
+		memcpy(&len, record + 1, sizeof(len));
+		if (len < 3 || len > sizeof(record) || record[0] < 'a' ||
+		    record[0] >= 'a' + WRITERS || recv_exact(fd, record + 3, len - 3u) != len - 3) {
+			obs_text("torn header");
+			break;
+		}
+		memset(same, record[0], sizeof(same));
+		torn += memcmp(record + 3, same, len - 3u) != 0;
+		counts[record[0] - 'a']++;
+		if (i % 300 == 0)
+			nap_ms(10);
+	}
+	obs_text("%d %d %d %d torn %d", counts[0], counts[1], counts[2], counts[3], torn);
+}
+
+static void many_writers_client(int fd)
+{
+	struct writer w[WRITERS];
+	pthread_t t[WRITERS];
+
+	for (int i = 0; i < WRITERS; i++) {
+		w[i] = (struct writer){ fd, (char)('a' + i) };
+		t[i] = spawn(write_sizes, &w[i]);
+	}
+	for (int i = 0; i < WRITERS; i++)
+		pthread_join(t[i], NULL);
+}
+CASE("threads.many_writers", many_writers_server, many_writers_client, ANY);
+
+enum { READERS = 4, MESSAGES = 4000, MESSAGE_BYTES = 64 };
+
+static void *read_messages(void *arg)
+{
+	struct reader *r = arg;
+	unsigned char message[MESSAGE_BYTES];
+	ssize_t n;
+
+	while ((n = recv(r->fd, message, sizeof(message), MSG_WAITALL)) > 0) {
+		r->records += (uint32_t)n;
+		for (ssize_t i = 0; i < n; i++)
+			r->sum += message[i];
+	}
+	return NULL;
+}
+
+/* A worker pool on one connection: all that was sent is read, once. */
+static void pool_server(int fd)
+{
+	struct reader r[READERS];
+	uint64_t sum = 0, bytes = 0;
+	pthread_t t[READERS];
+
+	for (int i = 0; i < READERS; i++) {
+		r[i] = (struct reader){ .fd = fd };
+		t[i] = spawn(read_messages, &r[i]);
+	}
+	for (int i = 0; i < READERS; i++) {
+		pthread_join(t[i], NULL);
+		bytes += r[i].records;
+		sum += r[i].sum;
+	}
+	obs_text("bytes %ld sum %ld", (long)bytes, (long)sum);
+}
+
+static void pool_client(int fd)
+{
+	char message[MESSAGE_BYTES];
+
+	for (int i = 0; i < MESSAGES; i++) {
+		memset(message, i, sizeof(message));
+		send_exact(fd, message, sizeof(message));
+		if (i % 500 == 0)
+			nap_ms(2);
+	}
+	shutdown(fd, SHUT_WR);
+}
+CASE("threads.many_readers", pool_server, pool_client, ANY);

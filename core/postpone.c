@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/postpone.h"
+
+#include <stddef.h>
+
+__thread struct shmipc_postpone shmipc_postpone __attribute__((tls_model("initial-exec")));
+
+static void (*deliver_one)(void);
+static _Atomic bool handlers_expected;
+
+void shmipc_postpone_use(void (*deliver)(void))
+{
+	deliver_one = deliver;
+}
+
+void shmipc_postpone_deliver(void)
+{
+	if (deliver_one)
+		deliver_one();
+}
+
+bool shmipc_postpone_in_child(void)
+{
+	bool waited = shmipc_postpone.waiting;
+
+	shmipc_postpone = (struct shmipc_postpone){ 0 };
+	return waited;
+}
+
+bool shmipc_postpone_expects_handlers(void)
+{
+	return atomic_load_explicit(&handlers_expected, memory_order_relaxed);
+}
+
+void shmipc_postpone_expect_handlers(void)
+{
+	atomic_store_explicit(&handlers_expected, true, memory_order_relaxed);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Signal handlers that jump out of a call that sleeps. */
+#include "tests/conformance/lib/conf.h"
+
+#include <setjmp.h>
+
+enum { ANY = CONF_COLD | CONF_SWAP };
+
+static void alarm_in(long us)
+{
+	struct itimerval t = { .it_value = { us / 1000000, us % 1000000 } };
+
+	setitimer(ITIMER_REAL, &t, NULL);
+}
+
+static void drain_client(int fd)
+{
+	char *bytes = big_buffer();
+	ssize_t n;
+
+	await();
+	while ((n = recv(fd, bytes, CONF_BIG, 0)) > 0)
+		;
+	obs("last", n);
+	both();
+}
+
+static sigjmp_buf out;
+
+static void jump(int signo)
+{
+	(void)signo;
+	siglongjmp(out, 1);
+}
+
+static int jump_set;
+
+static void sleep_somewhere(int fd, int how)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct epoll_event e;
+	struct iovec v;
+	char byte;
+	fd_set in;
+
+	FD_ZERO(&in);
+	FD_SET(fd, &in);
+	v = (struct iovec){ &byte, 1 };
+	switch (how) {
+	case 0:
+		recv(fd, &byte, 1, 0);
+		break;
+	case 1:
+		readv(fd, &v, 1);
+		break;
+	case 2:
+		recv(fd, &byte, 1, MSG_PEEK);
+		break;
+	case 3:
+		poll(&p, 1, CONF_WAIT_MS);
+		break;
+	case 4:
+		select(fd + 1, &in, NULL, NULL, NULL);
+		break;
+	default:
+		epoll_wait(jump_set, &e, 1, CONF_WAIT_MS);
+	}
+}
+
+enum { JUMPS = 6 };
+
+static void jump_out(int fd)
+{
+	struct epoll_event e = { .events = EPOLLIN };
+	volatile int jumps = 0;
+
+	jump_set = epoll_create1(EPOLL_CLOEXEC);
+	epoll_ctl(jump_set, EPOLL_CTL_ADD, fd, &e);
+	sigaction(SIGALRM, &(struct sigaction){ .sa_handler = jump, .sa_flags = SA_RESTART }, NULL);
+	for (volatile int i = 0; i < 2 * JUMPS; i++) {
+		if (sigsetjmp(out, 1) == 0) {
+			alarm_in(5000 + 3000 * (i % 3));
+			sleep_somewhere(fd, i % JUMPS);
+		} else {
+			jumps = jumps + 1;
+		}
+	}
+	alarm_in(0);
+	obs_val("jumps", jumps);
+	close(jump_set);
+}
+
+static void jump_server(int fd)
+{
+	jump_out(fd);
+	tell(0);
+	for (uint64_t i = 0; i < 50; i++) {
+		recv_pat(fd, 64, i);
+		send_pat(fd, 64, i);
+	}
+	obs("close", close(fd));
+	both();
+}
+
+static void jump_client(int fd)
+{
+	char byte;
+
+	await();
+	for (uint64_t i = 0; i < 50; i++) {
+		send_pat(fd, 64, i);
+		recv_pat(fd, 64, i);
+	}
+	obs("recv", recv(fd, &byte, 1, 0));
+	both();
+}
+CASE("jumps.out", jump_server, jump_client, ANY);
+
+static void *sleep_for_ever(void *arg)
+{
+	(void)arg;
+	for (;;)
+		pause();
+	return NULL;
+}
+
+/* With a second thread: the end of the connection still comes with close(). */
+static void jump_thread_server(int fd)
+{
+	sigset_t alarm_only;
+	pthread_t t;
+
+	sigemptyset(&alarm_only);
+	sigaddset(&alarm_only, SIGALRM);
+	pthread_sigmask(SIG_BLOCK, &alarm_only, NULL);
+	t = spawn(sleep_for_ever, NULL);
+	pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
+	jump_server(fd);
+	pthread_cancel(t);
+	pthread_join(t, NULL);
+}
+CASE("jumps.threaded", jump_thread_server, jump_client, ANY);
+
+/* Out of a send that is stuck; what went is what the peer gets, and the end comes. */
+static void jump_send_server(int fd)
+{
+	sigaction(SIGALRM, &(struct sigaction){ .sa_handler = jump, .sa_flags = SA_RESTART }, NULL);
+	if (sigsetjmp(out, 1) == 0) {
+		alarm_in(150000);
+		for (;;)
+			send(fd, big_buffer(), CONF_BIG, 0);
+	}
+	alarm_in(0);
+	obs_text("out");
+	tell(0);
+	obs("close", close(fd));
+	both();
+}
+CASE("jumps.out_of_send", jump_send_server, drain_client, ANY);
