@@ -75,7 +75,8 @@ struct shmipc_receiver {
 	_Atomic uint64_t head; /* private truth, read without the lock by waiters */
 	_Atomic uint32_t phase;
 	_Atomic uint8_t foreign; /* enum shmipc_foreign; other than 0: stay strict */
-	_Atomic bool count_lost; /* a kernel call was left without its count: kernel_read is wrong */
+	_Atomic bool
+		count_lost; /* a kernel call was left without its count: kernel_read is wrong */
 	/* a poll or select of ours has asked for it since it was last found empty */
 	_Atomic bool polled;
 	_Atomic uint32_t

@@ -79,7 +79,8 @@ struct shmipc_sender {
 	uint64_t looked_ticks; /* last look at the real socket for a dead peer */
 	uint64_t look_every_ticks;
 	_Atomic uint32_t doing; /* enum shmipc_sender_doing: what a holder of the lock died in */
-	_Atomic bool count_lost; /* a kernel call was left without its count: kernel_bytes is wrong */
+	_Atomic bool
+		count_lost; /* a kernel call was left without its count: kernel_bytes is wrong */
 	uint32_t phase;
 	uint32_t tokens;
 	uint32_t cpu;

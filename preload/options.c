@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/sys.h"
+#include "core/thread.h"
 #include "preload/conn.h"
 #include "preload/pointers.h"
 
@@ -38,6 +39,13 @@ static const struct rule rules[SHIM_OPTION_COUNT] = {
 	{ SOL_SOCKET, SO_RCVBUF, OVERFLOW_BYTES, BUFFER },
 };
 
+/* The kernel keeps the bytes of one call together as long as it finds room for them; several
+ * writers rely on that.  It finds as much as without us. */
+static bool has_several_writers(int name)
+{
+	return name == SO_SNDBUF && !shmipc_single_threaded();
+}
+
 static int get(int fd, int level, int name, int *value)
 {
 	socklen_t bytes = sizeof(*value);
@@ -63,7 +71,8 @@ void shim_options_take_over(struct shim_conn *conn, int fd)
 	for (unsigned int i = 0; i < SHIM_OPTION_COUNT; i++) {
 		int value = 0;
 
-		if ((rules[i].kind == BUFFER && !can_unlock) ||
+		if ((rules[i].kind == BUFFER &&
+		     (!can_unlock || has_several_writers(rules[i].name))) ||
 		    get(fd, rules[i].level, rules[i].name, &value) < 0)
 			continue;
 		if (rules[i].kind == BUFFER && value <= 2 * rules[i].ours)

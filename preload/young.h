@@ -11,7 +11,8 @@
  * lowered after the bytes of the call are counted; no direction is cut over or settled while it is
  * not 0.  So a signal handler that lets the connection grow up under a call that it has interrupted
  * leaves that call's bytes on the right side of the cut.  One that closes it, and whose record
- * serves another connection when the call returns, is found out by `birth`.
+ * serves another connection when the call returns, is found out by `birth`.  One that jumps out of
+ * the call leaves the count lost (count_lost), not the direction blocked.
  *
  * Only for a process with one thread; in others, and for all other calls, transfer.h.
  */

@@ -399,13 +399,13 @@ CASE("threads.dontwait_beside_blocked", dont_wait_server, cancel_send_client, AN
 static void *shut_later(void *arg)
 {
 	nap_ms(150);
-	obs("shutdown", shutdown(*(int *)arg, SHUT_WR));
-	return NULL;
+	return (void *)(intptr_t)shutdown(*(int *)arg, SHUT_WR);
 }
 
 /* shutdown() ends another thread's send: what went counts, and there is no signal for it. */
 static void shut_under_send_server(int fd)
 {
+	void *shut = NULL;
 	pthread_t t;
 	ssize_t n;
 
@@ -415,7 +415,8 @@ static void shut_under_send_server(int fd)
 	while (n == CONF_BIG)
 		n = send(fd, big_buffer(), CONF_BIG, MSG_NOSIGNAL);
 	obs_val("ended", n > 0 || errno == EPIPE);
-	pthread_join(t, NULL);
+	pthread_join(t, &shut);
+	obs("shutdown", (long)(intptr_t)shut);
 	obs("send", send(fd, "x", 1, MSG_NOSIGNAL));
 	tell(0);
 	both();
