@@ -62,6 +62,7 @@ PRELOAD_SRC := $(wildcard preload/*.c)
 RUN_SRC     := $(wildcard tools/run/*.c)
 STAT_SRC    := $(wildcard tools/stat/*.c)
 BENCH_SRC   := $(wildcard tools/bench/*.c)
+EXAMPLES_SRC := $(wildcard tools/examples/*_client.c tools/examples/*_server.c)
 CASES_SRC   := $(wildcard tests/conformance/*.c tests/conformance/lib/*.c)
 RUNNER_SRC  := $(wildcard tests/conformance/runner/*.c)
 DIFFER_SRC  := $(wildcard tests/differential/worker/*.c)
@@ -75,6 +76,7 @@ SHIM     := $(OUT)/libshmipc_shim.so
 RUN      := $(OUT)/shmipc-run
 STAT     := $(OUT)/shmipc-stat
 BENCH    := $(OUT)/shmipc-bench
+EXAMPLES := $(patsubst tools/examples/%.c,$(OUT)/examples/%,$(EXAMPLES_SRC))
 CASES    := $(OUT)/conformance/cases
 RUNNER   := $(OUT)/conformance/run
 DIFFER   := $(OUT)/differential/worker $(OUT)/differential/wrong.so
@@ -89,10 +91,10 @@ CONFORMANCE := $(if $(CASES_SRC),$(CASES)) $(if $(RUNNER_SRC),$(RUNNER))
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit-build check unit tools rendezvous conformance differential apps stress bench demo asan ubsan tsan lint format \
+.PHONY: all unit-build check unit tools library rendezvous conformance differential apps stress bench demo asan ubsan tsan lint format \
 	install uninstall dist clean help setup FORCE
 
-all: $(PRODUCTS)
+all: $(PRODUCTS) $(EXAMPLES)
 
 # ---- compile and link -------------------------------------------------------------------------
 
@@ -146,6 +148,12 @@ $(RUN) $(STAT) $(BENCH) $(CASES) $(RUNNER) $(OUT)/differential/worker:
 	$(call say,LD,$@)
 	$(Q)$(link_program) $(LINK_LIBS)
 
+$(OUT)/examples/best_client $(OUT)/examples/best_server: $(OBJ)/tools/examples/message.o
+$(OUT)/examples/%: $(OBJ)/tools/examples/%.o $(LIB_A)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(link_program) $(LINK_LIBS)
+
 $(OUT)/differential/wrong.so: $(OBJ)/tests/differential/wrong/wrong.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -184,7 +192,10 @@ conformance: all $(CONFORMANCE)
 	else echo 'conformance: no runner was built' >&2; echo '0 passed, 1 failed'; exit 1; fi
 
 tools: all
-	@BUILD=$(OUT) CC='$(CC)' scripts/run-tools
+	@BUILD=$(OUT) CC='$(CC)' scripts/run-scripts tests/tools
+
+library: all
+	@BUILD=$(OUT) CC='$(CC)' scripts/run-scripts tests/library
 
 rendezvous: all
 	@BUILD=$(abspath $(OUT)) tests/rendezvous/run $(ARGS)
