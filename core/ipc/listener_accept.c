@@ -134,14 +134,15 @@ static int step(struct shmipc_listener *listener, struct shmipc_pending *p, uint
 		return error;
 	if (!take_out(listener, p))
 		return 0;
+	/* before the session puts the same descriptor into the loop; p lives until it comes round */
+	if (listener->loop)
+		shmipc_loop_remove(listener->loop, &p->source);
 	if (!error)
 		error = make_session(listener, p);
 	if (error)
 		shmipc_log(listener->config, SHMIPC_LOG_WARNING, "handshake failed: %s",
 			   strerror(-error));
-	if (listener->loop)
-		shmipc_loop_remove(listener->loop, &p->source);
-	else
+	if (!listener->loop)
 		shmipc_pending_free(p);
 	return error;
 }
