@@ -16,8 +16,10 @@
 enum {
 	CHUNK_BYTES = 32 *
 		      1024, /* published at a time: the consumer copies while we still produce */
-	RESTART_BYTES = 16 * 1024, /* how far a request/response connection strays from the ring's
-				      start */
+	/* how far a request/response connection strays from the ring's start: small messages stay
+	   in one page */
+	RESTART_BYTES = 2 * 1024,
+	RESTART_MAX_BYTES = 16 * 1024,
 	SPACE_NAP_NS = 1000 * 1000,
 	SPACE_NAPS = 5, /* without any movement of the reader; then the kernel takes over */
 	LOOK_EVERY_US = 1000,
@@ -40,7 +42,7 @@ void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *dire
 	s->rx = &direction->rx;
 	s->want = &direction->wait;
 	s->ring = ring;
-	s->restart_at = RESTART_BYTES;
+	s->restart_at = s->restart_step = RESTART_BYTES;
 	s->look_every_ticks = LOOK_EVERY_US * shmipc_ticks_per_us();
 	if (shmipc_membarrier_registered())
 		atomic_fetch_or(&s->tx->flags, SHMIPC_TX_UNFENCED);
@@ -217,15 +219,20 @@ static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io, uint64_
 	return -EAGAIN;
 }
 
-/* An empty ring may start again at its beginning; looked for now and then only, because the
- * consumer's line is cold for us. */
+/* An empty ring may start again at its beginning.  Looked for now and then only, because the
+ * consumer's line is cold for us; more rarely while the consumer is always behind. */
 static void maybe_restart(struct shmipc_sender *s)
 {
-	if (s->tail - s->base < RESTART_BYTES || s->tail < s->restart_at)
+	if (s->tail < s->restart_at)
 		return;
+	if (shmipc_sender_load_head(s) != s->tail) {
+		if (s->restart_step < RESTART_MAX_BYTES)
+			s->restart_step *= 2;
+		s->restart_at = s->tail + s->restart_step;
+		return;
+	}
+	s->restart_step = RESTART_BYTES;
 	s->restart_at = s->tail + RESTART_BYTES;
-	if (shmipc_sender_load_head(s) != s->tail)
-		return;
 	s->base = s->tail;
 	/* published by the next store of tail; the consumer holds no unread byte, so it cannot use
 	 * it early */

@@ -74,6 +74,7 @@ struct shmipc_sender {
 	uint64_t tail, base;   /* private truth; tx.tail and tx.base are copies for the peer */
 	uint64_t head;	       /* consumer's position as last seen, clamped, never back */
 	uint64_t restart_at;   /* next position at which an empty ring is worth looking for */
+	uint32_t restart_step; /* and how far it is to the one after it */
 	uint64_t resend_to;    /* downgrade on request: ring bytes [head, resend_to) still go by the
 				  kernel */
 	uint64_t looked_ticks; /* last look at the real socket for a dead peer */

@@ -531,6 +531,28 @@ static void pending_counts_no_tokens(void)
 }
 BOTH(pending_counts_no_tokens)
 
+/* ---- how far a conversation strays ---- */
+
+/* An empty ring starts again: small messages that are read one by one stay in its first bytes. */
+static void small_talk_stays_at_the_start(void)
+{
+	enum { MESSAGE = 300, STRAYS = 2048 + MESSAGE };
+	const unsigned char *data = pair.client.tx.ring.data;
+
+	say(1, 0);
+	pair_consent(&pair);
+	hear(BIG, 1);
+	for (int i = 0; i < 100; i++) {
+		say(MESSAGE, 0);
+		hear(BIG, MESSAGE);
+		assert_true(pair.client.tx.tail - pair.client.tx.base <= STRAYS);
+	}
+	assert_true(pair.client.tx.base > 0);
+	for (size_t i = STRAYS; i < RING_BYTES; i++)
+		assert_int_equal(data[i], 0);
+}
+BOTH(small_talk_stays_at_the_start)
+
 /* ---- positions just below a wrap ---- */
 
 static void start_at(uint64_t position, uint32_t phase, uint32_t tokens)
@@ -749,6 +771,7 @@ int main(void)
 		TESTS(edges_never_end),
 		TESTS(relaxed_sends_tokens_to_sleepers_only),
 		TESTS(pending_counts_no_tokens),
+		TESTS(small_talk_stays_at_the_start),
 		TESTS(wraps),
 		TESTS(hostile_sender),
 		TESTS(hostile_receiver),
