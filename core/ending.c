@@ -62,6 +62,11 @@ void shmipc_ending_was_told(struct shmipc_sender *s, int fd)
 	sys_shutdown(fd, SHUT_WR);
 }
 
+bool shmipc_ending_is_late(const struct shmipc_sender *s)
+{
+	return s->attached && !s->is_unix && (atomic_load(&s->reverse->flags) & SHMIPC_TX_LATE);
+}
+
 int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd)
 {
 	int error = atomic_load(&s->kept_error);
@@ -69,7 +74,7 @@ int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd)
 	if (s->is_unix || s->shut || s->reset_told)
 		return 0;
 	if (shmipc_ending_of(s, 0) == SHMIPC_ENDING_LEFT_BYTES)
-		error = ECONNRESET;
+		error = shmipc_ending_is_late(s) ? 0 : ECONNRESET;
 	else if (s->ending == SHMIPC_ENDING_ORDERLY)
 		return 0;
 	if (error)

@@ -85,6 +85,8 @@ enum shmipc_tx_flag {
 	SHMIPC_TX_RESET = 2,	/* closed with unread bytes: the kernel would have reset */
 	SHMIPC_TX_CLOSED = 4,	/* the whole end was closed, not only this direction */
 	SHMIPC_TX_UNFENCED = 8, /* registered with membarrier: may publish without a fence */
+	SHMIPC_TX_LATE = 32,	/* the reset came after this direction's own end: no news to a
+				   receive, and a broken pipe to a send */
 	SHMIPC_TX_CUTTING = 16, /* about to cut to the ring: wait a moment, then read the phase */
 };
 

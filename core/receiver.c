@@ -203,6 +203,14 @@ static ssize_t counted_receive(struct shmipc_receiver *r, struct shmipc_io *io, 
 	return n;
 }
 
+/* A receive ends before urgent data, even if it was to wait for all. */
+static bool is_at_mark(const struct shmipc_receiver *r, int fd)
+{
+	int at_mark = 0;
+
+	return !shmipc_receiver_on_ring(r) && sys_ioctl(fd, SIOCATMARK, &at_mark) == 0 && at_mark;
+}
+
 /* At an urgent mark FIONREAD says 0, whatever lies behind it. */
 static ssize_t count_behind_mark(const struct shmipc_receiver *r, int fd)
 {
@@ -239,7 +247,9 @@ static ssize_t kernel_limit(struct shmipc_receiver *r, int fd)
 		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
 			shmipc_receiver_socket_said(r, n);
 		else if (n < 0)
-			return -EAGAIN;
+			/* a receive passes the mark; a direction that was urgent never cuts again
+			 */
+			return is_at_mark(r, fd) && !shmipc_receiver_sender_ahead(r) ? 1 : -EAGAIN;
 		else if (again) {
 			n = count_behind_mark(r, fd);
 			if (!shmipc_receiver_sender_ahead(r))
@@ -318,9 +328,7 @@ static bool is_enough(const struct shmipc_receiver *r, const struct shmipc_io *i
 	if (io->message && io->message_filled && io->message->msg_controllen > 0)
 		return true; /* control data belongs to these bytes */
 	if (shmipc_receiver_sender_ahead(r) || r->last_seen)
-		/* descriptors that ride on kernel bytes must not meet bytes that came before them
-		 */
-		return r->is_unix && io->control_room > 0 && shmipc_receiver_unread(r) == 0;
+		return false;
 	return shmipc_receiver_on_ring(r) ? shmipc_receiver_unread(r) == 0
 					  : io->cursor.count <= KERNEL_IOV;
 }
@@ -331,8 +339,11 @@ static ssize_t take(struct shmipc_receiver *r, struct shmipc_io *io, bool probe)
 	ssize_t total = 0, n = -EAGAIN;
 
 	for (;;) {
-		if (take_step(r, io, probe, &n) == TAKE_MORE)
+		if (take_step(r, io, probe, &n) == TAKE_MORE) {
+			if (total > 0 && is_at_mark(r, io->fd))
+				break;
 			continue;
+		}
 		if (n <= 0)
 			break;
 		total += n;
@@ -434,6 +445,10 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	shmipc_lock_drop(&r->lock, io->private_use);
 	shmipc_io_follow(io);
 	n = counted_receive(r, io, io->cursor.left, 0, &sleeper);
+	if (n == -ECONNRESET)
+		r->reset_told = true;
+	if (n == -ECONNRESET && r->sibling)
+		r->sibling->reset_told = true;
 	atomic_fetch_sub(&r->kernel_readers, 1);
 	shmipc_postpone_end();
 	return n;
@@ -454,14 +469,6 @@ static bool nothing_there(struct shmipc_receiver *r)
 	r->unseen = true;
 	shmipc_receiver_strict(r, true);
 	return shmipc_receiver_hint(r);
-}
-
-/* A receive ends before urgent data, even if it was to wait for all. */
-static bool is_at_mark(const struct shmipc_receiver *r, int fd)
-{
-	int at_mark = 0;
-
-	return !shmipc_receiver_on_ring(r) && sys_ioctl(fd, SIOCATMARK, &at_mark) == 0 && at_mark;
 }
 
 /* The lock's last holder died: bring the words that the sender sees in step with ours. */
@@ -555,13 +562,24 @@ static ssize_t receive_nothing(struct shmipc_receiver *r, const struct shmipc_io
 	return n > 0 ? 0 : n;
 }
 
+/* The end of a Unix stream may come with credentials. */
+static ssize_t tell_end_by_kernel(const struct shmipc_io *io)
+{
+	io->message->msg_controllen = io->control_room;
+	return sys_recvmsg(io->fd, io->message, MSG_DONTWAIT);
+}
+
 static ssize_t receive_managed(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	ssize_t n;
 
 	if (r->broken)
 		return -ECONNRESET;
+	if (r->shut && !r->is_unix) /* an end of our own making: more may come */
+		r->eof = false;
 	n = io->cursor.left ? receive_loop(r, io) : receive_nothing(r, io);
+	if (n == 0 && r->is_unix && r->eof && io->message && io->control_room > 0)
+		return tell_end_by_kernel(io);
 	if (n >= 0 && io->message && !io->message_filled) {
 		if (io->message->msg_name)
 			io->message->msg_namelen = 0;

@@ -179,10 +179,10 @@ static int tell_end(struct shmipc_receiver *r, int fd, int error, int signs)
 		r->eof = true;
 		if (error == ECONNRESET && ending == SHMIPC_ENDING_ORDERLY && !refuses_bytes(r))
 			error = 0; /* an unread token's doing */
-	} else if (ending == SHMIPC_ENDING_LEFT_BYTES && !r->shut) {
+	} else if (ending == SHMIPC_ENDING_LEFT_BYTES) {
 		error = ECONNRESET;
 	}
-	if (shmipc_receiver_reset_told(r))
+	if (shmipc_receiver_reset_told(r) || (r->sibling && shmipc_ending_is_late(r->sibling)))
 		error = 0;
 	if (error)
 		r->reset_told = true;

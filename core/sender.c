@@ -454,6 +454,8 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 		shmipc_sender_serve_stop(s, io->fd);
 	if (want & (SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED))
 		s->no_more_ring = true;
+	if (s->attached && io->cursor.left == 0)
+		look_for_peer(s, io->fd, shmipc_ticks());
 	gone = s->attached && (s->gone || peer_is_gone(s, io->fd));
 	error = gone || s->kept_error ? shmipc_ending_error_of_send(s, io->fd) : 0;
 	if (error) {
@@ -464,12 +466,8 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 		shmipc_sender_cut_to_ring(s, io->fd);
 	if (!shmipc_sender_on_ring(s) || s->shut)
 		return send_by_kernel(s, io, 0);
-	if (io->cursor.left == 0 && !kernel_only) {
-		shmipc_lock_drop(&s->lock, io->private_use);
-		return 0;
-	}
 	if (s->no_more_ring || s->gone)
-		s->no_more_ring = kernel_only = true;
+		s->no_more_ring = kernel_only = kernel_only || io->cursor.left > 0;
 	if (s->gone && shmipc_ending_accepts_send(s, io->fd)) {
 		done = (ssize_t)io->cursor.left;
 		shmipc_lock_drop(&s->lock, io->private_use);
@@ -477,6 +475,10 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 	}
 	if (kernel_only)
 		return leave_and_send(s, io, 0);
+	if (io->cursor.left == 0) { /* moves nothing, but may fail */
+		shmipc_lock_drop(&s->lock, io->private_use);
+		return sys_sendto(io->fd, "", 0, io->flags, NULL, 0);
+	}
 	done = ring_send(s, io, &go_by_kernel);
 	if (go_by_kernel)
 		return leave_and_send(s, io, done);
@@ -495,7 +497,8 @@ ssize_t shmipc_sender_send(struct shmipc_sender *s, struct shmipc_io *io)
 			return -EAGAIN;
 		shmipc_sender_recover(s, io->fd);
 	}
-	if (!is_on_clear_ring(s) || wants_kernel(io) || peer_is_gone(s, io->fd))
+	if (!is_on_clear_ring(s) || wants_kernel(io) || io->cursor.left == 0 ||
+	    peer_is_gone(s, io->fd))
 		return send_slowly(s, io);
 	publish_cpu(s);
 	done = ring_send(s, io, &go_by_kernel);

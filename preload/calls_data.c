@@ -210,11 +210,10 @@ SHIM_EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 	return shim_receive(conn, fd, iov, (size_t)count, 0, NULL);
 }
 
-/* For sending, nothing is nothing to wait for: an empty vector is sent as any other. */
+/* An empty vector does not get as far as the socket, an empty buffer does. */
 static bool is_sendable(const struct iovec *iov, int count)
 {
-	return count >= 0 && count <= SHIM_IOV_MAX &&
-	       !shim_pointer_is_bad(iov, (size_t)count * sizeof(*iov));
+	return count >= 0 && count <= SHIM_IOV_MAX && !is_nothing(iov, count);
 }
 
 SHIM_EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)

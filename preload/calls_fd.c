@@ -235,9 +235,11 @@ static int unread_here(struct shim_conn *conn, int fd, int *out)
 
 static int unread_there(struct shim_conn *conn, int fd, unsigned long request, int *out)
 {
+	struct pollfd entry = { .fd = fd, .events = 0 };
 	int result = sys_ioctl(fd, request, out);
 
-	if (result == 0 && shmipc_sender_on_ring(&conn->tx))
+	/* what nobody will read is gone */
+	if (result == 0 && shmipc_sender_on_ring(&conn->tx) && sys_poll(&entry, 1, 0) == 0)
 		*out = (int)shmipc_sender_unread(&conn->tx);
 	return (int)shim_edge(result);
 }

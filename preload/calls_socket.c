@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/ending.h"
 #include "core/sys.h"
 #include "preload/config.h"
 #include "preload/conn.h"
@@ -13,6 +14,7 @@
 #include "preload/options.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
+#include "preload/transfer.h"
 
 /* ---- birth ---- */
 
@@ -113,6 +115,21 @@ SHIM_EXPORT int accept4(int fd, __SOCKADDR_ARG address, socklen_t *restrict byte
 
 /* ---- half-close ---- */
 
+static enum shmipc_ending ending_of(struct shim_conn *conn, int fd)
+{
+	struct pollfd entry = { .fd = fd, .events = POLLRDHUP };
+
+	if (sys_poll(&entry, 1, 0) <= 0)
+		return SHMIPC_ENDING_KERNEL;
+	return shmipc_ending_of(&conn->tx, entry.revents);
+}
+
+/* Of a peer that died with bytes unread TCP's kernel may know no more than an orderly end ... */
+static bool was_reset(struct shim_conn *conn, int fd)
+{
+	return !conn->is_unix && ending_of(conn, fd) == SHMIPC_ENDING_LEFT_BYTES;
+}
+
 static void before_shutdown(struct shim_conn *conn, int fd, int how)
 {
 	bool alone = shim_conn_private(conn);
@@ -133,15 +150,33 @@ static void before_shutdown(struct shim_conn *conn, int fd, int how)
 		atomic_fetch_or(&conn->rx.want->want, SHMIPC_WANT_CLOSED | SHMIPC_WANT_FENCE);
 }
 
+/* ... and one that died with nothing but a token unread it takes for a reset. */
+static int after_shutdown(struct shim_conn *conn, int fd, bool was_shut, int result)
+{
+	int saved = errno;
+
+	if (result == 0 || saved != ENOTCONN || !conn || conn->is_unix || was_shut ||
+	    !shim_conn_is_attached(conn) || ending_of(conn, fd) != SHMIPC_ENDING_ORDERLY) {
+		errno = saved;
+		return result;
+	}
+	return 0;
+}
+
 SHIM_EXPORT int shutdown(int fd, int how)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
+	bool was_shut = conn && conn->tx.shut;
+
 	if (conn) /* no ring any more for what ends before it has one */
 		shim_conn_make_plain(conn, SHMIPC_REASON_CLOSED);
-	if (conn && shim_conn_is_attached(conn))
+	if (conn && shim_conn_is_attached(conn)) {
+		if (was_reset(conn, fd))
+			return (int)shim_edge(-ENOTCONN);
 		before_shutdown(conn, fd, how);
-	return real.shutdown(fd, how);
+	}
+	return after_shutdown(conn, fd, was_shut, real.shutdown(fd, how));
 }
 
 /* ---- options ---- */

@@ -10,7 +10,8 @@ static void close_with_unread(struct shim_conn *conn, int fd)
 {
 	const struct linger reset = { 1, 0 };
 
-	shmipc_sender_finish(&conn->tx, SHMIPC_TX_RESET);
+	shmipc_sender_finish(&conn->tx,
+			     conn->tx.shut ? SHMIPC_TX_RESET | SHMIPC_TX_LATE : SHMIPC_TX_RESET);
 	if (!conn->is_unix)
 		sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 }

@@ -75,6 +75,24 @@ static void unlink_data(struct shim_registrations *list, struct shim_registratio
 		*at = r->next_by_data;
 }
 
+static void link_fd(struct shim_registrations *list, struct shim_registration *r)
+{
+	struct shim_registration **bucket = &list->by_fd[fd_bucket(r->fd)];
+
+	r->next_by_fd = *bucket;
+	*bucket = r;
+}
+
+static void unlink_fd(struct shim_registrations *list, struct shim_registration *r)
+{
+	struct shim_registration **at = &list->by_fd[fd_bucket(r->fd)];
+
+	while (*at && *at != r)
+		at = &(*at)->next_by_fd;
+	if (*at)
+		*at = r->next_by_fd;
+}
+
 struct shim_registration *shim_registration_add(struct shim_registrations *list, int fd,
 						uint64_t data)
 {
@@ -91,20 +109,15 @@ struct shim_registration *shim_registration_add(struct shim_registrations *list,
 	if (list->all)
 		list->all->back = &r->next;
 	list->all = r;
-	r->next_by_fd = list->by_fd[fd_bucket(fd)];
-	list->by_fd[fd_bucket(fd)] = r;
+	r->stray = false;
+	link_fd(list, r);
 	link_data(list, r, data);
 	return r;
 }
 
 void shim_registration_remove(struct shim_registrations *list, struct shim_registration *r)
 {
-	struct shim_registration **at = &list->by_fd[fd_bucket(r->fd)];
-
-	while (*at && *at != r)
-		at = &(*at)->next_by_fd;
-	if (*at)
-		*at = r->next_by_fd;
+	unlink_fd(list, r);
 	unlink_data(list, r);
 	*r->back = r->next;
 	if (r->next)
@@ -122,13 +135,31 @@ void shim_registration_rehash(struct shim_registrations *list, struct shim_regis
 	link_data(list, r, data);
 }
 
-struct shim_registration *shim_registration_by_fd(struct shim_registrations *list, int fd)
+struct shim_registration *shim_registration_at(struct shim_registrations *list, int fd)
 {
 	struct shim_registration *r = list->by_fd[fd_bucket(fd)];
 
 	while (r && r->fd != fd)
 		r = r->next_by_fd;
 	return r;
+}
+
+struct shim_registration *shim_registration_by_fd(struct shim_registrations *list, int fd)
+{
+	struct shim_registration *r = shim_registration_at(list, fd);
+
+	while (r && (r->stray || r->fd != fd))
+		r = r->next_by_fd;
+	return r;
+}
+
+void shim_registration_go_astray(struct shim_registrations *list, struct shim_registration *r,
+				 int fd)
+{
+	unlink_fd(list, r);
+	r->stray = true;
+	r->fd = fd;
+	link_fd(list, r);
 }
 
 static struct shim_registration *with_data(struct shim_registration *r, uint64_t data)

@@ -22,6 +22,8 @@ struct shim_registration {
 	uint64_t seen; /* edge-triggered: position of the sender when we last told */
 	bool armed;    /* one of the connection's sleepers */
 	bool disabled; /* one-shot, told */
+	bool stray;    /* its number was closed, the kernel keeps it: `fd` is another one of the
+			  connection, and no epoll_ctl reaches it any more */
 	bool hot;
 	uint32_t quiet;			/* sleeps since the last news */
 	struct shim_registration *next; /* of the set */
@@ -52,7 +54,13 @@ void shim_registration_remove(struct shim_registrations *list, struct shim_regis
 void shim_registration_rehash(struct shim_registrations *list, struct shim_registration *r,
 			      uint64_t data);
 
+/* The one that epoll_ctl means. */
 struct shim_registration *shim_registration_by_fd(struct shim_registrations *list, int fd);
+/* Any, also a stray one. */
+struct shim_registration *shim_registration_at(struct shim_registrations *list, int fd);
+/* Its number is closed, `fd` is another one: it becomes stray. */
+void shim_registration_go_astray(struct shim_registrations *list, struct shim_registration *r,
+				 int fd);
 struct shim_registration *shim_registration_by_data(struct shim_registrations *list, uint64_t data);
 struct shim_registration *shim_registration_same_data(const struct shim_registration *r);
 

@@ -260,6 +260,29 @@ void shim_set_closed(int epfd)
 		shim_set_give_back(set);
 }
 
+static int another_number(const struct shim_conn *conn)
+{
+	for (int fd = 0; fd < shim_fd_limit(); fd++)
+		if (shim_conn_of(fd) == conn)
+			return fd;
+	return -1;
+}
+
+/* A dup keeps the kernel's registration alive, under a number that is none; a forked child may hold
+ * one too. */
+static void lose_number(struct shim_set *set, struct shim_registration *r)
+{
+	int other = another_number(r->conn);
+
+	r->conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
+	if (shim_registration_is_ours(r))
+		shmipc_receiver_strict(&r->conn->rx, true);
+	if (other >= 0)
+		shim_registration_go_astray(&set->registrations, r, other);
+	else
+		remove_registration(set, r);
+}
+
 void shim_set_number_closed(int fd)
 {
 	for (int i = 0; i < atomic_load(&set_limit); i++) {
@@ -270,15 +293,8 @@ void shim_set_number_closed(int fd)
 		    atomic_load_explicit(&set->members, memory_order_relaxed) == 0 ||
 		    !shim_set_enter(set))
 			continue;
-		r = shim_registration_by_fd(&set->registrations, fd);
-		if (r) {
-			/* a dup keeps the kernel's registration alive, under a number that is none
-			 */
-			r->conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
-			if (shim_registration_is_ours(r))
-				shmipc_receiver_strict(&r->conn->rx, true);
-			remove_registration(set, r);
-		}
+		while ((r = shim_registration_at(&set->registrations, fd)))
+			lose_number(set, r);
 		shim_set_leave(set);
 	}
 }

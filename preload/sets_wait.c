@@ -22,7 +22,25 @@ static void used_up(struct shim_set *set, struct shim_registration *r)
 	if (!(r->event.events & EPOLLONESHOT))
 		return;
 	r->disabled = true;
-	sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &silent);
+	if (!r->stray) /* else its event is dropped when it comes */
+		sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &silent);
+}
+
+/* Each arrival is an edge of all that is true, and a one-shot is told all that is true, as by the
+ * kernel. */
+static uint32_t what_else(const struct shim_registration *r)
+{
+	const uint32_t asked = r->event.events & (EPOLLOUT | EPOLLPRI | EPOLLRDHUP);
+	struct pollfd real = { .fd = r->fd, .events = (short)asked };
+	uint32_t told;
+
+	if (asked == EPOLLOUT && shmipc_sender_on_ring(&r->conn->tx) &&
+	    !(r->event.events & EPOLLONESHOT))
+		return EPOLLOUT;
+	if (sys_poll(&real, 1, 0) <= 0)
+		return 0;
+	told = (uint32_t)real.revents & (asked | EPOLLERR | EPOLLHUP);
+	return shim_wait_hangup(r->conn, r->event.events, told);
 }
 
 /* Locked.  What the rings of the hot ones hold. */
@@ -42,10 +60,8 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room)
 			continue;
 		}
 		events[n].events = r->event.events & SHIM_SET_IN_EVENTS;
-		/* each arrival is an edge of all that is true, as in the kernel */
-		if ((r->event.events & (EPOLLET | EPOLLOUT)) == (EPOLLET | EPOLLOUT) &&
-		    shmipc_sender_on_ring(&r->conn->tx))
-			events[n].events |= EPOLLOUT;
+		if (r->event.events & (EPOLLET | EPOLLONESHOT))
+			events[n].events |= what_else(r);
 		events[n++].data = r->event.data;
 		shim_registration_told(r);
 		used_up(set, r);
@@ -57,6 +73,13 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room)
 			break;
 	}
 	return n;
+}
+
+static bool has_ended(int fd)
+{
+	struct pollfd entry = { .fd = fd, .events = POLLRDHUP };
+
+	return sys_poll(&entry, 1, 0) > 0;
 }
 
 /* Locked.  The kernel says that there is something to read: is that so?  Several registrations may
@@ -84,7 +107,8 @@ static bool input_is_true(struct shim_set *set, const struct epoll_event *event)
 			 * reported for */
 			bool by_ring = shmipc_receiver_arrived(&r->conn->rx) == r->seen &&
 				       shmipc_receiver_only_tokens(&r->conn->rx, r->fd) &&
-				       !r->conn->rx.eof && !r->conn->rx.pending_error;
+				       !r->conn->rx.eof && !r->conn->rx.pending_error &&
+				       !has_ended(r->fd);
 
 			/* not told: what has arrived since that look is news still */
 			if ((r->event.events & EPOLLET) && by_ring)
@@ -107,9 +131,19 @@ static void rearm_dropped(struct shim_set *set, const struct epoll_event *event)
 	for (; r; r = shim_registration_same_data(r)) {
 		struct epoll_event again = r->event;
 
-		if ((r->event.events & EPOLLONESHOT) && !r->disabled)
+		if ((r->event.events & EPOLLONESHOT) && !r->disabled && !r->stray)
 			sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &again);
 	}
+}
+
+/* Locked.  The application is told by the kernel, which has disabled a one-shot by that. */
+static void told_by_kernel(struct shim_set *set, const struct epoll_event *event)
+{
+	struct shim_registration *r = shim_registration_by_data(&set->registrations,
+								event->data.u64);
+
+	if (r && (r->event.events & EPOLLONESHOT) && !shim_registration_same_data(r))
+		r->disabled = true;
 }
 
 static bool is_silenced(struct shim_set *set, const struct epoll_event *event)
@@ -160,6 +194,7 @@ static int merge(struct shim_set *set, struct epoll_event *events, int n, int k)
 				continue;
 			}
 		}
+		told_by_kernel(set, &event);
 		events[out++] = event;
 	}
 	return out;

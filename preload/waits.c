@@ -183,6 +183,20 @@ static bool anything(void *argument)
 
 /* ---- one look ---- */
 
+/* Of a peer that died with bytes unread TCP's kernel knows only the end of the stream, which a wait
+ * for neither bytes nor that end is not told. */
+static short corrected_hangup(struct shim_conn *conn, const struct pollfd *entry)
+{
+	uint32_t told = (uint16_t)entry->revents;
+	struct pollfd end = { .fd = entry->fd, .events = POLLRDHUP };
+
+	if (!conn->is_unix && !(entry->events & (IN_EVENTS | POLLRDHUP)) &&
+	    !(told & HANGUP_EVENTS) && sys_poll(&end, 1, 0) > 0)
+		told |= (uint16_t)end.revents;
+	told = shim_wait_hangup(conn, (uint16_t)entry->events, told);
+	return (short)(told & ((uint16_t)entry->events | (HANGUP_EVENTS & ~POLLRDHUP)));
+}
+
 /* The kernel's answer, corrected by what the rings hold. */
 static int correct(const struct poll_wait *wait)
 {
@@ -203,8 +217,7 @@ static int correct(const struct poll_wait *wait)
 		}
 		conn = conn_at(wait, i);
 		if (conn && shim_conn_is_attached(conn))
-			entry->revents = (short)shim_wait_hangup(conn, (uint16_t)entry->events,
-								 (uint16_t)entry->revents);
+			entry->revents = corrected_hangup(conn, entry);
 		ready += entry->revents != 0;
 	}
 	return ready;
