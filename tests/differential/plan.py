@@ -48,7 +48,7 @@ def load(path):
 
 def units(steps):
     """For each step the number of its unit, and how many there are: an order that is not waited for
-    can only be left out together with its collection."""
+    can only be left out together with its collection, a cork with its release."""
     numbers, waiting, count = [], {}, 0
     for step in steps:
         who, _, order = step.partition(" ")
@@ -57,6 +57,11 @@ def units(steps):
             continue
         if order.startswith("&"):
             waiting[who] = count
+        if order.endswith("CORK 1"):
+            waiting[step[:-1]] = count
+        elif order.endswith("CORK 0") and step[:-1] in waiting:
+            numbers.append(waiting.pop(step[:-1]))
+            continue
         numbers.append(count)
         count += 1
     return numbers, count

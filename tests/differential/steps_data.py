@@ -82,6 +82,8 @@ class DataSteps:
             else:
                 call = "recv"
                 flags.add("DONTWAIT")
+        if call == "splice" and self.far_end(who, slot).urgent:
+            call = "recv"
         if call == "splice":  # as many pieces as the pipe takes
             count = min(count, 16)
         if call == "preadv2" and self.family == "unix":
@@ -194,8 +196,8 @@ class DataSteps:
         if not place:
             return False
         who, slot = place
-        if 1 in self.end(who, slot).shut:
-            return False
+        if 1 in self.end(who, slot).shut or self.end(who, slot).urgent:
+            return False  # of two marks the kernel's memory decides which bytes are urgent
         self.end(who, slot).urgent = True
         self.do(f"{who} send {slot} send {self.pick((1, 1, 3, 20))} {self.number()} OOB|NOSIGNAL 1")
         partner = self.partner(who, slot[0])
@@ -203,7 +205,8 @@ class DataSteps:
             peer, far = partner
             for _ in range(self.random.randint(1, 4)):
                 self.do(f"{peer} " + self.pick((
-                    f"receive {far} recv 1 OOB|DONTWAIT 1", f"ioctl {far} SIOCATMARK",
+                    f"receive {far} recv 1 " + ("OOB|" if self.family == "tcp" else "") +
+                    "DONTWAIT 1", f"ioctl {far} SIOCATMARK",
                     f"receive {far} recv {self.size()} DONTWAIT 1",
                     f"receive {far} recv {self.size()} PEEK|DONTWAIT 1",
                     f"poll {far}:IN|PRI 0 poll", f"ioctl {far} FIONREAD")))
@@ -216,7 +219,7 @@ class DataSteps:
             return False
         who, slot = place
         end = self.end(who, slot)
-        if end.unread > UNREAD_MAX // 2:
+        if end.unread > UNREAD_MAX // 2 or self.view(who, slot)[0] & ENDED:
             return False
         end.unread += 4 * (3000 + OVERHEAD)
         if self.family == "tcp" and self.chance(0.5):

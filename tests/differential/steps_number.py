@@ -90,7 +90,7 @@ class NumberSteps:
         who = self.pick("SC")
         if who not in self.idle() or who + "k" in self.actors or who + "t" in self.pair.pending:
             return False
-        self.do(f"{who} fork {self.pick(('fork', 'fork', 'fork', '_Fork'))}")
+        self.do(f"{who} fork fork")
         self.actors.append(who + "k")
         self.slots[who + "k"] = set(self.slots[who])
         self.sets[who + "k"] = dict(self.sets[who])

@@ -20,6 +20,8 @@ class OptionSteps:
             end.timeout_ms = self.pick((0, 15))
             self.do(f"{who} timeout {slot} RCV {end.timeout_ms}")
         elif kind == "low":
+            if self.view(who, slot)[1]:
+                return False  # what is there already
             end.low_water = self.pick((1, 1, 1, 4, 50))
             self.do(f"{who} set {slot} RCVLOWAT {end.low_water}")
         elif kind == "plain":
