@@ -19,8 +19,6 @@ enum {
 	KERNEL_IOV = 64,
 	CALM_STREAK = 256, /* receives without a sleep before the sender is spared tokens and fences
 			    */
-	SKIP_MAX = 64,	   /* tokens that a peek looks over */
-	PEEK_NAP_NS = 200 * 1000,
 };
 
 void shmipc_receiver_init(struct shmipc_receiver *r, bool is_unix)
@@ -354,82 +352,16 @@ static ssize_t take(struct shmipc_receiver *r, struct shmipc_io *io, bool probe)
 	return total > 0 ? total : n;
 }
 
-/* ---- MSG_PEEK ---- */
-
-/* Kernel bytes behind LAST, looked at over the tokens before them. */
-static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_io *io)
+bool shmipc_receiver_step(struct shmipc_receiver *r, struct shmipc_io *io, ssize_t *result)
 {
-	char tokens[SKIP_MAX];
-	struct iovec iov[KERNEL_IOV];
-	struct msghdr message = { .msg_iov = iov };
-	uint32_t skip = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) -
-			r->taken;
-	ssize_t n;
-
-	if (r->last_seen)
-		skip = 0;
-	else if (skip == 0 || skip > SKIP_MAX)
-		return 0;
-	iov[0] = (struct iovec){ tokens, skip };
-	message.msg_iovlen = 1 +
-			     (size_t)shmipc_io_vector(io, io->cursor.left, iov + 1, KERNEL_IOV - 1);
-	n = sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT);
-	if (n <= (ssize_t)skip || (skip > 0 && tokens[skip - 1] != SHMIPC_TOKEN_LAST))
-		return 0;
-	shmipc_cursor_skip(&io->cursor, (size_t)n - skip);
-	return n - (ssize_t)skip;
+	return take_step(r, io, true, result) == TAKE_MORE;
 }
 
-/* All that lies in a row, as far as two pieces go; nothing is taken. */
-static ssize_t take_peek(struct shmipc_receiver *r, struct shmipc_io *io)
+ssize_t shmipc_receiver_copy_ring(struct shmipc_receiver *r, struct shmipc_io *io)
 {
-	struct shmipc_io look = *io;
-	ssize_t n = -EAGAIN;
-	uint64_t unread;
+	uint64_t unread = known_unread(r);
 
-	r->seen_tail = shmipc_receiver_head(
-		r); /* all that is there, not what was there last time */
-	while (take_step(r, io, true, &n) == TAKE_MORE)
-		;
-	if (n <= 0 || io->cursor.left == 0)
-		return n;
-	unread = known_unread(r);
-	if (shmipc_receiver_on_ring(r) && (r->last_seen || shmipc_receiver_sender_ahead(r)))
-		return n + peek_behind_last(r, io);
-	if (!shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) && unread > 0 &&
-	    (uint64_t)n == shmipc_receiver_before_cut(r)) {
-		look.cursor = io->cursor;
-		return n + take_from_ring(r, &look, unread);
-	}
-	return n;
-}
-
-/* MSG_PEEK with MSG_WAITALL: nobody tells us when there is enough, so look now and then.  Locked;
- * `n` is there. */
-static void release(void *io)
-{
-	shmipc_io_release(io);
-}
-
-static ssize_t peek_all(struct shmipc_receiver *r, struct shmipc_io *io,
-			const struct shmipc_cursor *start, ssize_t n)
-{
-	const struct timespec nap = { 0, PEEK_NAP_NS };
-
-	while (n > 0 && (size_t)n < start->left && !shmipc_receiver_at_end(r) &&
-	       !shmipc_io_is_nonblocking(io)) {
-		int error;
-		ssize_t before = n;
-
-		shmipc_lock_drop(&r->lock, io->private_use);
-		error = (int)SHMIPC_SLEEP(release, io, SYS_nanosleep, &nap, 0, 0, 0, 0, 0);
-		shmipc_lock_take(&r->lock, io->private_use);
-		io->cursor = *start;
-		n = take_peek(r, io);
-		if (error || n < before)
-			break;
-	}
-	return n;
+	return unread > 0 ? take_from_ring(r, io, unread) : 0;
 }
 
 /* ---- receive ---- */
@@ -495,9 +427,7 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 
 	io->flags &= ~MSG_WAITALL;
 	for (;;) {
-		n = peek ? take_peek(r, io) : take(r, io, know && nonblocking);
-		if (n > 0 && peek && waitall)
-			n = peek_all(r, io, &start, n);
+		n = peek ? shmipc_receiver_peek(r, io, waitall) : take(r, io, know && nonblocking);
 		if (n > 0)
 			total += n;
 		if (n > 0 &&
@@ -526,7 +456,8 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 			continue;
 		}
 		shmipc_lock_drop(&r->lock, io->private_use);
-		n = shmipc_receiver_wait(r, io, &wait);
+		n = peek && shmipc_receiver_was_peeked(r) ? shmipc_receiver_peek_nap(io)
+							  : shmipc_receiver_wait(r, io, &wait);
 		shmipc_io_follow(io);
 		if (shmipc_lock_take(&r->lock, io->private_use) == SHMIPC_LOCK_RECOVERED)
 			recover(r);
@@ -544,6 +475,8 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		if (n < 0 || r->stopped)
 			break;
 	}
+	if (!peek && total > 0)
+		shmipc_receiver_peeked_less(r, (size_t)total);
 	return total ? total : n;
 }
 

@@ -86,6 +86,7 @@ struct shmipc_receiver {
 	_Atomic uint32_t taken;
 	_Atomic uint32_t cpu;
 	_Atomic uint32_t streak; /* receives since the last sleep */
+	_Atomic int peek_from; /* SO_PEEK_OFF: the next peek begins at this byte - 1; 0: not set */
 	struct shmipc_spin spin;
 	struct shmipc_status_rx uncounted;
 };
@@ -185,6 +186,10 @@ int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, boo
 
 /* An error that was met after bytes, and that the call did not tell: the next one will. */
 void shmipc_receiver_keep_error(struct shmipc_receiver *r, int error, bool private_use);
+
+/* SO_PEEK_OFF, which the kernel's socket must not have: we peek for ourselves.  -1: not set. */
+void shmipc_receiver_set_peek_offset(struct shmipc_receiver *r, int offset);
+int shmipc_receiver_peek_offset(const struct shmipc_receiver *r);
 
 /* Locked.  [close] Forbid new tokens, take back the promised ones, before the descriptor is closed.
  * True if unread payload remains in the ring. */

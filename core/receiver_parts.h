@@ -59,6 +59,27 @@ static inline bool shmipc_receiver_at_end(const struct shmipc_receiver *r)
 	       atomic_load_explicit(&r->pending_error, memory_order_relaxed);
 }
 
+/* ---- receiver.c, locked ---- */
+
+/* One step towards the next byte.  True: take another; else *result is bytes, -EAGAIN or
+ * -ESHUTDOWN. */
+bool shmipc_receiver_step(struct shmipc_receiver *r, struct shmipc_io *io, ssize_t *result);
+
+/* What the ring holds, by MSG_PEEK. */
+ssize_t shmipc_receiver_copy_ring(struct shmipc_receiver *r, struct shmipc_io *io);
+
+/* ---- receiver_peek.c ---- */
+
+/* Locked.  As a step, with nothing taken; waits for all of it if it may. */
+ssize_t shmipc_receiver_peek(struct shmipc_receiver *r, struct shmipc_io *io, bool waitall);
+
+/* Locked.  Bytes have been taken: SO_PEEK_OFF follows. */
+void shmipc_receiver_peeked_less(struct shmipc_receiver *r, size_t taken);
+
+/* There are bytes, but all have been peeked at: nobody tells of more. */
+bool shmipc_receiver_was_peeked(const struct shmipc_receiver *r);
+ssize_t shmipc_receiver_peek_nap(struct shmipc_io *io);
+
 /* ---- receiver_socket.c; all locked ---- */
 
 /* Note what the kernel said instead of a byte: 0 the end, or -errno. */

@@ -10,9 +10,11 @@ int shmipc_cursor_init(struct shmipc_cursor *cursor, const struct iovec *iov, si
 	size_t total = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		if (iov[i].iov_len > (size_t)SSIZE_MAX - total)
+		size_t room = SHMIPC_TRANSFER_MAX - total;
+
+		if (iov[i].iov_len > (size_t)SSIZE_MAX)
 			return -EINVAL;
-		total += iov[i].iov_len;
+		total += iov[i].iov_len < room ? iov[i].iov_len : room;
 	}
 	*cursor = (struct shmipc_cursor){ .iov = iov, .count = count, .left = total };
 	return 0;

@@ -36,7 +36,10 @@ struct shmipc_cursor {
 	size_t left;   /* bytes from here to the end */
 };
 
-/* Start at the first byte of `iov`.  -EINVAL for a total above SSIZE_MAX. */
+enum { SHMIPC_TRANSFER_MAX = 0x7ffff000 /* bytes in one call: the kernel's own limit */ };
+
+/* Start at the first byte of `iov`; of more than SHMIPC_TRANSFER_MAX bytes the rest does not count.
+ * -EINVAL for an element that would be negative. */
 int shmipc_cursor_init(struct shmipc_cursor *cursor, const struct iovec *iov, size_t count);
 /* Step over `bytes` (<= left) without copying. */
 void shmipc_cursor_skip(struct shmipc_cursor *cursor, size_t bytes);

@@ -13,7 +13,7 @@
 /* The kernel's own limit of one transfer. */
 static size_t clamp(size_t bytes)
 {
-	return bytes > 0x7ffff000u ? 0x7ffff000u : bytes;
+	return bytes > SHMIPC_TRANSFER_MAX ? SHMIPC_TRANSFER_MAX : bytes;
 }
 
 static ssize_t receive_one(struct shim_conn *conn, int fd, void *to, size_t bytes, int flags)

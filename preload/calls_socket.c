@@ -190,7 +190,7 @@ SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockl
 
 	if (conn && shim_pointer_is_bad(value, bytes < OPTION_BYTES_MAX ? bytes : OPTION_BYTES_MAX))
 		conn = NULL; /* the kernel knows the right error */
-	if (conn && shim_options_set(conn, level, name, value, bytes, &result))
+	if (conn && shim_options_set(conn, fd, level, name, value, bytes, &result))
 		return result;
 	if (conn && !shim_eligible_option(level, name, value, bytes))
 		shim_retire(conn, fd, SHMIPC_REASON_OPTION);

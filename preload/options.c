@@ -10,7 +10,11 @@
 #include "core/thread.h"
 #include "preload/conn.h"
 #include "preload/pointers.h"
+#include "preload/transfer.h"
 
+#ifndef SO_PEEK_OFF
+#define SO_PEEK_OFF 42
+#endif
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72 /* Linux 5.14 */
 #endif
@@ -104,6 +108,9 @@ void shim_options_restore(struct shim_conn *conn, int fd)
 	}
 	if (buffers)
 		set(fd, SOL_SOCKET, SO_BUF_LOCK, options->buffer_lock);
+	if (shmipc_receiver_peek_offset(&conn->rx) >= 0)
+		set(fd, SOL_SOCKET, SO_PEEK_OFF, shmipc_receiver_peek_offset(&conn->rx));
+	shmipc_receiver_set_peek_offset(&conn->rx, -1);
 }
 
 /* Index of an option that has our value now, or -1. */
@@ -117,12 +124,34 @@ static int index_of(const struct shim_conn *conn, int level, int name)
 	return -1;
 }
 
-bool shim_options_set(struct shim_conn *conn, int level, int name, const void *value,
+/* SO_PEEK_OFF would move our own looks at the socket: it is the receiver's as long as the
+ * connection is attached.  The kernel is asked whether it knows the option for such a socket. */
+static bool set_peek_offset(struct shim_conn *conn, int fd, const void *value, socklen_t bytes,
+			    int *result)
+{
+	const int none = -1;
+	int number;
+
+	if (!shim_conn_is_attached(conn) || bytes < sizeof(number))
+		return false;
+	memcpy(&number, value, sizeof(number));
+	*result = sys_setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, value, bytes);
+	if (*result == 0) {
+		sys_setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof(none));
+		shmipc_receiver_set_peek_offset(&conn->rx, number);
+	}
+	*result = (int)shim_edge(*result);
+	return true;
+}
+
+bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const void *value,
 		      socklen_t bytes, int *result)
 {
 	int i = index_of(conn, level, name);
 	int number;
 
+	if (level == SOL_SOCKET && name == SO_PEEK_OFF)
+		return set_peek_offset(conn, fd, value, bytes, result);
 	if (i < 0 || !value || bytes < sizeof(number))
 		return false;
 	if (rules[i].kind == BUFFER) {
@@ -139,12 +168,15 @@ bool shim_options_get(struct shim_conn *conn, int level, int name, void *value, 
 		      int *result)
 {
 	int i = index_of(conn, level, name);
+	bool is_peek_offset = level == SOL_SOCKET && name == SO_PEEK_OFF &&
+			      shmipc_receiver_peek_offset(&conn->rx) >= 0;
 	int number;
 
-	if (i < 0 || shim_pointer_is_bad_result(bytes, sizeof(*bytes)) ||
+	if ((i < 0 && !is_peek_offset) || shim_pointer_is_bad_result(bytes, sizeof(*bytes)) ||
 	    shim_pointer_is_bad_result(value, *bytes))
 		return false;
-	number = atomic_load(&conn->options.value[i]);
+	number = i < 0 ? shmipc_receiver_peek_offset(&conn->rx)
+		       : atomic_load(&conn->options.value[i]);
 	if (*bytes > sizeof(number))
 		*bytes = sizeof(number);
 	memcpy(value, &number, *bytes);

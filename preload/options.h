@@ -32,7 +32,7 @@ void shim_options_take_over(struct shim_conn *conn, int fd);
 void shim_options_restore(struct shim_conn *conn, int fd);
 
 /* true: answered here (0 or -errno in *result) */
-bool shim_options_set(struct shim_conn *conn, int level, int name, const void *value,
+bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const void *value,
 		      socklen_t bytes, int *result);
 bool shim_options_get(struct shim_conn *conn, int level, int name, void *value, socklen_t *bytes,
 		      int *result);

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* MSG_PEEK: a look at what comes next, wherever it is. */
+#include <errno.h>
+
+#include "core/receiver_parts.h"
+#include "core/sleep.h"
+#include "core/sys.h"
+
+enum {
+	KERNEL_IOV = 64,
+	TOKENS_MAX = 64, /* that are looked over */
+	NAP_NS = 200 * 1000,
+	SCRATCH_BYTES = 16 * 1024,
+	SCRATCHES = 64, /* SO_PEEK_OFF reaches so far */
+};
+
+/* Kernel bytes behind LAST, looked at over the tokens before them. */
+static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_io *io)
+{
+	char tokens[TOKENS_MAX];
+	struct iovec iov[KERNEL_IOV];
+	struct msghdr message = { .msg_iov = iov };
+	uint32_t skip = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) -
+			r->taken;
+	ssize_t n;
+
+	if (r->last_seen)
+		skip = 0;
+	else if (skip == 0 || skip > TOKENS_MAX)
+		return 0;
+	iov[0] = (struct iovec){ tokens, skip };
+	message.msg_iovlen = 1 +
+			     (size_t)shmipc_io_vector(io, io->cursor.left, iov + 1, KERNEL_IOV - 1);
+	n = sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT);
+	if (n <= (ssize_t)skip || (skip > 0 && tokens[skip - 1] != SHMIPC_TOKEN_LAST))
+		return 0;
+	shmipc_cursor_skip(&io->cursor, (size_t)n - skip);
+	return n - (ssize_t)skip;
+}
+
+/* All that lies in a row, as far as two pieces go. */
+static ssize_t peek_at_all(struct shmipc_receiver *r, struct shmipc_io *io)
+{
+	struct shmipc_io look = *io;
+	ssize_t n = -EAGAIN, more;
+
+	r->seen_tail = shmipc_receiver_head(
+		r); /* all that is there, not what was there last time */
+	while (shmipc_receiver_step(r, io, &n))
+		;
+	if (n <= 0 || io->cursor.left == 0)
+		return n;
+	if (shmipc_receiver_on_ring(r) && (r->last_seen || shmipc_receiver_sender_ahead(r)))
+		return n + peek_behind_last(r, io);
+	if (!shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) &&
+	    (uint64_t)n == shmipc_receiver_before_cut(r)) {
+		look.cursor = io->cursor;
+		more = shmipc_receiver_copy_ring(r, &look);
+		return n + (more > 0 ? more : 0);
+	}
+	return n;
+}
+
+/* ---- SO_PEEK_OFF ---- */
+
+int shmipc_receiver_peek_offset(const struct shmipc_receiver *r)
+{
+	return atomic_load_explicit(&r->peek_from, memory_order_relaxed) - 1;
+}
+
+void shmipc_receiver_set_peek_offset(struct shmipc_receiver *r, int offset)
+{
+	atomic_store_explicit(&r->peek_from, offset < 0 ? 0 : offset + 1, memory_order_relaxed);
+}
+
+void shmipc_receiver_peeked_less(struct shmipc_receiver *r, size_t taken)
+{
+	int offset = shmipc_receiver_peek_offset(r);
+
+	if (offset > 0)
+		shmipc_receiver_set_peek_offset(r,
+						(size_t)offset > taken ? offset - (int)taken : 0);
+}
+
+bool shmipc_receiver_was_peeked(const struct shmipc_receiver *r)
+{
+	return shmipc_receiver_peek_offset(r) > 0;
+}
+
+/* The bytes before the offset go where nobody looks. */
+static ssize_t peek_from(struct shmipc_receiver *r, struct shmipc_io *io, size_t offset)
+{
+	static char scratch[SCRATCH_BYTES];
+	struct iovec iov[SCRATCHES + KERNEL_IOV];
+	struct shmipc_io look = *io;
+	size_t count = 0;
+	ssize_t n;
+
+	for (size_t left = offset; left > 0 && count < SCRATCHES; count++) {
+		iov[count] = (struct iovec){ scratch, left < SCRATCH_BYTES ? left : SCRATCH_BYTES };
+		left -= iov[count].iov_len;
+	}
+	count += (size_t)shmipc_io_vector(io, io->cursor.left, iov + count, KERNEL_IOV);
+	shmipc_cursor_init(&look.cursor, iov, count);
+	n = peek_at_all(r, &look);
+	if (n < 0)
+		return n;
+	if ((size_t)n <= offset)
+		return -EAGAIN;
+	shmipc_cursor_skip(&io->cursor, (size_t)n - offset);
+	return n - (ssize_t)offset;
+}
+
+static ssize_t peek_once(struct shmipc_receiver *r, struct shmipc_io *io)
+{
+	int offset = shmipc_receiver_peek_offset(r);
+
+	return offset > 0 ? peek_from(r, io, (size_t)offset) : peek_at_all(r, io);
+}
+
+/* ---- MSG_PEEK with MSG_WAITALL: nobody tells us when there is enough, so look now and then ----
+ */
+
+static void release(void *io)
+{
+	shmipc_io_release(io);
+}
+
+ssize_t shmipc_receiver_peek_nap(struct shmipc_io *io)
+{
+	const struct timespec nap = { 0, NAP_NS };
+
+	return (int)SHMIPC_SLEEP(release, io, SYS_nanosleep, &nap, 0, 0, 0, 0, 0);
+}
+
+/* `n` is there. */
+static ssize_t peek_until_full(struct shmipc_receiver *r, struct shmipc_io *io,
+			       const struct shmipc_cursor *start, ssize_t n)
+{
+	while (n > 0 && (size_t)n < start->left && !shmipc_receiver_at_end(r) &&
+	       !shmipc_io_is_nonblocking(io)) {
+		ssize_t error, before = n;
+
+		shmipc_lock_drop(&r->lock, io->private_use);
+		error = shmipc_receiver_peek_nap(io);
+		shmipc_lock_take(&r->lock, io->private_use);
+		io->cursor = *start;
+		n = peek_once(r, io);
+		if (error || n < before)
+			break;
+	}
+	return n;
+}
+
+ssize_t shmipc_receiver_peek(struct shmipc_receiver *r, struct shmipc_io *io, bool waitall)
+{
+	const struct shmipc_cursor start = io->cursor;
+	ssize_t n = peek_once(r, io);
+
+	if (n > 0 && waitall)
+		n = peek_until_full(r, io, &start, n);
+	if (n > 0 && shmipc_receiver_peek_offset(r) >= 0)
+		shmipc_receiver_set_peek_offset(r, shmipc_receiver_peek_offset(r) + (int)n);
+	return n;
+}
