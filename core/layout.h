@@ -88,6 +88,7 @@ enum shmipc_tx_flag {
 	SHMIPC_TX_LATE = 32,	/* the reset came after this direction's own end: no news to a
 				   receive, and a broken pipe to a send */
 	SHMIPC_TX_CUTTING = 16, /* about to cut to the ring: wait a moment, then read the phase */
+	SHMIPC_TX_AGAIN = 32, /* both directions are over, this program ends: meet its successor */
 };
 
 /* Receiver's line: written by the receiving end only. */

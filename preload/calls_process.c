@@ -11,6 +11,7 @@
 #include <linux/seccomp.h>
 #include <stdlib.h>
 
+#include "preload/bequest.h"
 #include "preload/config.h"
 #include "preload/conn.h"
 #include "preload/handover.h"
@@ -38,11 +39,12 @@ SHIM_EXPORT pid_t __fork(void)
 
 /* ---- exec ---- */
 
-static void before_exec(void)
+static void before_exec(char *const environment[])
 {
 	if (!shim_config.enabled)
 		return;
 	shim_handover_exec();
+	shim_bequest_leave(environment);
 	shim_conn_before_exec();
 }
 
@@ -50,6 +52,7 @@ static int failed(int result)
 {
 	int saved = errno;
 
+	shim_bequest_withdraw();
 	shim_conn_exec_failed();
 	errno = saved;
 	return result;
@@ -57,38 +60,38 @@ static int failed(int result)
 
 SHIM_EXPORT int execve(const char *path, char *const arguments[], char *const environment[])
 {
-	before_exec();
+	before_exec(environment);
 	return failed(real.execve(path, arguments, environment));
 }
 
 SHIM_EXPORT int execv(const char *path, char *const arguments[])
 {
-	before_exec();
+	before_exec(environ);
 	return failed(real.execv(path, arguments));
 }
 
 SHIM_EXPORT int execvp(const char *file, char *const arguments[])
 {
-	before_exec();
+	before_exec(environ);
 	return failed(real.execvp(file, arguments));
 }
 
 SHIM_EXPORT int execvpe(const char *file, char *const arguments[], char *const environment[])
 {
-	before_exec();
+	before_exec(environment);
 	return failed(real.execvpe(file, arguments, environment));
 }
 
 SHIM_EXPORT int fexecve(int fd, char *const arguments[], char *const environment[])
 {
-	before_exec();
+	before_exec(environment);
 	return failed(real.fexecve(fd, arguments, environment));
 }
 
 SHIM_EXPORT int execveat(int fd, const char *path, char *const arguments[],
 			 char *const environment[], int flags)
 {
-	before_exec();
+	before_exec(environment);
 	return failed(real.execveat(fd, path, arguments, environment, flags));
 }
 

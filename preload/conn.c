@@ -69,6 +69,28 @@ __attribute__((hot)) void shim_conn_track(int fd, const struct shim_verdict *ver
 	shim_set_adopt_early(conn, fd);
 }
 
+void shim_conn_inherit(int fd, bool is_server, uint64_t sent, uint64_t received, uint32_t trips)
+{
+	struct sockaddr_storage listener = { 0 };
+	socklen_t bytes = sizeof(listener);
+	struct shim_verdict verdict;
+	struct shim_conn *conn;
+	int error = is_server ? sys_getsockname(fd, &listener, &bytes)
+			      : sys_getpeername(fd, &listener, &bytes);
+
+	if (error < 0)
+		return;
+	shim_verdict_of_address(&verdict, (const struct sockaddr *)&listener, bytes);
+	shim_conn_track(fd, &verdict, is_server);
+	conn = shim_conn_of(fd);
+	if (!conn)
+		return;
+	atomic_store(&conn->tx.kernel_bytes, sent);
+	atomic_store(&conn->rx.kernel_read, received);
+	atomic_store(&conn->trips, trips);
+	atomic_fetch_or(&conn->rx.foreign, SHMIPC_FOREIGN_WAITS); /* sets of before are inherited */
+}
+
 void shim_conn_make_plain(struct shim_conn *conn, enum shmipc_reason reason)
 {
 	uint32_t index = shim_conn_index(conn);

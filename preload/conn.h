@@ -28,6 +28,7 @@ enum {
 	SHIM_CONN_MAX = 16384,
 	SHIM_CONN_LINE_BYTES = 64,
 	SHIM_SESSION_NONE = -1,
+	SHIM_CONN_LIVES = 4, /* streams that one connection may have, one after the other */
 };
 
 enum shim_conn_used {
@@ -65,6 +66,14 @@ struct shim_conn {
 	struct shim_upgrade *upgrade; /* private memory of the process `generation` */
 	int session;		      /* index in that process, SHIM_SESSION_NONE */
 	uint32_t stream;
+	/* Streams of before the peer's exec: mapped until the connection ends, because calls that
+	 * are inside may still look at them. */
+	struct shim_former {
+		int session;
+		uint32_t stream;
+	} former[SHIM_CONN_LIVES - 1];
+	uint32_t formers;
+	bool handed_over; /* both directions are over, for a program that takes our place */
 
 	_Alignas(SHIM_CONN_LINE_BYTES) struct shmipc_sender tx;
 	_Alignas(SHIM_CONN_LINE_BYTES) struct shmipc_receiver rx;
@@ -129,6 +138,10 @@ void shim_conn_in_child(void);
 /* A candidate that a former holder has left to this process alone (accept, fork, close) becomes
  * like one of its own.  Step lock held; false: others hold it too. */
 bool shim_conn_adopt(struct shim_conn *conn);
+/* A connection of a program whose place we have taken (bequest.h): numbers already sent and
+ * received.
+ */
+void shim_conn_inherit(int fd, bool is_server, uint64_t sent, uint64_t received, uint32_t trips);
 /* exec: what is close-on-exec has one holder less, if the call does not return. */
 void shim_conn_before_exec(void);
 void shim_conn_exec_failed(void);

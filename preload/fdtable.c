@@ -27,7 +27,7 @@ void shim_fd_touch(int fd)
 		;
 }
 
-static int highest_start(void)
+int shim_fd_highest_start(void)
 {
 	struct rlimit files = { 0, 0 };
 
@@ -40,7 +40,7 @@ static int highest_start(void)
 
 int shim_fd_hide(int fd)
 {
-	int high = sys_fcntl(fd, F_DUPFD_CLOEXEC, highest_start());
+	int high = sys_fcntl(fd, F_DUPFD_CLOEXEC, shim_fd_highest_start());
 	int low = atomic_load(&lowest);
 
 	if (high < 0)

@@ -61,6 +61,8 @@ static inline uint32_t shim_fd_set(int fd, uint32_t word)
 int shim_fd_limit(void);
 void shim_fd_touch(int fd);
 
+/* Where our own descriptors begin. */
+int shim_fd_highest_start(void);
 /* Move a descriptor of our own out of the application's sight: to a high number, close-on-exec.
  * Returns the new number (the old one is closed), or the old one where no high number is to be had.
  */

@@ -106,13 +106,25 @@ static void hand_over(struct shim_conn *conn, int fd)
 	sys_close(rest);
 }
 
+/* Both directions, for good: a successor of ours may begin anew. */
+static bool is_over(struct shim_conn *conn, int fd)
+{
+	return conn->rx.ready && conn->tx.no_more_ring && !shmipc_sender_on_ring(&conn->tx) &&
+	       shmipc_receiver_leave_ring(&conn->rx, fd, shim_conn_private(conn)) == 0;
+}
+
 void shim_handover_exec(void)
 {
+	bool candidate;
+
 	for (int fd = 0; fd < shim_fd_limit(); fd++) {
 		struct shim_conn *conn = shim_conn_of(fd);
 
-		if (conn && is_inherited(fd, conn))
-			hand_over(conn, fd);
+		if (!conn || !is_inherited(fd, conn))
+			continue;
+		candidate = atomic_load(&conn->state) == SHMIPC_STATE_CANDIDATE;
+		hand_over(conn, fd);
+		conn->handed_over = candidate || is_over(conn, fd);
 	}
 }
 

@@ -76,6 +76,13 @@ void shim_unpin(struct shim_conn *conn)
 	drop_duplicate(pins);
 }
 
+bool shim_pins_are_alone(const struct shim_conn *conn)
+{
+	uint32_t inside = atomic_load(&table[shim_conn_index(conn)].inside);
+
+	return inside == (shim_pins_wanted() ? 1 : 0);
+}
+
 static void raise_touched(uint32_t limit)
 {
 	uint32_t now = atomic_load(&touched);

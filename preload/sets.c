@@ -299,6 +299,23 @@ void shim_set_number_closed(int fd)
 	}
 }
 
+void shim_sets_disarm(struct shim_conn *conn)
+{
+	for (int i = 0; i < atomic_load(&set_limit) && atomic_load(&conn->rx.watchers) > 0; i++) {
+		struct shim_set *set = &shim_sets[i];
+
+		if (!atomic_load_explicit(&set->used, memory_order_relaxed) ||
+		    atomic_load_explicit(&set->members, memory_order_relaxed) == 0 ||
+		    !shim_set_enter(set))
+			continue;
+		for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
+		     r = shim_registration_next(r))
+			if (r->conn == conn)
+				shim_registration_disarm(r);
+		shim_set_leave(set);
+	}
+}
+
 static void added(struct shim_set *set, struct shim_conn *conn, int fd,
 		  const struct epoll_event *event)
 {

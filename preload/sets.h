@@ -40,6 +40,8 @@ void shim_set_is_foreign(int epfd);
 /* The number of a connection is closed: its registrations that lived by this number are not ours to
  * know. */
 void shim_set_number_closed(int fd);
+/* No registration of it counts a sleeper any more; it is not attached, so none will. */
+void shim_sets_disarm(struct shim_conn *conn);
 void shim_sets_before_fork(void);
 void shim_sets_after_fork(void);
 void shim_sets_in_child(void);

@@ -10,6 +10,7 @@
 
 #include "core/spin.h"
 #include "core/thread.h"
+#include "preload/bequest.h"
 #include "preload/config.h"
 #include "preload/conn.h"
 #include "preload/handlers.h"
@@ -42,6 +43,7 @@ __attribute__((constructor)) static void shim_start(void)
 		return;
 	}
 	shim_config.enabled = true;
+	shim_bequest_take();
 	shim_log(SHIM_LOG_DEBUG, "pid=%d event=start", getpid());
 }
 

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 
 #include "core/postpone.h"
+#include "core/restart.h"
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/downgrade.h"
@@ -89,6 +90,8 @@ ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_
 	    (!conn->tx.settled || atomic_load_explicit(&conn->tx.count_lost, memory_order_relaxed)))
 		shim_upgrade_settle_tx(conn, fd);
 	n = shmipc_sender_send(&conn->tx, &io);
+	if (__builtin_expect(shmipc_restart_is_offered(&conn->tx, &conn->rx), 0))
+		shim_upgrade_again(conn, fd);
 	if (!shim_conn_is_attached(conn) && n > 0 && io.fd == fd)
 		shim_upgrade_sent(conn, fd, (size_t)n);
 	leave(&io);
@@ -132,6 +135,8 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 	if (__builtin_expect(name_room > 0, 0) && n > 0 && conn->is_unix &&
 	    message->msg_namelen == 0)
 		name_the_sender(io.fd, message, name_room);
+	if (__builtin_expect(shmipc_restart_is_offered(&conn->tx, &conn->rx), 0))
+		shim_upgrade_again(conn, fd);
 	if (!shim_conn_is_attached(conn) && n >= 0 && !(flags & MSG_PEEK) && io.fd == fd)
 		shim_upgrade_received(conn, fd, (size_t)n);
 	leave(&io);

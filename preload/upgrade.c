@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "preload/upgrade.h"
 
+#include "core/restart.h"
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/config.h"
+#include "preload/pins.h"
+#include "preload/sets.h"
 #include "preload/upgrade_parts.h"
 
 enum { STEPS_MAX = 4096 }; /* calls after the threshold; then the peer is plain */
@@ -86,6 +89,62 @@ void shim_upgrade_detach(struct shim_conn *conn)
 	if (conn->session != SHIM_SESSION_NONE)
 		shim_session_leave(conn->session, conn->stream);
 	conn->session = SHIM_SESSION_NONE;
+	while (conn->formers > 0) {
+		const struct shim_former *former = &conn->former[--conn->formers];
+
+		shim_session_leave(former->session, former->stream);
+	}
+}
+
+/* ---- again ---- */
+
+/* Step lock held.  A candidate first: no wait of a set arms it any more; then what is armed is
+ * taken back; then nothing can stand on the old words but calls that are inside, of which there are
+ * none.
+ */
+static bool restart(struct shim_conn *conn)
+{
+	bool done = false;
+
+	atomic_store(&conn->rx.ready, false);
+	shim_sets_disarm(conn);
+	shmipc_lock_take(&conn->tx.lock, false);
+	shmipc_lock_take(&conn->rx.lock, false);
+	if (shim_pins_are_alone(conn))
+		done = shmipc_restart(&conn->tx, &conn->rx);
+	if (!done && conn->rx.attached)
+		atomic_store(&conn->rx.ready, true);
+	shmipc_lock_drop(&conn->rx.lock, false);
+	shmipc_lock_drop(&conn->tx.lock, false);
+	return done;
+}
+
+/* Only where this process alone holds it: others might be inside. */
+static bool may_restart(const struct shim_conn *conn)
+{
+	return conn->formers < SHIM_CONN_LIVES - 1 && conn->rx.ready &&
+	       atomic_load(&conn->holders) == 1 &&
+	       conn->generation == shmipc_process_generation() &&
+	       shmipc_restart_is_offered(&conn->tx, &conn->rx);
+}
+
+void shim_upgrade_again(struct shim_conn *conn, int fd)
+{
+	if (!may_restart(conn) || !shim_rendezvous_try_hold(conn))
+		return;
+	if (may_restart(conn) && restart(conn)) {
+		conn->former[conn->formers++] = (struct shim_former){ conn->session, conn->stream };
+		conn->session = SHIM_SESSION_NONE;
+		shim_options_restore(conn, fd);
+		atomic_store(&conn->steps, 0);
+		atomic_store(&conn->next_step, 0);
+		atomic_store(&conn->state, SHMIPC_STATE_CANDIDATE);
+		if (conn->row)
+			atomic_store(&conn->row->state, SHMIPC_STATE_CANDIDATE);
+		shim_conn_set_reason(conn, SHMIPC_REASON_YOUNG);
+		shim_conn_log(conn, fd, "again", false);
+	}
+	shim_rendezvous_go_on(conn);
 }
 
 /* ---- when ---- */

@@ -24,6 +24,10 @@ void shim_upgrade_received(struct shim_conn *conn, int fd, size_t bytes);
 void shim_upgrade_settle_tx(struct shim_conn *conn, int fd);
 void shim_upgrade_settle_rx(struct shim_conn *conn, int fd);
 
+/* Attached, both directions by the kernel: has the peer's program been replaced?  Then the
+ * connection is a candidate again. */
+void shim_upgrade_again(struct shim_conn *conn, int fd);
+
 /* Stop a rendezvous that is under way; nothing of it stays. */
 void shim_upgrade_abandon(struct shim_conn *conn);
 /* From candidate to plain.  False: it is no candidate (any more). */

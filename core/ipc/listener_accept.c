@@ -134,7 +134,8 @@ static int step(struct shmipc_listener *listener, struct shmipc_pending *p, uint
 		return error;
 	if (!take_out(listener, p))
 		return 0;
-	/* before the session puts the same descriptor into the loop; p lives until it comes round */
+	/* before the session puts the same descriptor into the loop; p lives until it comes round
+	 */
 	if (listener->loop)
 		shmipc_loop_remove(listener->loop, &p->source);
 	if (!error)

@@ -205,3 +205,76 @@ def plain_peer_of_a_prefork_server(pair):
     server = pair.server("tcp:127.0.0.1:0", "workers=3")
     pair.client(server.address, "conns=6", "rounds=100", shim=False)
     expect_plain(server)
+
+
+def lives(end, count, what="accelerated"):
+    assert wait_for(lambda: len(end.events(what)) >= count), (end.name, end.events(what), end.reasons())
+
+
+@case
+def exec_keeps_a_server_accelerated(pair):
+    """The program at the accepting end is replaced, with the shim: its successor meets the client again."""
+    server = pair.start("server", "exec-server", "tcp:127.0.0.1:0", "execs=80")
+    client = pair.client(server.ready(), "conns=1", "rounds=300")
+    lives(server, 2)
+    lives(client, 2)
+    assert sum(server.ring_bytes()) > 100 * 128, server.events("closed")
+
+
+@case
+def exec_keeps_a_server_accelerated_unix(pair):
+    server = pair.start("server", "exec-server", f"unix:{harness.DIR}/exec", "execs=80", "lives=2")
+    client = pair.client(server.ready(), "conns=1", "rounds=400")
+    lives(server, 3)
+    lives(client, 3)
+
+
+@case
+def exec_keeps_a_client_accelerated(pair):
+    server = pair.server("tcp:127.0.0.1:0")
+    client = pair.start("client", "exec-client", server.address, "lives=2", "rounds=120")
+    client.done()
+    client.end()
+    lives(client, 3)
+    lives(server, 3)
+
+
+@case
+def exec_keeps_a_client_accelerated_unix(pair):
+    server = pair.server(f"unix:{harness.DIR}/exec2")
+    client = pair.start("client", "exec-client", server.address, "lives=1", "rounds=120")
+    client.done()
+    client.end()
+    lives(client, 2)
+
+
+@case
+def exec_after_fork_is_accelerated(pair):
+    """accept, fork, exec in the child: the parent's copy is closed meanwhile."""
+    server = pair.start("server", "exec-server", "tcp:127.0.0.1:0", "execs=2", "fork")
+    client = pair.client(server.ready(), "conns=1", "rounds=200")
+    expect_accelerated(client)
+
+
+@case
+def exec_many_times(pair):
+    """A connection has so many lives; after those it is plain, and right."""
+    server = pair.start("server", "exec-server", "tcp:127.0.0.1:0", "execs=40", "lives=6")
+    client = pair.client(server.ready(), "conns=1", "rounds=500")
+    lives(client, 3)
+
+
+@case
+def exec_without_the_shim_goes_on_plain(pair):
+    """The peer has no shim at all."""
+    server = pair.start("server", "exec-server", "tcp:127.0.0.1:0", "execs=60", "lives=2")
+    pair.client(server.ready(), "conns=1", "rounds=300", shim=False)
+
+
+@case
+def forged_bequests_are_refused(pair):
+    """What lies under the numbers where a predecessor leaves its connections, and is none."""
+    server = pair.server("tcp:127.0.0.1:0")
+    client = pair.client(server.address, "conns=2", under=("/usr/bin/python3", f"{harness.HERE}/forge.py"))
+    expect_accelerated(client, 2)
+    assert len(client.events("accelerated")) == 2, client.events("accelerated")

@@ -5,6 +5,8 @@
 peer.py server ADDRESS [KEY=VALUE...]   prints "ready PORT", echoes until killed
 peer.py client ADDRESS [KEY=VALUE...]   round trips with checked content, then prints "done JSON"
 peer.py both ADDRESS [KEY=VALUE...]     a server thread, and a client of the address read from stdin
+peer.py exec-server ADDRESS execs=N     echoes N times and becomes another program, with the connection
+peer.py exec-client ADDRESS lives=N     the same for the connecting end
 peer.py fork-epoll ADDRESS              an epoll server that forks while connections idle
 ADDRESS: tcp:HOST:PORT (PORT 0: any), unix:PATH, unix:@NAME.
 """
@@ -126,6 +128,65 @@ def serve_forking(listener):
                     break
             except ChildProcessError:
                 break
+
+
+def become(fd, address, options):
+    """The same program again, in our place, with the connection as descriptor `fd`."""
+    os.set_inheritable(fd, True)
+    shell = [sys.executable, __file__, "resume", address, f"fd={fd}", *(f"{k}={v}" for k, v in options.items())]
+    os.execv(shell[0], shell)
+
+
+def resume(_, options):
+    """After exec: echo, or go on asking."""
+    fd = int(options["fd"])
+    s = socket.socket(fileno=fd)
+    s.setblocking(True)
+    options["lives"] = str(int(options.get("lives", 1)) - 1)
+    if options.get("part") == "client":
+        go_on(s, "", options)
+        return
+    for _ in range(int(options["execs"])):
+        data = s.recv(65536)
+        if not data:
+            break
+        s.sendall(data)
+    else:
+        if int(options["lives"]) > 0:
+            become(fd, "", options)
+    echo_one(s)
+    s.close()
+
+
+def go_on(s, address, options):
+    rounds, size = int(options.get("rounds", 100)), int(options.get("bytes", 64))
+    for r in range(rounds):
+        round_trip(s, r, size)
+    if int(options.get("lives", 0)) > 0:
+        become(s.fileno(), address, options)
+    print("done {}", flush=True)
+    s.close()
+    sys.stdin.read()
+
+
+def exec_server(address, options):
+    """Accepts one connection, echoes `execs` times, and becomes another program; again, `lives` times."""
+    listener = listen(address, options)
+    ready(listener)
+    conn, _ = listener.accept()
+    listener.close()
+    if "fork" in options and os.fork() > 0:
+        conn.close()
+        os.wait()
+        return
+    for _ in range(int(options["execs"])):
+        conn.sendall(conn.recv(65536))
+    become(conn.detach(), address, options)
+
+
+def exec_client(address, options):
+    options["part"] = "client"
+    go_on(dial(address, options), address, options)
 
 
 def ready(listener):
@@ -304,7 +365,8 @@ def fork_epoll_client(address, _):
 
 def main():
     roles = {"server": server, "client": client, "both": both, "fork-epoll": fork_epoll,
-             "fork-epoll-client": fork_epoll_client}
+             "fork-epoll-client": fork_epoll_client, "exec-server": exec_server, "exec-client": exec_client,
+             "resume": resume}
     options = dict(a.split("=", 1) if "=" in a else (a, "1") for a in sys.argv[3:])
     roles[sys.argv[1]](sys.argv[2], options)
 
