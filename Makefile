@@ -69,6 +69,7 @@ DIFFER_SRC  := $(wildcard tests/differential/worker/*.c)
 STRESS_SRC  := $(wildcard tests/stress/*.c)
 UNIT_SRC    := $(wildcard tests/unit/test_*.c)
 SHIM_UNIT_SRC := $(wildcard tests/unit/preload/test_*.c)
+IPC_UNIT_SRC := $(wildcard tests/unit/ipc/test_*.c)
 
 LIB_A    := $(OUT)/libshmipc.a
 LIB_SO   := $(OUT)/libshmipc.so
@@ -81,7 +82,8 @@ CASES    := $(OUT)/conformance/cases
 RUNNER   := $(OUT)/conformance/run
 DIFFER   := $(OUT)/differential/worker $(OUT)/differential/wrong.so
 UNIT     := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC)) \
-	$(patsubst tests/unit/preload/%.c,$(OUT)/unit/preload/%,$(SHIM_UNIT_SRC))
+	$(patsubst tests/unit/preload/%.c,$(OUT)/unit/preload/%,$(SHIM_UNIT_SRC)) \
+	$(patsubst tests/unit/ipc/%.c,$(OUT)/unit/ipc/%,$(IPC_UNIT_SRC))
 STRESS   := $(patsubst tests/stress/%.c,$(OUT)/stress/%,$(STRESS_SRC))
 
 BINARIES := $(if $(RUN_SRC),$(RUN)) $(if $(STAT_SRC),$(STAT)) $(if $(BENCH_SRC),$(BENCH))
@@ -170,7 +172,7 @@ define unit_rule
 $(OUT)/unit/$(1): $(OBJ)/tests/unit/$(1).o \
 	$(call objects,$(call linked,tests/unit/$(1).c)) $(if $(CORE_SRC),$(LIB_A))
 endef
-$(foreach t,$(patsubst tests/unit/%.c,%,$(UNIT_SRC) $(SHIM_UNIT_SRC)),$(eval $(call unit_rule,$(t))))
+$(foreach t,$(patsubst tests/unit/%.c,%,$(UNIT_SRC) $(SHIM_UNIT_SRC) $(IPC_UNIT_SRC)),$(eval $(call unit_rule,$(t))))
 
 $(UNIT):
 	@mkdir -p $(@D)

@@ -65,10 +65,12 @@ static void append_slice(struct shmipc_stream *stream, struct shmipc_slice slice
 
 void shmipc_tx_keep(struct shmipc_stream *stream, struct shmipc_slice slice)
 {
-	if (make_room(&stream->tx))
+	if (make_room(&stream->tx)) {
 		shmipc_session_give(stream->session, slice);
-	else
-		append_slice(stream, slice);
+		return;
+	}
+	shmipc_pool_seal(stream->session->pool, slice, 0, 0);
+	append_slice(stream, slice);
 }
 
 static int append_ordinary(struct shmipc_tx *tx, size_t bytes)
