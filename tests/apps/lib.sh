@@ -26,6 +26,7 @@ SERVER_PID=
 DIR=
 ENDPOINTS=
 AS_USER=()
+APP_USER=
 
 app_usage() {
 	printf 'usage: %s [--quick] [--pairing SERVER/CLIENT]\n' "$(basename "$0")"
@@ -143,13 +144,13 @@ expect_no_orphans() {
 	[ -z "$left" ] || not_ok "processes left behind: $left"
 }
 
-# as_user NAME: from here on both sides run as this system user, who may enter the directories.
-# Who is not root remains who he is.
+# as_user NAME: both sides run as this system user, who owns the pairings' directories.  Who is not
+# root remains who he is.
 as_user() {
 	[ "$(id -u)" -eq 0 ] || return 0
-	AS_USER=(setpriv "--reuid=$1" "--regid=$1" --init-groups --)
+	APP_USER=$1
+	AS_USER=(setpriv "--reuid=$1" "--regid=$(id -gn "$1")" --init-groups --)
 	chmod 755 "$APP_TMP"
-	! [ -d "$DIR" ] || chown "$1:" "$DIR"
 }
 
 # Runs FUNCTION once per pairing, each in a directory and with log files of its own.
@@ -162,6 +163,7 @@ for_pairings() {
 		CLIENT_SIDE=${pairing#*/}
 		DIR=$APP_TMP/$SERVER_SIDE-$CLIENT_SIDE
 		mkdir -p "$DIR"
+		[ -z "$APP_USER" ] || chown "$APP_USER" "$DIR"
 		new_logs all
 		if [ "$pairing" != plain/plain ] && [ ! -r "$APP_SHIM" ]; then
 			not_ok "the shim is not built: $APP_SHIM"
@@ -297,23 +299,25 @@ forget_server() {
 	APP_GROUPS=("${keep[@]}")
 }
 
-# ring_bytes LOG [PATTERN]: payload moved by shared memory, both directions, all closed connections.
-ring_bytes() {
-	[ -r "$1" ] || { echo 0; return 0; }
-	grep -e "${2:-endpoint=}" "$1" | grep event=closed | tr ' ' '\n' |
-		awk -F= '$1 == "ring_tx" || $1 == "ring_rx" { n += $2 } END { printf "%.0f\n", n }'
+# moved WHICH LOG [PATTERN]: payload moved by WHICH, ring or kernel, in both directions of all closed
+# connections.
+moved() {
+	[ -r "$2" ] || { echo 0; return 0; }
+	grep -e "${3:-endpoint=}" "$2" | grep event=closed | tr ' ' '\n' |
+		awk -F= -v tx="$1_tx" -v rx="$1_rx" '$1 == tx || $1 == rx { n += $2 } END { printf "%.0f\n", n }'
 }
 
 expect_accelerated() {
-	local bytes
+	local ring kernel
 
-	bytes=$(ring_bytes "$1" "${2:-}")
-	if [ "$bytes" -eq 0 ]; then
+	ring=$(moved ring "$1" "${2:-}")
+	kernel=$(moved kernel "$1" "${2:-}")
+	if [ "$ring" -eq 0 ]; then
 		echo "no ring traffic in $(basename "$1") ${2:-}:"
 		grep -e "${2:-endpoint=}" "$1" 2>/dev/null | tail -n 8 || true
 		return 1
 	fi
-	echo "info: ring bytes $bytes"
+	echo "info: ring bytes $ring, $((ring * 100 / (ring + kernel))) % of all"
 }
 
 # The shim must have been there (it saw a connection close) and must have left it plain.
@@ -326,7 +330,7 @@ expect_plain() {
 		echo "accelerated although the peer is plain"
 		return 1
 	fi
-	if [ "$(ring_bytes "$1" "${2:-}")" -ne 0 ]; then
+	if [ "$(moved ring "$1" "${2:-}")" -ne 0 ]; then
 		echo "ring traffic although the peer is plain"
 		return 1
 	fi
