@@ -27,6 +27,9 @@ DIR=
 ENDPOINTS=
 AS_USER=()
 APP_USER=
+# "${NOTE_PID[@]}" FILE COMMAND...: becomes the command, whose process id is then in the file.
+# shellcheck disable=SC2016 # for that shell
+NOTE_PID=(env --default-signal=INT sh -c 'echo $$ >"$0"; exec "$@"')
 
 app_usage() {
 	printf 'usage: %s [--quick] [--pairing SERVER/CLIENT]\n' "$(basename "$0")"
