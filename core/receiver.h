@@ -120,9 +120,10 @@ static inline bool shmipc_receiver_has_tokens(const struct shmipc_receiver *r)
 	       atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) != r->taken;
 }
 
-/* Tokens of bytes up to position `seen` are news to nobody: take them off the socket although the
- * ring may hold unread bytes (an edge-triggered waiter that was told of them sleeps again). Relaxed
- * waiters only. */
+/* Tokens of bytes up to position `seen`, or of bytes that have been read, are news to nobody: take
+ * them off the socket although the ring may hold unread bytes (an edge-triggered waiter that was
+ * told of them sleeps again).  None of them may stay: its edge has been used up, and while it is
+ * outstanding the sender sends no other.  Relaxed waiters only. */
 void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen,
 				 bool private_use);
 

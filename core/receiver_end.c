@@ -64,12 +64,14 @@ void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t see
 	while (shmipc_receiver_on_ring(r) && !r->last_seen && !shmipc_receiver_at_end(r) &&
 	       shmipc_receiver_has_tokens(r)) {
 		uint32_t taken = r->taken;
+		uint64_t tail;
 
 		/* declared before it is taken, as everywhere: a tail that moves after this look
 		 * brings a token */
 		atomic_store(&r->rx->tokens_taken, taken + 1);
 		atomic_thread_fence(memory_order_seq_cst);
-		if (atomic_load_explicit(&r->tx->tail, memory_order_acquire) != seen) {
+		tail = atomic_load_explicit(&r->tx->tail, memory_order_acquire);
+		if (tail != seen && tail != shmipc_receiver_head(r)) {
 			atomic_store(&r->rx->tokens_taken, taken);
 			break;
 		}

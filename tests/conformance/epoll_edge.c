@@ -88,6 +88,45 @@ static void partial_server(int fd)
 }
 CASE("epoll_edge.partial_read", partial_server, send_on_demand, EVERY);
 
+enum { AT_ONCE, WHEN_ASLEEP, NO_MORE };
+
+/* As send_on_demand(), but may first let the other end fall asleep. */
+static void send_to_sleeper(int fd)
+{
+	uint64_t position = 0, when;
+	int on = 1;
+
+	if (conf.is_tcp)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	while ((when = await()) < NO_MORE) {
+		if (when == WHEN_ASLEEP)
+			nap_ms(CONF_NAP_MS);
+		send_pat(fd, 10, position);
+		position += 10;
+		tell(0);
+	}
+}
+
+/* A reader that is told of one arrival and reads two: nothing is left, the next one wakes it. */
+static void read_on_server(int fd)
+{
+	int set = epoll_create1(0);
+
+	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
+	for (uint64_t turn = 0; turn < 4; turn++) {
+		tell(WHEN_ASLEEP);
+		see("first", set, CONF_WAIT_MS);
+		await();
+		tell(AT_ONCE);
+		await();
+		recv_pat(fd, 20, turn * 20);
+		see("no edge", set, 0);
+	}
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_edge.read_on", read_on_server, send_to_sleeper, EVERY);
+
 static void pending_server(int fd)
 {
 	int set = epoll_create1(0);
