@@ -58,12 +58,11 @@ void shim_conn_log(const struct shim_conn *conn, int fd, const char *event, bool
 	const struct shmipc_status_row *row = conn->row;
 	const char *role = conn->is_server ? "server" : "client";
 	const char *endpoint = row ? row->endpoint : "?";
+	uint32_t reason = row ? atomic_load(&row->reason) : 0;
 
 	if (shim_log_level < SHIM_LOG_INFO)
 		return;
 	if (!with_counts) {
-		uint32_t reason = row ? atomic_load(&row->reason) : 0;
-
 		if (reason)
 			shim_log(SHIM_LOG_INFO,
 				 "pid=%d fd=%d endpoint=%s role=%s event=%s reason=%s",
@@ -74,20 +73,20 @@ void shim_conn_log(const struct shim_conn *conn, int fd, const char *event, bool
 				 sys_getpid(), fd, endpoint, role, event);
 		return;
 	}
-	shim_log(
-		SHIM_LOG_INFO,
-		"pid=%d fd=%d endpoint=%s role=%s event=%s state=%s ring_tx=%lu ring_rx=%lu kernel_tx=%lu "
-		"kernel_rx=%lu tokens=%lu sleeps=%lu spins_won=%lu spins_lost=%lu",
-		sys_getpid(), fd, endpoint, role, event,
-		shmipc_state_name(atomic_load(&conn->state)),
-		(unsigned long)atomic_load(&conn->tx.count->ring_bytes),
-		(unsigned long)atomic_load(&conn->rx.count->ring_bytes),
-		(unsigned long)atomic_load(&conn->tx.count->kernel_bytes),
-		(unsigned long)atomic_load(&conn->rx.count->kernel_bytes),
-		(unsigned long)atomic_load(&conn->tx.count->tokens),
-		(unsigned long)atomic_load(&conn->rx.count->waits),
-		(unsigned long)atomic_load(&conn->rx.count->spins_won),
-		(unsigned long)atomic_load(&conn->rx.count->spins_lost));
+	shim_log(SHIM_LOG_INFO,
+		 "pid=%d fd=%d endpoint=%s role=%s event=%s state=%s%s%s ring_tx=%lu ring_rx=%lu "
+		 "kernel_tx=%lu kernel_rx=%lu tokens=%lu sleeps=%lu spins_won=%lu spins_lost=%lu",
+		 sys_getpid(), fd, endpoint, role, event,
+		 shmipc_state_name(atomic_load(&conn->state)), reason ? " reason=" : "",
+		 reason ? shmipc_reason_name(reason) : "",
+		 (unsigned long)atomic_load(&conn->tx.count->ring_bytes),
+		 (unsigned long)atomic_load(&conn->rx.count->ring_bytes),
+		 (unsigned long)atomic_load(&conn->tx.count->kernel_bytes),
+		 (unsigned long)atomic_load(&conn->rx.count->kernel_bytes),
+		 (unsigned long)atomic_load(&conn->tx.count->tokens),
+		 (unsigned long)atomic_load(&conn->rx.count->waits),
+		 (unsigned long)atomic_load(&conn->rx.count->spins_won),
+		 (unsigned long)atomic_load(&conn->rx.count->spins_lost));
 }
 
 void shim_conn_set_reason(struct shim_conn *conn, enum shmipc_reason reason)

@@ -158,6 +158,7 @@ bool shim_conn_adopt(struct shim_conn *conn)
 	conn->pid = own_pid;
 	if (conn->row)
 		atomic_store(&conn->row->pid, (uint32_t)own_pid);
+	shim_conn_set_reason(conn, SHMIPC_REASON_YOUNG);
 	if (atomic_load(&conn->rx.watchers) == 0)
 		atomic_compare_exchange_strong(&conn->rx.foreign, &holders_only,
 					       SHMIPC_FOREIGN_NONE);

@@ -165,8 +165,12 @@ static int begin(struct shim_conn *conn, int fd)
 	struct shim_rendezvous_keys keys;
 	enum shmipc_reason reason = shim_eligible(conn, fd, &keys);
 
-	if (reason == SHMIPC_REASON_YOUNG || (reason == SHMIPC_REASON_SHARED && is_shared(conn)))
-		return -1; /* not accepted yet; a child is about to close it, or to exec */
+	if (reason == SHMIPC_REASON_SHARED && is_shared(conn)) {
+		shim_conn_set_reason(conn, reason); /* the others may close it yet, or exec */
+		return -1;
+	}
+	if (reason == SHMIPC_REASON_YOUNG)
+		return -1;
 	if (reason)
 		return (int)reason;
 	conn->upgrade = shim_rendezvous_take(conn, &keys);
@@ -187,6 +191,8 @@ static bool may_step(struct shim_conn *conn)
 		return false;
 	if (conn->generation == shmipc_process_generation() || shim_conn_adopt(conn))
 		return true;
+	if (atomic_load(&conn->state) == SHMIPC_STATE_CANDIDATE)
+		shim_conn_set_reason(conn, SHMIPC_REASON_SHARED);
 	shim_rendezvous_go_on(conn);
 	return false;
 }

@@ -85,6 +85,9 @@ int shim_upgrade_server_step(struct shim_conn *conn, int fd)
 	if (result == -EAGAIN)
 		return -1;
 	if (result < 0)
-		return result == -ECONNREFUSED ? SHMIPC_REASON_IDENTITY : SHMIPC_REASON_PROTOCOL;
+		return result == -ECONNREFUSED ? SHMIPC_REASON_IDENTITY
+		       : result == -ECONNRESET
+			       ? SHMIPC_REASON_CLOSED /* it has given up, or ended */
+			       : SHMIPC_REASON_PROTOCOL;
 	return shim_upgrade_take_stream(conn, fd);
 }
