@@ -353,24 +353,27 @@ expect_pairing() {
 
 # Some programs do with a connection what shared memory cannot follow: with the shim on both sides it
 # stays plain too, and the log gives the reason.
+# expect_left_plain NAME REASON [PATTERN]
 expect_left_plain() {
-	local name=$1 reason=$2
+	local name=$1 reason=$2 pattern=${3:-endpoint=}
 
 	case $PAIRING in
 	shim/shim)
-		check "$name: plain, $reason" grep -qh "reason=$reason" "$SERVER_LOG" "$CLIENT_LOG"
-		check "$name: no byte by shared memory" no_ring_bytes "$SERVER_LOG" "$CLIENT_LOG"
+		check "$name: plain, $reason" \
+			grep -qhe "$pattern.*reason=$reason" "$SERVER_LOG" "$CLIENT_LOG"
+		check "$name: no byte by shared memory" no_ring_bytes "$pattern" "$SERVER_LOG" "$CLIENT_LOG"
 		;;
-	shim/plain) check "$name: server stays plain" no_ring_bytes "$SERVER_LOG" ;;
-	plain/shim) check "$name: client stays plain" no_ring_bytes "$CLIENT_LOG" ;;
+	shim/plain) check "$name: server stays plain" no_ring_bytes "$pattern" "$SERVER_LOG" ;;
+	plain/shim) check "$name: client stays plain" no_ring_bytes "$pattern" "$CLIENT_LOG" ;;
 	esac
 }
 
 no_ring_bytes() {
-	local log
+	local log pattern=$1
 
+	shift
 	for log in "$@"; do
 		[ -r "$log" ] || { echo "the shim did not write $(basename "$log")"; return 1; }
-		[ "$(ring_bytes "$log")" -eq 0 ] || { echo "ring traffic in $(basename "$log")"; return 1; }
+		[ "$(ring_bytes "$log" "$pattern")" -eq 0 ] || { echo "ring traffic in $(basename "$log")"; return 1; }
 	done
 }
