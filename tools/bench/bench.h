@@ -23,6 +23,7 @@ enum {
 	BENCH_ADDRESS_BYTES = 108,
 	BENCH_NAME_BYTES = 48,
 	BENCH_IDLE_NS = 2000000000,
+	BENCH_STREAM_COUNT = 64,
 };
 
 enum bench_workload {
@@ -32,6 +33,7 @@ enum bench_workload {
 	BENCH_CONNECT,
 	BENCH_PERCALL,
 	BENCH_IDLE,
+	BENCH_STREAMS, /* round trips of many conversations at once */
 };
 
 enum bench_family { BENCH_TCP, BENCH_UNIX, BENCH_NO_FAMILY };
@@ -45,7 +47,8 @@ enum bench_variant {
 	BENCH_KERNEL,
 	BENCH_KERNEL_ALT, /* ping-pong: both ends spin on nonblocking recv; TCP stream: cubic */
 	BENCH_SHIM,
-	BENCH_RAW, /* copy in, copy out and two positions in shared memory: the limit */
+	BENCH_RAW,     /* copy in, copy out and two positions in shared memory: the limit */
+	BENCH_LIBRARY, /* libshmipc, by its zero-copy calls; its rows have no shim and no raw */
 	BENCH_VARIANTS,
 };
 
@@ -62,6 +65,8 @@ struct bench_job {
 	uint64_t duration_ns;
 	char address[BENCH_ADDRESS_BYTES]; /* path, or TCP port in decimal */
 	char congestion[16];		   /* empty: the machine's default */
+	bool library;			   /* by libshmipc instead of a socket ... */
+	unsigned int spin_us;		   /* ... whose waits spin so long */
 	int cpu_server, cpu_client;	   /* -1: not pinned.  Only the raw ring pins itself */
 };
 
@@ -69,6 +74,8 @@ struct bench_job {
 int bench_child_main(int argc, char **argv);
 void bench_report(const char *name, double value);
 _Noreturn void bench_child_fail(const char *what);
+/* A server listens there. */
+void bench_child_ready(const char *address);
 
 /* A verified message or stream position did not hold what was sent. */
 void bench_corrupt(const char *where, uint64_t position);

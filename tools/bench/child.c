@@ -51,6 +51,7 @@ void bench_corrupt(const char *where, uint64_t position)
 	_exit(EXIT_CORRUPT);
 }
 
+/* The library's own workloads are in library.c. */
 void workload_serve(struct channel *channel, const struct bench_job *job)
 {
 	if (job->workload == BENCH_PINGPONG)
@@ -87,6 +88,10 @@ static void parse_pair(struct bench_job *job, const char *key, const char *value
 		job->size_bytes = strtoul(value, NULL, 10);
 	else if (!strcmp(key, "duration_ns"))
 		job->duration_ns = strtoull(value, NULL, 10);
+	else if (!strcmp(key, "library"))
+		job->library = atoi(value) != 0;
+	else if (!strcmp(key, "spin_us"))
+		job->spin_us = (unsigned int)atoi(value);
 	else if (!strcmp(key, "cpu_server"))
 		job->cpu_server = atoi(value);
 	else if (!strcmp(key, "cpu_client"))
@@ -110,16 +115,28 @@ static void parse_job(struct bench_job *job, int argc, char **argv)
 	}
 }
 
+void bench_child_ready(const char *address)
+{
+	printf("ready=%s\n", address);
+	fflush(stdout);
+}
+
 static void serve(const struct bench_job *job)
 {
 	char address[BENCH_ADDRESS_BYTES];
-	int listener = channel_listen(job, address);
 	struct channel channel;
+	int listener;
 
-	printf("ready=%s\n", address);
-	fflush(stdout);
+	if (job->library) {
+		library_serve(job);
+		return;
+	}
+	listener = channel_listen(job, address);
+	bench_child_ready(address);
 	if (job->workload == BENCH_CONNECT) {
 		connect_serve(listener, job);
+	} else if (job->workload == BENCH_STREAMS) {
+		streams_serve(listener, job);
 	} else {
 		channel_open(&channel, channel_accept(listener), job);
 		workload_serve(&channel, job);
@@ -132,8 +149,16 @@ static void drive(const struct bench_job *job)
 {
 	struct channel channel;
 
+	if (job->library) {
+		library_drive(job);
+		return;
+	}
 	if (job->workload == BENCH_CONNECT) {
 		connect_drive(job);
+		return;
+	}
+	if (job->workload == BENCH_STREAMS) {
+		streams_drive(job);
 		return;
 	}
 	channel_open(&channel, channel_connect(job), job);

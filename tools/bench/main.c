@@ -24,7 +24,9 @@ static bool has_variant(const struct bench_row *row, enum bench_variant variant,
 {
 	switch (variant) {
 	case BENCH_SHIM:
-		return options->shim[0] != '\0';
+		return !row->library && options->shim[0] != '\0';
+	case BENCH_LIBRARY:
+		return row->library;
 	case BENCH_RAW: /* two ends that never sleep have no business on one core */
 		return row->raw && options->pin != BENCH_PIN_SAME && process_cpu_count() > 1;
 	case BENCH_KERNEL_ALT: /* the same holds for a pair that spins */
@@ -38,7 +40,7 @@ static bool has_variant(const struct bench_row *row, enum bench_variant variant,
 static void complain(const struct bench_line *line, enum bench_variant variant,
 		     const struct bench_result *result)
 {
-	static const char *const names[] = { "kernel", "alt", "shim", "raw" };
+	static const char *const names[] = { "kernel", "alt", "shim", "raw", "library" };
 	char size[16] = "";
 
 	if (line->size_bytes)
@@ -77,6 +79,7 @@ static void fold(const struct bench_row *row, const struct bench_result *from, u
 	MEDIAN_OF(p50_us);
 	MEDIAN_OF(p99_us);
 	MEDIAN_OF(p999_us);
+	MEDIAN_OF(wakeups_per_message);
 	MEDIAN_OF(count);
 	cell->rounds_ok = (unsigned int)count;
 	for (unsigned int r = 0; r < rounds; r++) {
@@ -170,12 +173,21 @@ static void open_sinks(const struct bench_command *command)
 		sinks[sink_count++] = (struct bench_sink){ .file = stdout, .format = BENCH_TEXT };
 }
 
+/* By name; without one, the rows of the kind that was asked for. */
+static bool is_wanted(const struct bench_row *row, const struct bench_options *options)
+{
+	if (options->only)
+		return bench_row_matches(row->name, options->only) &&
+		       (row->library || !options->library);
+	return row->library == options->library;
+}
+
 static void run_all(const struct bench_options *options)
 {
 	for (int i = 0; i < sink_count; i++)
 		output_begin(&sinks[i], options);
 	for (size_t i = 0; i < bench_row_count && !process_signal_caught(); i++)
-		if (bench_row_matches(bench_rows[i].name, options->only))
+		if (is_wanted(&bench_rows[i], options))
 			run_row(&bench_rows[i], options);
 	for (int i = 0; i < sink_count; i++)
 		output_end(&sinks[i]);
@@ -207,7 +219,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	open_sinks(&command);
-	if (!options->shim[0])
+	if (!options->shim[0] && !options->library)
 		fputs(BENCH_NAME ": no libshmipc_shim.so found: kernel and raw ring only\n",
 		      stderr);
 	make_scratch(options);

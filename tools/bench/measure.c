@@ -74,6 +74,16 @@ static int shim_settings(const struct run *run, char settings[][SETTING_BYTES])
 	return count;
 }
 
+static unsigned int library_spin_us(const struct run *run)
+{
+	int spin_us = run->options->spin_us;
+
+	/* the row without spin stays without */
+	if (run->row->spin_us == 0 || spin_us == BENCH_SPIN_US_DEFAULT)
+		spin_us = run->row->spin_us;
+	return (unsigned int)(spin_us < 0 ? 0 : spin_us);
+}
+
 static enum bench_wait wait_of(const struct run *run)
 {
 	if (run->variant == BENCH_KERNEL_ALT && run->row->workload == BENCH_PINGPONG)
@@ -107,6 +117,8 @@ static int build_arguments(const struct run *run, enum bench_role role,
 		 (unsigned long long)run->duration_ns);
 	snprintf(text[n++], ARGUMENT_BYTES, "address=%s", run->address);
 	snprintf(text[n++], ARGUMENT_BYTES, "congestion=%s", congestion_of(run));
+	snprintf(text[n++], ARGUMENT_BYTES, "library=%d", run->variant == BENCH_LIBRARY);
+	snprintf(text[n++], ARGUMENT_BYTES, "spin_us=%u", library_spin_us(run));
 	snprintf(text[n++], ARGUMENT_BYTES, "cpu_server=%d", run->cpu_server);
 	snprintf(text[n++], ARGUMENT_BYTES, "cpu_client=%d", run->cpu_client);
 	for (int i = 0; i < n; i++)
@@ -254,6 +266,10 @@ static void collect(const struct run *run, struct bench_result *result)
 	result->p50_us = number_of(run, "p50") / 1e3;
 	result->p99_us = number_of(run, "p99") / 1e3;
 	result->p999_us = number_of(run, "p999") / 1e3;
+	result->wakeups_per_message = (number_of(run, "client_wakeups") +
+				       number_of(run, "server_wakeups")) /
+				      (number_of(run, "client_messages") +
+				       number_of(run, "server_messages"));
 	if (run->row->unit == BENCH_US)
 		result->value /= 1e3;
 	if (run->row->unit == BENCH_CPU_US_S)

@@ -8,9 +8,10 @@
 #include "tools/bench/rows.h"
 
 struct bench_options {
-	const char *only;
+	const char *only; /* NULL: every row of its kind */
 	size_t sizes[BENCH_SIZES_MAX + 1];
 	bool sizes_given;
+	bool library; /* the rows about libshmipc */
 	unsigned int rounds;
 	double seconds;
 	enum bench_pin pin;
@@ -28,6 +29,7 @@ struct bench_result {
 	double value; /* in the row's unit */
 	double p50_us, p99_us, p999_us;
 	double count;
+	double wakeups_per_message;	   /* libshmipc, both ends */
 	uint64_t ring_bytes, kernel_bytes; /* by the shim's own account */
 	char why[160];			   /* when not BENCH_OK */
 };

@@ -13,6 +13,7 @@ enum { EXIT_USAGE = 2, SPIN_US_MAX = 1000000, SECONDS_MAX = 60 };
 enum option_code {
 	OPTION_LIST = 256,
 	OPTION_ONLY,
+	OPTION_LIBRARY,
 	OPTION_SIZES,
 	OPTION_ROUNDS,
 	OPTION_SECONDS,
@@ -30,6 +31,7 @@ enum option_code {
 
 static const struct option long_options[] = {
 	{ "list", no_argument, NULL, OPTION_LIST },
+	{ "library", no_argument, NULL, OPTION_LIBRARY },
 	{ "only", required_argument, NULL, OPTION_ONLY },
 	{ "sizes", required_argument, NULL, OPTION_SIZES },
 	{ "rounds", required_argument, NULL, OPTION_ROUNDS },
@@ -53,6 +55,7 @@ static const char help[] =
 	"alternating, with payload written and checked.\n"
 	"\n"
 	"  --list             print the rows and end\n"
+	"  --library          libshmipc against a Unix socket instead of the shim's rows\n"
 	"  --only ROWS        comma list of row names; may hold the shell's * and ?\n"
 	"  --sizes LIST       message sizes instead of the row's own (64,4K,1M; multiples of 8)\n"
 	"  --rounds N         alternations; the medians are printed (default 5)\n"
@@ -194,6 +197,9 @@ static void apply(struct bench_command *command, int code, const char *value)
 	case OPTION_LIST:
 		command->list = true;
 		break;
+	case OPTION_LIBRARY:
+		options->library = true;
+		break;
 	case OPTION_ONLY:
 		check_rows(value);
 		options->only = value;
@@ -260,10 +266,7 @@ void options_parse(struct bench_command *command, int argc, char **argv)
 	int code;
 
 	*command = (struct bench_command){
-		.options = { .only = "*",
-			     .rounds = 5,
-			     .seconds = 0.1,
-			     .spin_us = BENCH_SPIN_US_DEFAULT },
+		.options = { .rounds = 5, .seconds = 0.1, .spin_us = BENCH_SPIN_US_DEFAULT },
 	};
 	while ((code = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
 		if (code == ':' || code == '?')

@@ -7,7 +7,8 @@
 
 #include "tools/bench/process.h"
 
-static const char *const variant_names[BENCH_VARIANTS] = { "kernel", "alt", "shim", "raw" };
+static const char *const variant_names[BENCH_VARIANTS] = { "kernel", "alt", "shim", "raw",
+							   "library" };
 static const char *const pin_names[] = { "none", "apart", "same" };
 
 static bool usable(const struct bench_cell *cell)
@@ -44,7 +45,7 @@ static const char *accelerated(const struct bench_line *line)
 	const struct bench_cell *cell = &line->cells[BENCH_SHIM];
 	uint64_t ring = cell->median.ring_bytes, kernel = cell->median.kernel_bytes;
 
-	if (!cell->present || line->row->workload == BENCH_PERCALL)
+	if (!cell->present || line->row->workload == BENCH_PERCALL || line->row->library)
 		return "-";
 	if (ring == 0)
 		return "no";
@@ -90,17 +91,48 @@ static void text_tail(FILE *to, const struct bench_cell *cell)
 	text_number(to, usable(cell) ? cell->median.p999_us : none, 8);
 }
 
-static void text_heading(FILE *to, const struct bench_options *options, const struct bench_row *row)
+static void text_about(FILE *to, const struct bench_options *options, const struct bench_row *row)
 {
 	int spin_us = spin_us_of(row, options);
-	bool alt = row->alt;
 
 	fprintf(to, "\n%s: %s (%s%s, pin %s%s", row->name, row->about, bench_unit_name(row->unit),
 		row->unit == BENCH_US ? ", p50" : "", pin_names[pin_of(row, options)],
 		options->awake ? ", cores kept awake" : "");
 	if (spin_us != BENCH_SPIN_US_DEFAULT)
-		fprintf(to, ", SHMIPC_SPIN_US=%d", spin_us);
-	fprintf(to, ")\n%5s %10s %10s %10s %10s %8s %8s %8s", "size", "kernel",
+		fprintf(to, ", %s=%d", row->library ? "spin_us" : "SHMIPC_SPIN_US", spin_us);
+	fprintf(to, ")\n");
+}
+
+static void text_heading_library(FILE *to, const struct bench_row *row)
+{
+	fprintf(to, "%5s %10s %10s %10s %8s %8s", "size", "unix", row->alt ? "unix spin" : "",
+		"libshmipc", "lib/unix", row->alt ? "lib/spin" : "");
+	if (row->unit == BENCH_US)
+		fprintf(to, " %8s %8s %8s %8s", "u p99", "u p99.9", "l p99", "l p99.9");
+	fprintf(to, "  wake-ups/message\n");
+}
+
+static void text_line_library(FILE *to, const struct bench_line *line)
+{
+	text_cell(to, line, BENCH_KERNEL);
+	text_cell(to, line, BENCH_KERNEL_ALT);
+	text_cell(to, line, BENCH_LIBRARY);
+	text_number(to, bench_ratio(line, BENCH_LIBRARY, BENCH_KERNEL), 8);
+	text_number(to, bench_ratio(line, BENCH_LIBRARY, BENCH_KERNEL_ALT), 8);
+	if (line->row->unit == BENCH_US) {
+		text_tail(to, &line->cells[BENCH_KERNEL]);
+		text_tail(to, &line->cells[BENCH_LIBRARY]);
+	}
+	fputc(' ', to);
+	text_number(to, line->cells[BENCH_LIBRARY].median.wakeups_per_message, 16);
+	fputc('\n', to);
+}
+
+static void text_heading(FILE *to, const struct bench_row *row)
+{
+	bool alt = row->alt;
+
+	fprintf(to, "%5s %10s %10s %10s %10s %8s %8s %8s", "size", "kernel",
 		alt ? bench_alt_name(row) : "", "shim", "raw", "shim/k", alt ? "shim/alt" : "",
 		"shim/raw");
 	if (row->unit == BENCH_US)
@@ -114,13 +146,22 @@ static void text_line(struct bench_sink *sink, const struct bench_options *optio
 	FILE *to = sink->file;
 	char size[16] = "-";
 
-	if (line->row != sink->heading)
-		text_heading(to, options, line->row);
+	if (line->row != sink->heading) {
+		text_about(to, options, line->row);
+		if (line->row->library)
+			text_heading_library(to, line->row);
+		else
+			text_heading(to, line->row);
+	}
 	sink->heading = line->row;
 	if (line->size_bytes)
 		bench_size_name(line->size_bytes, size);
 	fprintf(to, "%5s", size);
-	for (int i = 0; i < BENCH_VARIANTS; i++)
+	if (line->row->library) {
+		text_line_library(to, line);
+		return;
+	}
+	for (int i = 0; i < BENCH_LIBRARY; i++)
 		text_cell(to, line, (enum bench_variant)i);
 	text_number(to, bench_ratio(line, BENCH_SHIM, BENCH_KERNEL), 8);
 	text_number(to, bench_ratio(line, BENCH_SHIM, BENCH_KERNEL_ALT), 8);
@@ -148,7 +189,16 @@ static void csv_heading(FILE *to)
 	for (int i = 0; i < BENCH_VARIANTS; i++)
 		fprintf(to, ",%s,%s_p50_us,%s_p99_us,%s_p999_us,%s_rounds", variant_names[i],
 			variant_names[i], variant_names[i], variant_names[i], variant_names[i]);
-	fputs(",shim_vs_kernel,shim_vs_alt,shim_vs_raw,accelerated,ring_bytes,kernel_bytes\n", to);
+	fputs(",shim_vs_kernel,shim_vs_alt,shim_vs_raw,accelerated,ring_bytes,kernel_bytes"
+	      ",library_vs_kernel,library_vs_alt,wakeups_per_message\n",
+	      to);
+}
+
+static double wakeups(const struct bench_line *line)
+{
+	const struct bench_cell *cell = &line->cells[BENCH_LIBRARY];
+
+	return usable(cell) ? cell->median.wakeups_per_message : (double)NAN;
 }
 
 static void csv_line(FILE *to, const struct bench_options *options, const struct bench_line *line)
@@ -180,8 +230,14 @@ static void csv_line(FILE *to, const struct bench_options *options, const struct
 		fputc(',', to);
 		plain_number(to, bench_ratio(line, BENCH_SHIM, against[i]), "");
 	}
-	fprintf(to, ",%s,%llu,%llu\n", accelerated(line), (unsigned long long)shim->ring_bytes,
+	fprintf(to, ",%s,%llu,%llu,", accelerated(line), (unsigned long long)shim->ring_bytes,
 		(unsigned long long)shim->kernel_bytes);
+	plain_number(to, bench_ratio(line, BENCH_LIBRARY, BENCH_KERNEL), "");
+	fputc(',', to);
+	plain_number(to, bench_ratio(line, BENCH_LIBRARY, BENCH_KERNEL_ALT), "");
+	fputc(',', to);
+	plain_number(to, wakeups(line), "");
+	fputc('\n', to);
 }
 
 static void json_number(FILE *to, const char *key, double value)
@@ -224,6 +280,15 @@ static void json_line(struct bench_sink *sink, const struct bench_options *optio
 		fprintf(to, ", \"alt_is\": \"%s\"", bench_alt_name(row));
 	for (int i = 0; i < BENCH_VARIANTS; i++)
 		json_cell(to, variant_names[i], &line->cells[i]);
+	if (row->library) {
+		json_number(to, "library_vs_kernel",
+			    bench_ratio(line, BENCH_LIBRARY, BENCH_KERNEL));
+		json_number(to, "library_vs_alt",
+			    bench_ratio(line, BENCH_LIBRARY, BENCH_KERNEL_ALT));
+		json_number(to, "wakeups_per_message", wakeups(line));
+		fputc('}', to);
+		return;
+	}
 	fprintf(to, ",\n    \"accelerated\": \"%s\"", accelerated(line));
 	fprintf(to, ", \"ring_bytes\": %llu, \"kernel_bytes\": %llu",
 		(unsigned long long)shim->ring_bytes, (unsigned long long)shim->kernel_bytes);
@@ -259,7 +324,10 @@ void output_begin(struct bench_sink *sink, const struct bench_options *options)
 		fprintf(to, "%s %s: Linux %s %s, %d CPUs, TCP default %s; medians of %u rounds\n",
 			BENCH_NAME, BENCH_VERSION, system.release, system.machine,
 			process_cpu_count(), congestion, options->rounds);
-		fprintf(to, "shim/k, shim/alt, shim/raw: how many times better the shim is\n");
+		fprintf(to,
+			options->library
+				? "lib/unix, lib/spin: how many times better libshmipc is\n"
+				: "shim/k, shim/alt, shim/raw: how many times better the shim is\n");
 	} else {
 		fprintf(to, "{\"version\": \"%s\", \"kernel\": \"%s\", \"machine\": \"%s\", ",
 			BENCH_VERSION, system.release, system.machine);

@@ -8,7 +8,8 @@ enum { PAIRS = 4, STRIDE_MAX = 256 };
 
 /* Explicit vectors of the width that every x86-64 and aarch64 has, in as many variables as hide the
  * latency: the plain loop is not vectorised at -O2 by every compiler. */
-typedef uint64_t pair __attribute__((vector_size(16)));
+typedef uint64_t pair __attribute__((vector_size(16), aligned(4), may_alias));
+typedef uint64_t loose_word __attribute__((aligned(4), may_alias));
 
 static const uint64_t mixer = 0x9e3779b97f4a7c15ULL;
 
@@ -18,15 +19,15 @@ static uint64_t seed_of(uint64_t sequence)
 	return sequence * mixer;
 }
 
-static void fill_rest(uint64_t *at, size_t words, uint64_t value)
+static void fill_rest(loose_word *at, size_t words, uint64_t value)
 {
 	for (size_t i = 0; i < words; i++)
 		at[i] = value + i;
 }
 
-void pattern_fill(void *memory, size_t bytes, uint64_t sequence)
+void pattern_fill_piece(void *memory, size_t bytes, uint64_t sequence, size_t from)
 {
-	uint64_t seed = seed_of(sequence);
+	uint64_t seed = seed_of(sequence) + from / 8;
 	size_t words = bytes / 8, whole = words / (2 * PAIRS) * (2 * PAIRS);
 	pair a = { seed, seed + 1 }, b = a + 2, c = a + 4, d = a + 6;
 	pair *at = memory;
@@ -37,12 +38,17 @@ void pattern_fill(void *memory, size_t bytes, uint64_t sequence)
 		at[i + 2] = c;
 		at[i + 3] = d;
 	}
-	fill_rest((uint64_t *)memory + whole, words - whole, seed + whole);
+	fill_rest((loose_word *)memory + whole, words - whole, seed + whole);
 }
 
-bool pattern_check(const void *memory, size_t bytes, uint64_t sequence)
+void pattern_fill(void *memory, size_t bytes, uint64_t sequence)
 {
-	uint64_t seed = seed_of(sequence), wrong = 0;
+	pattern_fill_piece(memory, bytes, sequence, 0);
+}
+
+bool pattern_check_piece(const void *memory, size_t bytes, uint64_t sequence, size_t from)
+{
+	uint64_t seed = seed_of(sequence) + from / 8, wrong = 0;
 	size_t words = bytes / 8, whole = words / (2 * PAIRS) * (2 * PAIRS);
 	pair a = { seed, seed + 1 }, b = a + 2, c = a + 4, d = a + 6;
 	pair bad0 = { 0, 0 }, bad1 = { 0, 0 };
@@ -53,8 +59,13 @@ bool pattern_check(const void *memory, size_t bytes, uint64_t sequence)
 		bad1 |= (at[i + 2] ^ c) | (at[i + 3] ^ d);
 	}
 	for (size_t i = whole; i < words; i++)
-		wrong |= ((const uint64_t *)memory)[i] ^ (seed + i);
+		wrong |= ((const loose_word *)memory)[i] ^ (seed + i);
 	return (bad0[0] | bad0[1] | bad1[0] | bad1[1] | wrong) == 0;
+}
+
+bool pattern_check(const void *memory, size_t bytes, uint64_t sequence)
+{
+	return pattern_check_piece(memory, bytes, sequence, 0);
 }
 
 size_t pattern_stride(size_t message_bytes)

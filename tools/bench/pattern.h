@@ -15,6 +15,10 @@
 /* `bytes` is a multiple of 8, `memory` aligned to 64. */
 void pattern_fill(void *memory, size_t bytes, uint64_t sequence);
 bool pattern_check(const void *memory, size_t bytes, uint64_t sequence);
+/* The piece of a message that begins at its byte `from`, a multiple of 8.  Memory is aligned to 4.
+ */
+void pattern_fill_piece(void *memory, size_t bytes, uint64_t sequence, size_t from);
+bool pattern_check_piece(const void *memory, size_t bytes, uint64_t sequence, size_t from);
 
 /* The distance of the stamps for messages of this size: a power of two, 8 to 256, that divides it.
  */

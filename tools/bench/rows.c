@@ -6,13 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT = BENCH_SPIN_US_DEFAULT };
+enum { DEFAULT = BENCH_SPIN_US_DEFAULT, SPIN_FREELY_US = 2000 };
 
 static const size_t ping_sizes[] = { 64,	512,	   1 << 10, 4 << 10, 16 << 10, 64 << 10,
 				     256 << 10, 512 << 10, 1 << 20, 4 << 20, 0 };
 static const size_t stream_sizes[] = { 64,	 512,	    1 << 10,   4 << 10, 16 << 10,
 				       64 << 10, 128 << 10, 256 << 10, 1 << 20, 0 };
 static const size_t small_sizes[] = { 64, 0 };
+static const size_t batch_sizes[] = { 512, 0 };
 
 #define PING(family_, name_)                                                                  \
 	.workload = BENCH_PINGPONG, .family = family_, .unit = BENCH_US, .sizes = ping_sizes, \
@@ -101,6 +102,18 @@ const struct bench_row bench_rows[] = {
 	  .family = BENCH_UNIX,
 	  .unit = BENCH_CPU_US_S,
 	  .spin_us = DEFAULT },
+	{ PING(BENCH_UNIX, "library.pingpong.sleep"), .about = "round trip, no spin",
+	  .library = true },
+	{ PING(BENCH_UNIX, "library.pingpong.spin"), .about = "round trip, both ends free to spin",
+	  .library = true, .alt = true, .spin_us = SPIN_FREELY_US },
+	{ .name = "library.streams",
+	  .about = "64 conversations at once, round trips a second",
+	  .workload = BENCH_STREAMS,
+	  .family = BENCH_UNIX,
+	  .unit = BENCH_TRIPS_S,
+	  .sizes = batch_sizes,
+	  .spin_us = SPIN_FREELY_US,
+	  .library = true },
 };
 
 const size_t bench_row_count = sizeof(bench_rows) / sizeof(bench_rows[0]);
@@ -114,9 +127,8 @@ const char *bench_alt_name(const struct bench_row *row)
 
 const char *bench_unit_name(enum bench_unit unit)
 {
-	static const char *const names[] = {
-		"us", "GB/s", "msg/s", "conn/s", "ns/call", "cpu us/s"
-	};
+	static const char *const names[] = { "us",	"GB/s",	    "msg/s",  "conn/s",
+					     "ns/call", "cpu us/s", "trips/s" };
 
 	return names[unit];
 }

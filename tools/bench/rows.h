@@ -8,7 +8,15 @@
 enum bench_pin { BENCH_PIN_NONE, BENCH_PIN_APART, BENCH_PIN_SAME };
 
 /* What the number means; for some less is better. */
-enum bench_unit { BENCH_US, BENCH_GB_S, BENCH_MSG_S, BENCH_CONN_S, BENCH_CALL_NS, BENCH_CPU_US_S };
+enum bench_unit {
+	BENCH_US,
+	BENCH_GB_S,
+	BENCH_MSG_S,
+	BENCH_CONN_S,
+	BENCH_CALL_NS,
+	BENCH_CPU_US_S,
+	BENCH_TRIPS_S
+};
 
 enum { BENCH_SPIN_US_DEFAULT = -1 };
 
@@ -24,6 +32,7 @@ struct bench_row {
 	enum bench_pin pin;
 	int spin_us;
 	bool raw, alt;	     /* has these variants */
+	bool library;	     /* is about libshmipc, not about the shim */
 	const size_t *sizes; /* ends with 0; NULL: no size */
 };
 

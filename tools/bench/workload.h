@@ -19,6 +19,10 @@ void idle_drive(struct channel *channel, const struct bench_job *job);
 /* These make their own connections or descriptors. */
 void connect_serve(int listener, const struct bench_job *job);
 void connect_drive(const struct bench_job *job);
+void streams_serve(int listener, const struct bench_job *job);
+void streams_drive(const struct bench_job *job);
+void library_serve(const struct bench_job *job);
+void library_drive(const struct bench_job *job);
 void percall_drive(const struct bench_job *job);
 
 #endif
