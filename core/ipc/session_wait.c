@@ -224,10 +224,17 @@ static void follow_dispatcher(struct shmipc_session *s, struct shmipc_waiter *se
 	follow(s, self, deadline_ns);
 }
 
+/* In a callback of a loop that is awake for this session: it looks at queue and socket again, and
+ * rests, before it sleeps or is left (loop.c), so nobody here has to. */
+static bool is_in_awake_loop(const struct shmipc_session *s)
+{
+	return s->loop && shmipc_loop_is_here(s->loop) && s->awake_in_loop.listed;
+}
+
 /* Somebody else has to lead now; and a loop that sleeps has to be woken for what comes. */
 static void pass_on(struct shmipc_session *s)
 {
-	if (s->loop)
+	if (s->loop && !is_in_awake_loop(s))
 		while (!s->ended && !shmipc_session_rest(s))
 			shmipc_session_harvest(s);
 	if (!s->leader && !s->ended && s->waiters) {
@@ -258,8 +265,10 @@ int shmipc_session_wait(struct shmipc_session *s, const void *object, bool (*rea
 		if (ready(argument))
 			break;
 		if (deadline_ns == SHMIPC_NOWAIT) {
-			shmipc_session_read(s);
-			shmipc_session_harvest(s);
+			if (!is_in_awake_loop(s)) {
+				shmipc_session_read(s);
+				shmipc_session_harvest(s);
+			}
 			result = ready(argument) ? 0 : -EAGAIN;
 			break;
 		}
