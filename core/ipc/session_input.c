@@ -13,7 +13,10 @@ enum {
 	STATE_OPEN = 0,
 	STATE_CLOSED = 1,
 	STATE_HALF_CLOSED = 2,
-	READS_MAX = 64 /* in a row */
+	READS_MAX = 64, /* in a row */
+	GROUP = 8,	/* elements looked at together */
+	FETCH_BYTES = 256,
+	LINE_BYTES = 64
 };
 
 /* ---- the queue ------------------------------------------------------------------------------ */
@@ -109,10 +112,25 @@ static void the_peer_has_mapped(struct shmipc_session *s)
 	s->news |= SHMIPC_NEWS_MAPPED;
 }
 
+/* The peer has just written them: each first touch is a trip to its cache.  The trips for several
+ * elements, and for header and payload of each, are made at once. */
+static void fetch_ahead(const struct shmipc_session *s, const struct shmipc_queue_element *elements,
+			uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t offset = elements[i].offset;
+
+		if (offset >= s->pool->bytes || s->pool->bytes - offset < FETCH_BYTES)
+			continue;
+		for (uint32_t at = 0; at < FETCH_BYTES; at += LINE_BYTES)
+			__builtin_prefetch(s->pool->base + offset + at);
+	}
+}
+
 static void take_elements(struct shmipc_session *s)
 {
 	int64_t n = shmipc_queue_available(&s->receive);
-	struct shmipc_queue_element element, following;
+	struct shmipc_queue_element elements[GROUP];
 	int error = n < 0 ? (int)n : 0;
 
 	if (n <= 0) {
@@ -121,15 +139,14 @@ static void take_elements(struct shmipc_session *s)
 		return;
 	}
 	the_peer_has_mapped(s);
-	following = shmipc_queue_look(&s->receive, 0);
-	for (uint32_t i = 0; i < (uint32_t)n && !error; i++) {
-		element = following;
-		if (i + 1 < (uint32_t)n) {
-			following = shmipc_queue_look(&s->receive, i + 1);
-			if (following.offset < s->pool->bytes)
-				__builtin_prefetch(s->pool->base + following.offset);
-		}
-		error = take_element(s, element);
+	for (uint32_t done = 0; done < (uint32_t)n && !error; done += GROUP) {
+		uint32_t some = (uint32_t)n - done < GROUP ? (uint32_t)n - done : GROUP;
+
+		for (uint32_t i = 0; i < some; i++)
+			elements[i] = shmipc_queue_look(&s->receive, done + i);
+		fetch_ahead(s, elements, some);
+		for (uint32_t i = 0; i < some && !error; i++)
+			error = take_element(s, elements[i]);
 	}
 	shmipc_queue_consume(&s->receive, (uint32_t)n);
 	if (error)
