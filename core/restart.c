@@ -22,7 +22,8 @@ static bool receiver_is_over(const struct shmipc_receiver *r)
 
 static void restart_sender(struct shmipc_sender *s)
 {
-	s->attached = s->verified = s->settled = s->no_more_ring = false;
+	s->attached = s->verified = false;
+	s->settled = s->no_more_ring = false;
 	s->verifications = 0;
 	s->owing = false;
 	s->tail = s->base = s->head = s->restart_at = s->resend_to = 0;
@@ -33,7 +34,8 @@ static void restart_sender(struct shmipc_sender *s)
 static void restart_receiver(struct shmipc_receiver *r)
 {
 	atomic_store(&r->ready, false);
-	r->attached = r->unseen = false;
+	r->attached = false;
+	r->unseen = false;
 	atomic_store(&r->head, 0);
 	atomic_store(&r->phase, 0);
 	atomic_store(&r->taken, 0);

@@ -17,6 +17,7 @@
 #include "preload/handover.h"
 #include "preload/identity.h"
 #include "preload/real.h"
+#include "preload/spawn.h"
 
 extern char **environ;
 
@@ -35,6 +36,21 @@ SHIM_EXPORT pid_t fork(void)
 SHIM_EXPORT pid_t __fork(void)
 {
 	return forked(real.__fork());
+}
+
+/* Runs no handler of pthread_atfork(); ours must run all the same, or two processes would use one
+ * record without locks. */
+SHIM_EXPORT pid_t _Fork(void)
+{
+	pid_t pid;
+
+	shim_conn_before_fork();
+	pid = real._Fork();
+	if (pid == 0)
+		shim_conn_in_child();
+	else
+		shim_conn_after_fork();
+	return forked(pid);
 }
 
 /* ---- exec ---- */
@@ -161,21 +177,12 @@ SHIM_EXPORT int execle(const char *path, const char *first, ...)
 
 /* ---- children that run no handler ---- */
 
-/* They inherit what is not close-on-exec; as standard input or output they are sure to use it. */
-static void before_spawn(void)
-{
-	if (!shim_config.enabled)
-		return;
-	shim_process_spawned();
-	shim_handover_standard();
-}
-
 SHIM_EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
 			    const posix_spawn_file_actions_t *restrict actions,
 			    const posix_spawnattr_t *restrict attributes,
 			    char *const arguments[restrict], char *const environment[restrict])
 {
-	before_spawn();
+	shim_spawn_before(actions);
 	return real.posix_spawn(pid, path, actions, attributes, arguments, environment);
 }
 
@@ -184,7 +191,7 @@ SHIM_EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 			     const posix_spawnattr_t *restrict attributes,
 			     char *const arguments[restrict], char *const environment[restrict])
 {
-	before_spawn();
+	shim_spawn_before(actions);
 	return real.posix_spawnp(pid, file, actions, attributes, arguments, environment);
 }
 
@@ -192,25 +199,59 @@ SHIM_EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 SHIM_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int from,
 						 int to)
 {
-	return real.posix_spawn_file_actions_adddup2(actions,
-						     shim_handover_spawned(actions, from, to), to);
+	int result = real.posix_spawn_file_actions_adddup2(
+		actions, shim_spawn_duplicates(actions, from, to), to);
+
+	if (result == 0 && from != to)
+		shim_spawn_closes(actions, to, to);
+	return result;
+}
+
+SHIM_EXPORT int posix_spawn_file_actions_addclose(posix_spawn_file_actions_t *actions, int fd)
+{
+	int result = real.posix_spawn_file_actions_addclose(actions, fd);
+
+	if (result == 0)
+		shim_spawn_closes(actions, fd, fd);
+	return result;
+}
+
+SHIM_EXPORT int posix_spawn_file_actions_addopen(posix_spawn_file_actions_t *restrict actions,
+						 int fd, const char *restrict path, int flags,
+						 mode_t mode)
+{
+	int result = real.posix_spawn_file_actions_addopen(actions, fd, path, flags, mode);
+
+	if (result == 0)
+		shim_spawn_closes(actions, fd, fd);
+	return result;
+}
+
+SHIM_EXPORT int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions,
+							 int from)
+{
+	int result = real.posix_spawn_file_actions_addclosefrom_np(actions, from);
+
+	if (result == 0)
+		shim_spawn_closes(actions, from, INT32_MAX);
+	return result;
 }
 
 SHIM_EXPORT int posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *actions)
 {
-	shim_handover_spawn_done(actions);
+	shim_spawn_done(actions);
 	return real.posix_spawn_file_actions_destroy(actions);
 }
 
 SHIM_EXPORT int system(const char *command)
 {
-	before_spawn();
+	shim_spawn_before(NULL);
 	return real.system(command);
 }
 
 SHIM_EXPORT FILE *popen(const char *command, const char *type)
 {
-	before_spawn();
+	shim_spawn_before(NULL);
 	return real.popen(command, type);
 }
 

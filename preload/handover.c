@@ -13,12 +13,11 @@
 
 enum {
 	SOCKET_REST_BYTES = 48 * 1024, /* fits any socket buffer; more goes into a file */
-	RESTS_MAX = 32,
 };
 
 /* ---- what only we still have ---- */
 
-static bool peer_is_gone(const struct shim_conn *conn, int fd)
+bool shim_handover_peer_is_gone(const struct shim_conn *conn, int fd)
 {
 	struct pollfd real = { .fd = fd, .events = 0 };
 
@@ -59,9 +58,7 @@ static int rest_in_file(struct shim_conn *conn, int fd)
 	return file;
 }
 
-/* To the kernel.  A close-on-exec descriptor of the bytes that cannot go there, or negative: there
- * are none. */
-static int downgrade(struct shim_conn *conn, int fd)
+int shim_handover_rest(struct shim_conn *conn, int fd)
 {
 	shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
 	if (!shim_conn_is_attached(conn) || !shmipc_receiver_is_stranded(&conn->rx, fd))
@@ -73,36 +70,55 @@ static int downgrade(struct shim_conn *conn, int fd)
 	return rest_in_file(conn, fd);
 }
 
-static bool is_inherited(int fd, const struct shim_conn *conn)
+bool shim_handover_is_inherited(int fd, const struct shim_conn *conn)
 {
 	return shim_conn_of(fd) == conn && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
 }
 
 static void replace(int fd, int rest)
 {
+	int flags = sys_fcntl(fd, F_GETFD, 0);
+
 	shim_conn_forget(fd); /* nothing in a vfork child: its numbers are not those of our table */
-	sys_dup3(rest, fd, 0);
+	sys_dup3(rest, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
 }
 
 /* ---- exec ---- */
 
-static void hand_over(struct shim_conn *conn, int fd)
+void shim_handover(struct shim_conn *conn, int fd)
 {
 	bool gone;
-	int rest = downgrade(conn, fd);
+	int rest = shim_handover_rest(conn, fd);
 
 	if (rest < 0)
 		return;
-	gone = peer_is_gone(conn, fd);
+	gone = shim_handover_peer_is_gone(conn, fd);
 	if (gone) {
 		for (int other = shim_fd_limit() - 1; other > fd; other--)
-			if (is_inherited(other, conn))
+			if (shim_handover_is_inherited(other, conn))
 				replace(other, rest);
 	}
 	/* half-closed: the lowest number is the one that is read, and 1 and 2 go on writing to the
 	 * peer */
 	if (gone || fd == 0 || fd > 2)
 		replace(fd, rest);
+	sys_close(rest);
+}
+
+void shim_handover_shared(struct shim_conn *conn, int fd)
+{
+	int rest;
+
+	shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
+	if (!shim_conn_is_attached(conn) || !shim_handover_peer_is_gone(conn, fd))
+		return;
+	rest = shim_handover_rest(conn, fd);
+	if (rest < 0)
+		return;
+	for (int other = shim_fd_limit() - 1; other >= 0; other--)
+		if (other != fd && shim_conn_of(other) == conn)
+			replace(other, rest);
+	replace(fd, rest);
 	sys_close(rest);
 }
 
@@ -120,83 +136,24 @@ void shim_handover_exec(void)
 	for (int fd = 0; fd < shim_fd_limit(); fd++) {
 		struct shim_conn *conn = shim_conn_of(fd);
 
-		if (!conn || !is_inherited(fd, conn))
+		if (!conn || !shim_handover_is_inherited(fd, conn))
 			continue;
 		candidate = atomic_load(&conn->state) == SHMIPC_STATE_CANDIDATE;
-		hand_over(conn, fd);
+		shim_handover(conn, fd);
 		conn->handed_over = candidate || is_over(conn, fd);
-	}
-}
-
-void shim_handover_standard(void)
-{
-	for (int fd = 0; fd <= 2; fd++) {
-		struct shim_conn *conn = shim_conn_of(fd);
-
-		if (conn)
-			hand_over(conn, fd);
 	}
 }
 
 void shim_handover_number(int from, int to)
 {
 	struct shim_conn *conn = shim_conn_of(from);
-	int rest = conn ? downgrade(conn, from) : -1;
+	int rest = conn ? shim_handover_rest(conn, from) : -1;
 
 	if (rest < 0)
 		return;
-	if (to == 0 || peer_is_gone(conn, from))
+	if (to == 0 || shim_handover_peer_is_gone(conn, from))
 		sys_dup3(rest, to, 0);
 	sys_close(rest);
-}
-
-/* ---- posix_spawn ---- */
-
-static struct rest {
-	_Atomic(const void *) actions;
-	int fd;
-} rests[RESTS_MAX];
-
-static bool keep_rest(const void *actions, int fd)
-{
-	for (int i = 0; i < RESTS_MAX; i++) {
-		const void *none = NULL;
-
-		if (atomic_load(&rests[i].actions) ||
-		    !atomic_compare_exchange_strong(&rests[i].actions, &none, actions))
-			continue;
-		rests[i].fd = fd;
-		return true;
-	}
-	return false;
-}
-
-int shim_handover_spawned(const void *actions, int from, int to)
-{
-	struct shim_conn *conn = shim_conn_of(from);
-	int rest = conn ? downgrade(conn, from) : -1;
-
-	if (rest < 0)
-		return from;
-	rest = shim_fd_hide(rest);
-	if ((to == 0 || peer_is_gone(conn, from)) && keep_rest(actions, rest))
-		return rest;
-	shim_fd_unhide(rest);
-	sys_close(rest);
-	return from;
-}
-
-void shim_handover_spawn_done(const void *actions)
-{
-	for (int i = 0; i < RESTS_MAX; i++) {
-		int fd = rests[i].fd;
-
-		if (atomic_load(&rests[i].actions) != actions)
-			continue;
-		shim_fd_unhide(fd);
-		sys_close(fd);
-		atomic_store(&rests[i].actions, NULL);
-	}
 }
 
 /* ---- SCM_RIGHTS ---- */
@@ -219,10 +176,18 @@ static void for_each_descriptor(const struct msghdr *message, void (*visit)(int 
 	}
 }
 
+static void send_number(int fd)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (conn)
+		shim_handover_shared(conn, fd);
+}
+
 void shim_handover_sent(const struct msghdr *message)
 {
 	if (shim_config.enabled && message->msg_controllen > 0)
-		for_each_descriptor(message, shim_downgrade_number);
+		for_each_descriptor(message, send_number);
 }
 
 void shim_handover_received(const struct msghdr *message)

@@ -12,22 +12,30 @@
 #ifndef SHMIPC_PRELOAD_HANDOVER_H
 #define SHMIPC_PRELOAD_HANDOVER_H
 
+#include <stdbool.h>
 #include <sys/socket.h>
+
+#include "preload/conn.h"
 
 /* exec: every connection that the new program inherits. */
 void shim_handover_exec(void);
 
-/* A child that runs no hook: it is sure to use numbers 0 to 2. */
-void shim_handover_standard(void);
+/* This one. */
+void shim_handover(struct shim_conn *conn, int fd);
+/* One that we keep as well.  Where the peer has ended altogether, what it left takes the socket's
+ * place under all our numbers, so that we and the others go on sharing one stream; one that can
+ * still be written to keeps its socket. */
+void shim_handover_shared(struct shim_conn *conn, int fd);
+bool shim_handover_is_inherited(int fd, const struct shim_conn *conn);
+
+/* To the kernel.  A close-on-exec descriptor of the bytes that cannot go there, or negative: there
+ * are none. */
+int shim_handover_rest(struct shim_conn *conn, int fd);
+bool shim_handover_peer_is_gone(const struct shim_conn *conn, int fd);
 
 /* In a vfork child, which has numbers of its own but our tables: `to` has just become a name of
  * `from`. */
 void shim_handover_number(int from, int to);
-
-/* posix_spawn: `from` will be the child's number `to`.  The descriptor to be used in place of
- * `from`, which lives until `actions` are done. */
-int shim_handover_spawned(const void *actions, int from, int to);
-void shim_handover_spawn_done(const void *actions);
 
 /* Before a message with descriptors is sent; after one has been received. */
 void shim_handover_sent(const struct msghdr *message);

@@ -168,7 +168,7 @@ void shim_real_bind(void)
 			memcpy((char *)&calls + symbols[i].offset, &refusal, sizeof(refusal));
 	}
 	shim_real_calls = calls;
-	shim_vfork_bind(calls.vfork);
+	shim_vfork_bind(calls.vfork, calls.clone);
 	shim_syscall_bind(calls.syscall);
 	binding = 0;
 }

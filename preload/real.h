@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <mqueue.h>
 #include <poll.h>
+#include <sched.h>
 #include <pty.h>
 #include <signal.h>
 #include <spawn.h>
@@ -79,7 +80,8 @@ sighandler_t sigset(int signo, sighandler_t chosen);
 int siginterrupt(int signo, int interrupt);
 pid_t __vfork(void);
 /* vfork.c */
-void shim_vfork_bind(pid_t (*target)(void));
+void shim_vfork_bind(pid_t (*target)(void),
+		     int (*clone_target)(int (*)(void *), void *, int, void *, ...));
 bool shim_vfork_was_used(void);
 ssize_t __read_chk(int fd, void *to, size_t bytes, size_t room);
 ssize_t __recv_chk(int fd, void *to, size_t bytes, size_t room, int flags);

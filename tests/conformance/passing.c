@@ -235,3 +235,104 @@ static void msghdr_client(int fd)
 	both();
 }
 CASE("passing.msghdr", msghdr_server, msghdr_client, ANY);
+
+/* The peer has ended, and left bytes: they go with the descriptor. */
+static void ended_then_passed_server(int fd)
+{
+	int pair[2];
+	char bytes[4] = "fd";
+	int status;
+	pid_t child;
+
+	both();
+	await();
+	nap_ms(CONF_NAP_MS);
+	recv_pat(fd, 1000, 0);
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+		return;
+	child = fork();
+	if (child == 0) {
+		int got;
+
+		close(fd);
+		recv_fd(pair[1], bytes, 2, &got);
+		recv_to_eof(got, 1000);
+		_exit(0);
+	}
+	obs("sendmsg", send_fd(pair[0], bytes, 2, fd));
+	obs("close", close(fd));
+	waitpid(child, &status, 0);
+	obs_exit("child", status);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void ended_then_passed_client(int fd)
+{
+	both();
+	send_pat(fd, 20000, 0);
+	obs("close", close(fd));
+	tell(0);
+}
+CASE("passing.ended_then_passed", ended_then_passed_server, ended_then_passed_client,
+     ANY | CONF_EITHER);
+
+/* Passed and kept: both ends of it are one stream. */
+static void passed_and_kept_server(int fd)
+{
+	int pair[2], got = -1;
+	char bytes[4] = "fd";
+
+	both();
+	await();
+	nap_ms(CONF_NAP_MS);
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+		return;
+	obs("sendmsg", send_fd(pair[0], bytes, 2, fd));
+	recv_fd(pair[1], bytes, 2, &got);
+	recv_pat(got, 5000, 0);
+	recv_pat(fd, 5000, 5000);
+	recv_to_eof(got, 10000);
+	recv_to_eof(fd, 20000);
+	close(got);
+	close(pair[0]);
+	close(pair[1]);
+}
+CASE("passing.ended_passed_and_kept", passed_and_kept_server, ended_then_passed_client,
+     ANY | CONF_EITHER);
+
+/* To oneself, in mid-stream: both numbers are the connection. */
+static void to_oneself_server(int fd)
+{
+	int pair[2], got = -1;
+	char bytes[4] = "fd";
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+		return;
+	recv_pat(fd, 100, 0);
+	obs("sendmsg", send_fd(pair[0], bytes, 2, fd));
+	recv_fd(pair[1], bytes, 2, &got);
+	for (uint64_t i = 0; i < 40; i++) {
+		recv_pat(i % 2 ? got : fd, 100, 100 + i * 100);
+		send_pat(i % 3 ? fd : got, 100, i * 100);
+	}
+	obs("close", close(fd));
+	recv_pat(got, 100, 0);
+	close(got);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void to_oneself_client(int fd)
+{
+	char byte;
+
+	send_pat(fd, 100, 0);
+	for (uint64_t i = 0; i < 40; i++) {
+		send_pat(fd, 100, 100 + i * 100);
+		recv_pat(fd, 100, i * 100);
+	}
+	send_pat(fd, 100, 0);
+	obs("recv", recv(fd, &byte, 1, 0));
+}
+CASE("passing.to_oneself", to_oneself_server, to_oneself_client, ANY | CONF_EITHER);

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Children that run no hook before they are another program, and use what they inherit. */
+#include "tests/conformance/lib/conf.h"
+
+#include <sched.h>
+#include <spawn.h>
+#include <sys/syscall.h>
+
+enum { ANY = CONF_COLD | CONF_SWAP | CONF_EITHER };
+
+static char sh_path[] = "/bin/sh", dash_c[] = "-c";
+static char *const no_env[] = { NULL };
+extern char **environ;
+
+static pid_t spawn_sh(const char *script, posix_spawn_file_actions_t *actions, char *const env[])
+{
+	char *argv[] = { sh_path, dash_c, (char *)(uintptr_t)script, NULL };
+	pid_t child = -1;
+
+	obs("posix_spawn", posix_spawn(&child, sh_path, actions, NULL, argv, env));
+	return child;
+}
+
+static void reap(pid_t child)
+{
+	int status = 0;
+
+	waitpid(child, &status, 0);
+	obs_exit("child", status);
+}
+
+/* What the client sees of all of these: a line from a child, then the parent goes on. */
+static void line_then_rounds_client(int fd)
+{
+	char line[6] = "";
+
+	send_pat(fd, 100, 0);
+	obs("recv", recv_exact(fd, line, 6));
+	obs_text("%.5s", line);
+	for (uint64_t i = 0; i < 30; i++) {
+		send_pat(fd, 100, i);
+		recv_pat(fd, 100, i);
+	}
+}
+
+static void rounds(int fd)
+{
+	for (uint64_t i = 0; i < 30; i++) {
+		recv_pat(fd, 100, i);
+		send_pat(fd, 100, i);
+	}
+}
+
+/* The number is above 9, where some shells cannot redirect: a number below for the child. */
+static int low_number(int fd)
+{
+	return fd < 9 ? fd : dup2(fd, 8);
+}
+
+static void inherited_server(int fd)
+{
+	char script[64];
+
+	recv_pat(fd, 100, 0);
+	snprintf(script, sizeof(script), "echo hello >&%d", low_number(fd));
+	reap(spawn_sh(script, NULL, no_env));
+	rounds(fd);
+}
+CASE("spawn.inherited", inherited_server, line_then_rounds_client, ANY);
+
+static void inherited_env_server(int fd)
+{
+	char script[64];
+
+	recv_pat(fd, 100, 0);
+	snprintf(script, sizeof(script), "echo hello >&%d", low_number(fd));
+	reap(spawn_sh(script, NULL, environ));
+	rounds(fd);
+}
+CASE("spawn.inherited_with_environment", inherited_env_server, line_then_rounds_client, ANY);
+
+static void system_server(int fd)
+{
+	char script[64];
+
+	recv_pat(fd, 100, 0);
+	snprintf(script, sizeof(script), "echo hello >&%d", low_number(fd));
+	obs("system", system(script));
+	rounds(fd);
+}
+CASE("spawn.system", system_server, line_then_rounds_client, ANY);
+
+static void popen_server(int fd)
+{
+	char script[64];
+	FILE *p;
+
+	recv_pat(fd, 100, 0);
+	snprintf(script, sizeof(script), "cat >&%d", low_number(fd));
+	p = popen(script, "w");
+	if (!p)
+		return;
+	fputs("hello\n", p);
+	obs("pclose", pclose(p));
+	rounds(fd);
+}
+CASE("spawn.popen", popen_server, line_then_rounds_client, ANY);
+
+static void actions_server(int fd)
+{
+	posix_spawn_file_actions_t actions;
+
+	recv_pat(fd, 100, 0);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, fd, 7);
+	posix_spawn_file_actions_addclose(&actions, fd == 7 ? 6 : fd);
+	reap(spawn_sh("echo hello >&7", &actions, no_env));
+	posix_spawn_file_actions_destroy(&actions);
+	rounds(fd);
+}
+CASE("spawn.dup2_and_close", actions_server, line_then_rounds_client, ANY);
+
+/* The child does not get it: nothing changes for the connection. */
+static void closed_server(int fd)
+{
+	posix_spawn_file_actions_t actions;
+	char script[64];
+
+	rounds(fd);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addclose(&actions, fd);
+	snprintf(script, sizeof(script), "test ! -e /proc/self/fd/%d", fd);
+	reap(spawn_sh(script, &actions, no_env));
+	posix_spawn_file_actions_destroy(&actions);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+	reap(spawn_sh(script, &actions, no_env));
+	posix_spawn_file_actions_destroy(&actions);
+	rounds(fd);
+}
+
+static void closed_client(int fd)
+{
+	for (int j = 0; j < 2; j++) {
+		for (uint64_t i = 0; i < 30; i++) {
+			send_pat(fd, 100, i);
+			recv_pat(fd, 100, i);
+		}
+	}
+}
+CASE("spawn.closed_in_child", closed_server, closed_client, ANY);
+
+/* A long child: the parent closes, and the peer's end of stream waits for the child. */
+static void outlives_server(int fd)
+{
+	char script[80];
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+	snprintf(script, sizeof(script), "sleep 0.2; echo hello >&%d", low_number(fd));
+	child = spawn_sh(script, NULL, no_env);
+	close(fd);
+	close(8);
+	reap(child);
+}
+
+static void outlives_client(int fd)
+{
+	char line[6] = "", byte;
+
+	send_pat(fd, 100, 0);
+	obs("recv", recv_exact(fd, line, 6));
+	obs_text("%.5s", line);
+	obs("recv", recv(fd, &byte, 1, 0));
+}
+CASE("spawn.outlives_parent", outlives_server, outlives_client, ANY);
+
+/* ---- _Fork, clone, daemon, vfork ---- */
+
+static void child_line(int fd)
+{
+	if (send(fd, "hello\n", 6, MSG_NOSIGNAL) != 6)
+		_exit(1);
+	_exit(0);
+}
+
+static void underscore_fork_server(int fd)
+{
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+	child = _Fork();
+	if (child == 0)
+		child_line(fd);
+	reap(child);
+	rounds(fd);
+}
+CASE("spawn._Fork", underscore_fork_server, line_then_rounds_client, ANY);
+
+static void underscore_fork_serves_server(int fd)
+{
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+	child = _Fork();
+	if (child == 0) {
+		send_exact(fd, "hello\n", 6);
+		rounds(fd);
+		_exit(0);
+	}
+	close(fd);
+	reap(child);
+}
+CASE("spawn._Fork_child_serves", underscore_fork_serves_server, line_then_rounds_client, ANY);
+
+static int close_in_clone(void *arg)
+{
+	close(*(int *)arg);
+	_exit(0);
+}
+
+/* A child on our memory, with descriptors of its own: its close() is not ours. */
+static void clone_vm_server(int fd)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+	child = clone(close_in_clone, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, &fd);
+	reap(child);
+	send_exact(fd, "hello\n", 6);
+	rounds(fd);
+}
+CASE("spawn.clone_vm_closes", clone_vm_server, line_then_rounds_client, ANY & ~CONF_EITHER);
+
+/* The child of a child serves, without a terminal or a parent. */
+static void daemon_server(int fd)
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		if (daemon(1, 1) < 0)
+			_exit(1);
+		recv_pat(fd, 100, 0);
+		send_exact(fd, "hello\n", 6);
+		rounds(fd);
+		_exit(0);
+	}
+	close(fd);
+	reap(child);
+	tell(0);
+	await();
+}
+
+static void daemon_client(int fd)
+{
+	await();
+	line_then_rounds_client(fd);
+	tell(0);
+}
+CASE("spawn.daemon", daemon_server, daemon_client, ANY);
+
+static void vfork_exec_server(int fd)
+{
+	char script[64];
+	char *argv[] = { sh_path, dash_c, script, NULL };
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+	snprintf(script, sizeof(script), "echo hello >&%d", low_number(fd));
+	child = vfork();
+	if (child == 0) {
+		execve(sh_path, argv, no_env);
+		_exit(127);
+	}
+	reap(child);
+	rounds(fd);
+}
+CASE("spawn.vfork_exec_inherited", vfork_exec_server, line_then_rounds_client, ANY);
+
+/* A process that forks without libc's help, as some runtimes do, and only closes. */
+static void raw_fork_server(int fd)
+{
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+#ifdef SYS_fork
+	child = (pid_t)syscall(SYS_fork);
+#else
+	child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+#endif
+	if (child == 0) {
+		close(fd);
+		syscall(SYS_exit_group, 0);
+	}
+	reap(child);
+	send_exact(fd, "hello\n", 6);
+	rounds(fd);
+}
+CASE("spawn.raw_fork_closes", raw_fork_server, line_then_rounds_client, ANY & ~CONF_EITHER);
