@@ -85,10 +85,10 @@ enum shmipc_tx_flag {
 	SHMIPC_TX_RESET = 2,	/* closed with unread bytes: the kernel would have reset */
 	SHMIPC_TX_CLOSED = 4,	/* the whole end was closed, not only this direction */
 	SHMIPC_TX_UNFENCED = 8, /* registered with membarrier: may publish without a fence */
+	SHMIPC_TX_CUTTING = 16, /* about to cut to the ring: wait a moment, then read the phase */
 	SHMIPC_TX_LATE = 32,	/* the reset came after this direction's own end: no news to a
 				   receive, and a broken pipe to a send */
-	SHMIPC_TX_CUTTING = 16, /* about to cut to the ring: wait a moment, then read the phase */
-	SHMIPC_TX_AGAIN = 32, /* both directions are over, this program ends: meet its successor */
+	SHMIPC_TX_AGAIN = 64, /* both directions are over, this program ends: meet its successor */
 };
 
 /* Receiver's line: written by the receiving end only. */
@@ -145,6 +145,9 @@ struct shmipc_stream_control {
 /* The bytes that are put on the real socket of a direction that is on the ring. */
 enum shmipc_token { SHMIPC_TOKEN_WAKE = 'w', SHMIPC_TOKEN_LAST = 'L' };
 
+_Static_assert((SHMIPC_TX_FIN | SHMIPC_TX_RESET | SHMIPC_TX_CLOSED | SHMIPC_TX_UNFENCED |
+		SHMIPC_TX_CUTTING | SHMIPC_TX_LATE | SHMIPC_TX_AGAIN) == (1 << 7) - 1,
+	       "a bit for each flag");
 _Static_assert(sizeof(struct shmipc_segment_header) <= SHMIPC_PAGE_BYTES, "header fits its page");
 _Static_assert(sizeof(struct shmipc_stream_control) <= SHMIPC_PAGE_BYTES, "control fits its page");
 _Static_assert(sizeof(struct shmipc_direction) == 3 * SHMIPC_LINE_BYTES, "one line a writer");
