@@ -415,12 +415,23 @@ static void recover(struct shmipc_receiver *r)
 	atomic_store(&r->rx->tokens_taken, r->taken);
 }
 
+/* What a receive of so many bytes waits for. */
+static size_t low_water(const struct shmipc_receiver *r, size_t bytes)
+{
+	int set = atomic_load_explicit(&r->low_water, memory_order_relaxed);
+
+	if (__builtin_expect(set <= 1, 1))
+		return bytes ? 1 : 0;
+	return (size_t)set < bytes ? (size_t)set : bytes;
+}
+
 /* -ESTALE: another thread has stopped this end, go on by the kernel's own call. */
 static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	const struct shmipc_cursor start = io->cursor;
 	const bool peek = io->flags & MSG_PEEK;
 	const bool waitall = io->flags & MSG_WAITALL;
+	const size_t target = waitall ? start.left : low_water(r, start.left);
 	struct shmipc_receiver_wait wait = { 0 };
 	bool nonblocking = false, know = false, sure = false;
 	ssize_t total = 0, n;
@@ -430,8 +441,7 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		n = peek ? shmipc_receiver_peek(r, io, waitall) : take(r, io, know && nonblocking);
 		if (n > 0)
 			total += n;
-		if (n > 0 &&
-		    (!waitall || peek || (size_t)total == start.left || is_at_mark(r, io->fd)))
+		if (n > 0 && (peek || (size_t)total >= target || is_at_mark(r, io->fd)))
 			break;
 		if (is_about_the_call(n))
 			break;
@@ -538,6 +548,8 @@ ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io)
 	}
 	if (io->message)
 		io->control_room = io->message->msg_controllen;
+	if (r->is_unix) /* has no such queue and does not look at the flag */
+		io->flags &= ~MSG_ERRQUEUE;
 	if (!r->ready || r->stopped || (io->flags & (MSG_OOB | MSG_ERRQUEUE)))
 		return receive_plain(r, io);
 	n = receive_managed(r, io);

@@ -86,6 +86,8 @@ struct shmipc_receiver {
 	_Atomic uint32_t taken;
 	_Atomic uint32_t cpu;
 	_Atomic uint32_t streak; /* receives since the last sleep */
+	_Atomic int low_water;	 /* SO_RCVLOWAT, if it was set since attach: a receive waits for so
+				    many */
 	_Atomic int peek_from; /* SO_PEEK_OFF: the next peek begins at this byte - 1; 0: not set */
 	struct shmipc_spin spin;
 	struct shmipc_status_rx uncounted;

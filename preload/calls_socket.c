@@ -61,13 +61,23 @@ static void connected(int fd, const struct sockaddr *address, socklen_t bytes)
 	shim_conn_track(fd, &verdict, false);
 }
 
+/* The kernel has reset the connection, whatever was read. */
+static void dissolved(int fd)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (conn)
+		shmipc_sender_finish(&conn->tx, SHMIPC_TX_RESET);
+	shim_conn_flush(fd);
+}
+
 static int after_connect(int result, int fd, const struct sockaddr *address, socklen_t bytes)
 {
 	if (!shim_config.enabled)
 		return result;
 	if (result == 0 && address && bytes >= sizeof(sa_family_t) &&
 	    address->sa_family == AF_UNSPEC) {
-		shim_conn_flush(fd); /* dissolved */
+		dissolved(fd);
 		return result;
 	}
 	if (result == 0 || errno == EINPROGRESS) {
@@ -194,7 +204,10 @@ SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockl
 		return result;
 	if (conn && !shim_eligible_option(level, name, value, bytes))
 		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
-	return real.setsockopt(fd, level, name, value, bytes);
+	result = real.setsockopt(fd, level, name, value, bytes);
+	if (conn && result == 0)
+		shim_options_note(conn, level, name, value);
+	return result;
 }
 
 SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value,

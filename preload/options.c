@@ -164,6 +164,16 @@ bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const
 	return true;
 }
 
+void shim_options_note(struct shim_conn *conn, int level, int name, const void *value)
+{
+	int number;
+
+	if (level != SOL_SOCKET || name != SO_RCVLOWAT)
+		return;
+	memcpy(&number, value, sizeof(number));
+	atomic_store(&conn->rx.low_water, number);
+}
+
 bool shim_options_get(struct shim_conn *conn, int level, int name, void *value, socklen_t *bytes,
 		      int *result)
 {

@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What only the kernel's socket can do, asked for before and in mid-stream. */
+#include "tests/conformance/lib/conf.h"
+
+#include <linux/errqueue.h>
+
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+
+enum { ANY = CONF_COLD | CONF_SWAP };
+
+static void set(const char *what, int fd, int level, int option, int value)
+{
+	obs(what, setsockopt(fd, level, option, &value, sizeof(value)));
+}
+
+static void exchange(int fd)
+{
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+}
+
+static void plain_end(int fd)
+{
+	exchange(fd);
+	both();
+	exchange(fd);
+	both();
+}
+
+/* ---- MSG_ERRQUEUE: the error queue is empty, and no byte of the stream comes from it ---- */
+
+static void errqueue_server(int fd)
+{
+	char bytes[100], control[100];
+	struct iovec v = { bytes, 100 };
+	struct msghdr m = { .msg_iov = &v,
+			    .msg_iovlen = 1,
+			    .msg_control = control,
+			    .msg_controllen = sizeof(control) };
+
+	both();
+	ready(fd, POLLIN);
+	obs("recv", recv(fd, bytes, 10, MSG_ERRQUEUE | MSG_DONTWAIT));
+	obs("recvmsg", recvmsg(fd, &m, MSG_ERRQUEUE | MSG_DONTWAIT));
+	obs("peek", recv(fd, bytes, 10, MSG_ERRQUEUE | MSG_PEEK | MSG_DONTWAIT));
+	both();
+	recv_to_eof(fd, conf.is_tcp ? 0 : 110);
+}
+
+static void errqueue_client(int fd)
+{
+	send_pat(fd, 200, 0);
+	both();
+	both();
+	shutdown(fd, SHUT_WR);
+}
+CASE("special.errqueue", errqueue_server, errqueue_client, ANY);
+
+/* ---- urgent data ---- */
+
+static void oob_inline_server(int fd)
+{
+	char bytes[100];
+
+	set("SO_OOBINLINE", fd, SOL_SOCKET, SO_OOBINLINE, 1);
+	both();
+	both();
+	ready(fd, POLLPRI);
+	obs("recv to the mark", recv(fd, bytes, 100, 0));
+	obs("at mark", sockatmark(fd));
+	obs("recv", recv(fd, bytes, 1, 0));
+	obs_text("<%c>", bytes[0]);
+	obs("at mark", sockatmark(fd));
+	recv_pat(fd, 20, 20);
+	both();
+}
+
+static void oob_inline_client(int fd)
+{
+	both();
+	send_pat(fd, 20, 0);
+	obs("send oob", send(fd, "!", 1, MSG_OOB));
+	send_pat(fd, 20, 20);
+	both();
+	both();
+}
+CASE("special.oob_inline", oob_inline_server, oob_inline_client, ANY | CONF_TCP_ONLY | CONF_EITHER);
+
+static void oob_unix_server(int fd)
+{
+	char bytes[100] = { 0 };
+
+	both();
+	ready(fd, POLLPRI);
+	obs("recv oob", recv(fd, bytes, 1, MSG_OOB));
+	obs_text("<%c>", bytes[0]);
+	obs("recv oob again", recv(fd, bytes, 1, MSG_OOB));
+	recv_pat(fd, 20, 0);
+	recv_pat(fd, 20, 20);
+	both();
+}
+
+static void oob_client(int fd)
+{
+	send_pat(fd, 20, 0);
+	obs("send oob", send(fd, "!", 1, MSG_OOB));
+	send_pat(fd, 20, 20);
+	both();
+	both();
+}
+CASE("special.oob_unix", oob_unix_server, oob_client, ANY | CONF_UNIX_ONLY | CONF_EITHER);
+
+static void oob_select_server(int fd)
+{
+	struct timeval t = { 5, 0 };
+	fd_set in, except;
+	char byte = 0;
+
+	both();
+	ready(fd, POLLPRI);
+	FD_ZERO(&in);
+	FD_ZERO(&except);
+	FD_SET(fd, &in);
+	FD_SET(fd, &except);
+	obs("select", select(fd + 1, &in, NULL, &except, &t));
+	obs_text("in %d except %d", !!FD_ISSET(fd, &in), !!FD_ISSET(fd, &except));
+	obs("recv oob", recv(fd, &byte, 1, MSG_OOB));
+	recv_pat(fd, 20, 0);
+	recv_pat(fd, 20, 20);
+	both();
+}
+CASE("special.oob_select", oob_select_server, oob_client, ANY | CONF_TCP_ONLY | CONF_EITHER);
+
+/* SIGURG for the owner. */
+static void oob_signal_server(int fd)
+{
+	char byte;
+
+	on_signal(SIGURG, 0);
+	obs("F_SETOWN", fcntl(fd, F_SETOWN, getpid()));
+	obs_val("F_GETOWN", fcntl(fd, F_GETOWN) == getpid());
+	both();
+	for (int i = 0; i < 500 && signal_count(SIGURG) == 0; i++)
+		nap_ms(5);
+	obs_val("SIGURG", signal_count(SIGURG));
+	obs("recv oob", recv(fd, &byte, 1, MSG_OOB));
+	recv_pat(fd, 20, 0);
+	recv_pat(fd, 20, 20);
+	both();
+}
+
+static void oob_when_told_client(int fd)
+{
+	both();
+	send_pat(fd, 20, 0);
+	obs("send oob", send(fd, "!", 1, MSG_OOB));
+	send_pat(fd, 20, 20);
+	both();
+}
+CASE("special.oob_signal", oob_signal_server, oob_when_told_client,
+     ANY | CONF_TCP_ONLY | CONF_EITHER);
+
+/* ---- O_ASYNC: a signal for what arrives ---- */
+
+static void async_body(int fd, int before)
+{
+	char bytes[100];
+
+	both();
+	for (int i = 0; i < 500 && signal_count(SIGIO) == before; i++)
+		nap_ms(5);
+	obs_val("SIGIO", signal_count(SIGIO) > before);
+	ready(fd, POLLIN);
+	obs("recv", recv_exact(fd, bytes, 100));
+	obs_val("right", pat_good(bytes, 100, 0));
+}
+
+static void async_server(int fd)
+{
+	exchange(fd);
+	on_signal(SIGIO, SA_RESTART);
+	obs("F_SETOWN", fcntl(fd, F_SETOWN, getpid()));
+	obs("F_SETFL", fcntl(fd, F_SETFL, O_RDWR | O_ASYNC));
+	obs_text("flags %#x", (unsigned int)fcntl(fd, F_GETFL));
+	async_body(fd, signal_count(SIGIO));
+	async_body(fd, signal_count(SIGIO));
+	obs("F_SETFL", fcntl(fd, F_SETFL, O_RDWR));
+	both();
+	exchange(fd);
+	both();
+}
+
+static void async_client(int fd)
+{
+	exchange(fd);
+	both();
+	nap_ms(CONF_NAP_MS);
+	send_pat(fd, 100, 0);
+	both();
+	nap_ms(CONF_NAP_MS);
+	send_pat(fd, 100, 0);
+	both();
+	exchange(fd);
+	both();
+}
+CASE("special.async", async_server, async_client, ANY | CONF_EITHER);
+
+static void fioasync_server(int fd)
+{
+	int on = 1, off = 0;
+
+	exchange(fd);
+	on_signal(SIGIO, SA_RESTART);
+	obs("FIOSETOWN", fcntl(fd, F_SETOWN, getpid()));
+	obs("FIOASYNC", ioctl(fd, FIOASYNC, &on));
+	async_body(fd, signal_count(SIGIO));
+	async_body(fd, signal_count(SIGIO));
+	obs("FIOASYNC", ioctl(fd, FIOASYNC, &off));
+	both();
+	exchange(fd);
+	both();
+}
+CASE("special.fioasync", fioasync_server, async_client, ANY | CONF_EITHER);
+
+/* Another signal than SIGIO, which says what happened to which descriptor. */
+static volatile sig_atomic_t informed_fd = -1, informed_band;
+
+static void informed(int signo, siginfo_t *info, void *context)
+{
+	(void)signo;
+	(void)context;
+	informed_fd = info->si_fd;
+	informed_band = (sig_atomic_t)info->si_band;
+}
+
+static void setsig_server(int fd)
+{
+	struct sigaction action = { .sa_sigaction = informed, .sa_flags = SA_SIGINFO | SA_RESTART };
+	char bytes[100];
+
+	exchange(fd);
+	sigaction(SIGRTMIN, &action, NULL);
+	obs("F_SETSIG", fcntl(fd, F_SETSIG, SIGRTMIN));
+	obs("F_SETOWN", fcntl(fd, F_SETOWN, getpid()));
+	obs("F_SETFL", fcntl(fd, F_SETFL, O_RDWR | O_ASYNC | O_NONBLOCK));
+	both();
+	for (int i = 0; i < 500 && !(informed_band & POLLIN); i++)
+		nap_ms(5);
+	obs_val("the descriptor", informed_fd == fd);
+	obs_val("POLLIN", !!(informed_band & POLLIN));
+	ready(fd, POLLIN);
+	obs("recv", recv(fd, bytes, 100, 0));
+	obs("F_SETFL", fcntl(fd, F_SETFL, O_RDWR));
+	both();
+	both();
+	exchange(fd);
+	both();
+}
+CASE("special.setsig", setsig_server, async_client, ANY | CONF_EITHER);
+
+static void async_early_server(int listener)
+{
+	int fd = conf_accept(listener);
+
+	on_signal(SIGIO, SA_RESTART);
+	obs("F_SETOWN", fcntl(fd, F_SETOWN, getpid()));
+	obs("F_SETFL", fcntl(fd, F_SETFL, O_RDWR | O_ASYNC));
+	warm_up(fd, CONF_WARM_ROUNDS);
+	async_body(fd, signal_count(SIGIO)); /* nobody is inside a receive: then a signal comes */
+	obs("F_SETFL", fcntl(fd, F_SETFL, O_RDWR));
+	recv_pat(fd, 5000, 0);
+	both();
+	close(fd);
+}
+
+static void async_early_client(int none)
+{
+	int fd = conf_connect();
+
+	(void)none;
+	warm_up(fd, CONF_WARM_ROUNDS);
+	both();
+	nap_ms(CONF_NAP_MS);
+	send_pat(fd, 100, 0);
+	send_pat(fd, 5000, 0);
+	both();
+	close(fd);
+}
+CASE("special.async_early", async_early_server, async_early_client, CONF_RAW | CONF_EITHER);
+
+/* ---- zero copy: a notice for each send ---- */
+
+static void zerocopy_server(int fd)
+{
+	exchange(fd);
+	recv_pat(fd, 100000, 0);
+	both();
+	exchange(fd);
+	both();
+}
+
+static void zerocopy_client(int fd)
+{
+	char *bytes = big_buffer(), control[200];
+	struct msghdr m = { .msg_control = control, .msg_controllen = sizeof(control) };
+	struct sock_extended_err notice = { 0 };
+	struct cmsghdr *c;
+
+	exchange(fd);
+	pat_fill(bytes, 100000, 0);
+	obs("without the option", send(fd, bytes, 1000, MSG_ZEROCOPY));
+	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
+	obs("send", send(fd, bytes + 1000, 99000, MSG_ZEROCOPY));
+	both();
+	if (conf.is_tcp) {
+		ready(fd, POLLERR);
+		obs("notice", recvmsg(fd, &m, MSG_ERRQUEUE));
+		c = CMSG_FIRSTHDR(&m);
+		if (c)
+			memcpy(&notice, CMSG_DATA(c), sizeof(notice));
+		obs_text("origin %d from %u to %u", notice.ee_origin, notice.ee_info,
+			 notice.ee_data);
+	}
+	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 0);
+	exchange(fd);
+	both();
+}
+CASE("special.zerocopy", zerocopy_server, zerocopy_client, ANY | CONF_TCP_ONLY | CONF_EITHER);
+
+static void zerocopy_unix_client(int fd)
+{
+	exchange(fd);
+	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
+	both();
+	exchange(fd);
+	both();
+}
+CASE("special.zerocopy_unix", plain_end, zerocopy_unix_client, ANY | CONF_UNIX_ONLY | CONF_EITHER);
+
+/* ---- kernel TLS ---- */
+
+static void ulp_server(int fd)
+{
+	exchange(fd);
+	obs("TCP_ULP tls", setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 4));
+	obs("TCP_ULP nonsense", setsockopt(fd, IPPROTO_TCP, TCP_ULP, "nonsense", 9));
+	both();
+	exchange(fd);
+	both();
+}
+CASE("special.ulp", ulp_server, plain_end, ANY | CONF_EITHER);
+
+/* ---- credentials with each message ---- */
+
+static void passcred_late_server(int fd)
+{
+	char bytes[100];
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(struct ucred))];
+	} c;
+	struct iovec v = { bytes, 100 };
+	struct msghdr m = {
+		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c)
+	};
+	struct ucred cred = { 0, 0, 0 };
+
+	exchange(fd);
+	set("SO_PASSCRED", fd, SOL_SOCKET, SO_PASSCRED, 1);
+	both();
+	ready(fd, POLLIN);
+	obs("recvmsg", recvmsg(fd, &m, MSG_WAITALL));
+	if (m.msg_controllen >= sizeof(c.header))
+		memcpy(&cred, CMSG_DATA(&c.header), sizeof(cred));
+	obs_val("the peer's pid", cred.pid == conf.peer_pid);
+	obs_val("uid", (long)cred.uid);
+	obs_val("right", pat_good(bytes, 100, 0));
+	send_pat(fd, 100, 0);
+	set("SO_PASSCRED", fd, SOL_SOCKET, SO_PASSCRED, 0);
+	both();
+}
+
+CASE("special.passcred_late", passcred_late_server, plain_end, ANY | CONF_UNIX_ONLY | CONF_EITHER);
+
+/* SO_TIMESTAMP in mid-stream: a time with each message. */
+static void timestamp_server(int fd)
+{
+	char bytes[100], control[100];
+	struct iovec v = { bytes, 100 };
+	struct msghdr m = { .msg_iov = &v,
+			    .msg_iovlen = 1,
+			    .msg_control = control,
+			    .msg_controllen = sizeof(control) };
+	struct cmsghdr *c;
+
+	exchange(fd);
+	set("SO_TIMESTAMP", fd, SOL_SOCKET, SO_TIMESTAMP, 1);
+	both();
+	ready(fd, POLLIN);
+	obs("recvmsg", recvmsg(fd, &m, MSG_WAITALL));
+	c = CMSG_FIRSTHDR(&m); /* the kernel begins to take the time a little later */
+	obs_val("nothing else",
+		!c || (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMP));
+	obs_val("right", pat_good(bytes, 100, 0));
+	send_pat(fd, 100, 0);
+	both();
+}
+CASE("special.timestamp", timestamp_server, plain_end, ANY | CONF_TCP_ONLY | CONF_EITHER);
+
+/* ---- SO_RCVLOWAT: how much a blocking receive waits for ---- */
+
+static void lowat_server(int fd)
+{
+	char bytes[100];
+
+	exchange(fd);
+	set("SO_RCVLOWAT", fd, SOL_SOCKET, SO_RCVLOWAT, 60);
+	both();
+	obs("recv", recv(fd, bytes, 100, 0));
+	obs_val("right", pat_good(bytes, 60, 0));
+	set("SO_RCVLOWAT", fd, SOL_SOCKET, SO_RCVLOWAT, 1);
+	both();
+	exchange(fd);
+	both();
+}
+
+static void lowat_client(int fd)
+{
+	exchange(fd);
+	both();
+	send_pat(fd, 20, 0);
+	nap_ms(CONF_NAP_MS);
+	send_pat(fd, 40, 20);
+	both();
+	exchange(fd);
+	both();
+}
+/* TCP sleeps on after the 40: of those that it has not taken there are fewer than 60. */
+CASE("special.lowat_recv", lowat_server, lowat_client, ANY | CONF_UNIX_ONLY | CONF_EITHER);
+
+static void lowat_early_server(int listener)
+{
+	int fd = conf_accept(listener);
+	char bytes[100];
+
+	set("SO_RCVLOWAT", fd, SOL_SOCKET, SO_RCVLOWAT, 16);
+	warm_up(fd, CONF_WARM_ROUNDS);
+	obs("recv", recv(fd, bytes, 100, 0));
+	obs_val("right", pat_good(bytes, 16, 0));
+	both();
+	close(fd);
+}
+
+static void lowat_early_client(int none)
+{
+	int fd = conf_connect();
+
+	(void)none;
+	warm_up(fd, CONF_WARM_ROUNDS);
+	nap_ms(CONF_NAP_MS);
+	send_pat(fd, 16, 0);
+	both();
+	close(fd);
+}
+CASE("special.lowat_early", lowat_early_server, lowat_early_client, CONF_RAW | CONF_NEVER);
+
+/* ---- TCP_INFO: the counters of the stream ---- */
+
+static void info_server(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	recv_pat(fd, 50000, 0);
+	send_pat(fd, 50000, 0);
+	both();
+	obs("TCP_INFO", getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len));
+	obs_val("established", info.tcpi_state == TCP_ESTABLISHED);
+	obs_val("options", info.tcpi_options & 7);
+	obs_val("retransmits", info.tcpi_retransmits);
+	len = 8;
+	obs("TCP_INFO of 8 bytes", getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len));
+	obs_val("length", len);
+	both();
+}
+
+static void info_client(int fd)
+{
+	send_pat(fd, 50000, 0);
+	recv_pat(fd, 50000, 0);
+	both();
+	both();
+}
+CASE("special.tcp_info", info_server, info_client, ANY | CONF_TCP_ONLY);
+
+/* ---- SIOCOUTQ: what the peer has not read ---- */
+
+static void outq_server(int fd)
+{
+	both();
+	both();
+	recv_pat(fd, 1000, 0);
+	both();
+}
+
+static void outq_client(int fd)
+{
+	int left = -1;
+
+	both();
+	send_pat(fd, 1000, 0);
+	obs("TIOCOUTQ", ioctl(fd, TIOCOUTQ, &left));
+	if (!conf.is_tcp) /* TCP counts what is not acknowledged, Unix what is not read */
+		obs_val("something", left > 0);
+	obs("FIONREAD", ioctl(fd, FIONREAD, &left));
+	obs_val("mine", left);
+	both();
+	both();
+	for (int i = 0; i < 200; i++) {
+		ioctl(fd, TIOCOUTQ, &left);
+		if (left == 0)
+			break;
+		nap_ms(5);
+	}
+	obs_val("left", left);
+}
+CASE("special.outq", outq_server, outq_client, ANY);
