@@ -153,9 +153,12 @@ static int provide(struct shmipc_stream *stream, size_t bytes)
 
 static size_t room_in_current(const struct shmipc_tx *tx)
 {
-	const struct shmipc_tx_piece *piece = &tx->pieces[tx->current];
+	const struct shmipc_tx_piece *piece;
 
-	return tx->current < tx->count ? piece->capacity - piece->bytes : 0;
+	if (tx->current >= tx->count)
+		return 0;
+	piece = &tx->pieces[tx->current];
+	return piece->capacity - piece->bytes;
 }
 
 static int cannot_write(const struct shmipc_stream *stream)
