@@ -32,9 +32,11 @@ FATAL    := $(if $(filter-out 0,$(WERROR)),-Werror)
 SAN_asan    := -fsanitize=address -fno-omit-frame-pointer
 SAN_ubsan   := -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 SAN_tsan    := -fsanitize=thread -fno-omit-frame-pointer
+SAN_fuzz    := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
+	-fno-omit-frame-pointer
 SAN_release :=
-ifeq ($(filter $(MODE),release asan ubsan tsan),)
-$(error MODE must be release, asan, ubsan or tsan, not '$(MODE)')
+ifeq ($(filter $(MODE),release asan ubsan tsan fuzz),)
+$(error MODE must be release, asan, ubsan, tsan or fuzz, not '$(MODE)')
 endif
 SAN      := $(SAN_$(MODE))
 
@@ -66,6 +68,7 @@ EXAMPLES_SRC := $(wildcard tools/examples/*_client.c tools/examples/*_server.c)
 CASES_SRC   := $(wildcard tests/conformance/*.c tests/conformance/lib/*.c)
 RUNNER_SRC  := $(wildcard tests/conformance/runner/*.c)
 DIFFER_SRC  := $(wildcard tests/differential/worker/*.c)
+FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
 STRESS_SRC  := $(wildcard tests/stress/*.c)
 UNIT_SRC    := $(wildcard tests/unit/test_*.c)
 SHIM_UNIT_SRC := $(wildcard tests/unit/preload/test_*.c)
@@ -84,6 +87,7 @@ DIFFER   := $(OUT)/differential/worker $(OUT)/differential/wrong.so
 UNIT     := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC)) \
 	$(patsubst tests/unit/preload/%.c,$(OUT)/unit/preload/%,$(SHIM_UNIT_SRC)) \
 	$(patsubst tests/unit/ipc/%.c,$(OUT)/unit/ipc/%,$(IPC_UNIT_SRC))
+FUZZERS  := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(FUZZ_SRC))
 STRESS   := $(patsubst tests/stress/%.c,$(OUT)/stress/%,$(STRESS_SRC))
 
 BINARIES := $(if $(RUN_SRC),$(RUN)) $(if $(STAT_SRC),$(STAT)) $(if $(BENCH_SRC),$(BENCH))
@@ -93,7 +97,7 @@ CONFORMANCE := $(if $(CASES_SRC),$(CASES)) $(if $(RUNNER_SRC),$(RUNNER))
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit-build check unit tools library rendezvous conformance differential apps stress bench demo asan ubsan tsan lint format \
+.PHONY: all unit-build check unit tools library rendezvous conformance differential apps stress fuzz fuzz-build bench demo asan ubsan tsan lint format \
 	install uninstall dist clean help setup FORCE
 
 all: $(PRODUCTS) $(EXAMPLES)
@@ -161,6 +165,14 @@ $(OUT)/differential/wrong.so: $(OBJ)/tests/differential/wrong/wrong.o
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) $(SAN) -shared $(LDFLAGS) -o $@ $^ -ldl
 
+# MODE=fuzz, CC=clang
+$(FUZZERS): $(OUT)/%: $(OBJ)/tests/fuzz/%.o $(OBJ)/tests/fuzz/peer.o $(LIB_A)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(LINK_LIBS)
+
+fuzz-build: $(FUZZERS)
+
 $(OUT)/stress/%: $(OBJ)/tests/stress/%.o $(LIB_A)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -214,6 +226,11 @@ check: setup
 
 stress: all $(STRESS)
 	@STRESS_DIR=$(abspath $(OUT))/stress tests/stress/run $(ARGS)
+
+fuzz:
+	@scripts/setup check
+	@$(MAKE) --no-print-directory MODE=fuzz CC=clang CFLAGS='-O1 -g' fuzz-build
+	@BUILD=$(BUILD) tests/fuzz/run $(ARGS)
 
 bench: all
 	@BUILD=$(OUT) scripts/bench $(ARGS)
