@@ -449,7 +449,9 @@ static int await_socket(struct shmipc_stream *stream)
 		shmipc_session_wait_room(s, &patience, true, deadline);
 	}
 	stream->out_mark = 0;
-	return shmipc_stream_write_error(stream);
+	/* The kernel has all of it.  That the peer has closed the stream meanwhile, perhaps because it
+	 * has read it all, is for the next call to say. */
+	return 0;
 }
 
 static int flush_to_socket(struct shmipc_stream *stream)
