@@ -97,7 +97,7 @@ CONFORMANCE := $(if $(CASES_SRC),$(CASES)) $(if $(RUNNER_SRC),$(RUNNER))
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit-build check unit tools library rendezvous conformance differential apps stress fuzz fuzz-build bench demo asan ubsan tsan lint format \
+.PHONY: all unit-build check unit tools library rendezvous conformance differential apps stress fuzz fuzz-build interop bench demo asan ubsan tsan lint format \
 	install uninstall dist clean help setup FORCE
 
 all: $(PRODUCTS) $(EXAMPLES)
@@ -231,6 +231,9 @@ fuzz:
 	@scripts/setup check
 	@$(MAKE) --no-print-directory MODE=fuzz CC=clang CFLAGS='-O1 -g' fuzz-build
 	@BUILD=$(BUILD) tests/fuzz/run $(ARGS)
+
+interop: all
+	@BUILD=$(OUT) CC='$(CC)' tests/interop/run '$(GO_PEER)'
 
 bench: all
 	@BUILD=$(OUT) scripts/bench $(ARGS)
