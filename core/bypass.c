@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/bypass.h"
 
-bool shmipc_bypass_send_begin(struct shmipc_sender *s, bool private_use)
+#include <errno.h>
+
+int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use)
 {
-	bool by_kernel;
+	int error = 0;
 
 	if (shmipc_lock_take(&s->lock, private_use) == SHMIPC_LOCK_REENTERED)
-		return false;
-	by_kernel = !shmipc_sender_on_ring(s) || s->shut;
-	if (by_kernel)
+		return -EDEADLK;
+	/* what a receiver that stopped has not read goes first */
+	shmipc_sender_serve_locked(s, fd);
+	if (!s->shut && (shmipc_sender_on_ring(s) || shmipc_sender_owes(s)))
+		error = -EAGAIN;
+	else
 		atomic_fetch_add(&s->kernel_senders, 1);
 	shmipc_lock_drop(&s->lock, private_use);
-	return by_kernel;
+	return error;
 }
 
 void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n)
@@ -20,6 +25,8 @@ void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n)
 		atomic_fetch_add(&s->kernel_bytes, (uint64_t)n);
 		shmipc_count(&s->count->kernel_bytes, (uint64_t)n);
 	}
+	if (n == -ECONNRESET)
+		s->reset_told = true;
 	atomic_fetch_sub(&s->kernel_senders, 1);
 }
 
@@ -42,5 +49,9 @@ void shmipc_bypass_receive_end(struct shmipc_receiver *r, ssize_t n)
 		atomic_fetch_add(&r->kernel_read, (uint64_t)n);
 		shmipc_count(&r->count->kernel_bytes, (uint64_t)n);
 	}
+	if (n == -ECONNRESET)
+		r->reset_told = true;
+	if (n == -ECONNRESET && r->sibling)
+		r->sibling->reset_told = true;
 	atomic_fetch_sub(&r->kernel_readers, 1);
 }

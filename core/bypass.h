@@ -13,8 +13,9 @@
 #include "core/receiver.h"
 #include "core/sender.h"
 
-/* False: the direction is on the ring, and not shut (or this thread is inside it): do not call. */
-bool shmipc_bypass_send_begin(struct shmipc_sender *s, bool private_use);
+/* 0: call.  -EAGAIN: the direction is on the ring, or owes bytes of it, and not shut.  -EDEADLK:
+ * this thread is inside it. */
+int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use);
 /* n: what the call returned, bytes or an error. */
 void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n);
 

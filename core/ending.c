@@ -5,11 +5,22 @@
 
 #include "core/sys.h"
 
-/* The position counts as of the first look: later sends of ours were never delivered. */
+bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s)
+{
+	return shmipc_sender_unread(s) > 0 ||
+	       atomic_load(&s->rx->kernel_read) != atomic_load(&s->kernel_bytes);
+}
+
+/* It counts as of the first look: later sends of ours were never delivered. */
 static enum shmipc_ending judge_by_position(struct shmipc_sender *s)
 {
-	bool left = atomic_load(&s->rx->phase) != s->phase || shmipc_sender_unread(s) > 0;
+	bool left = shmipc_ending_has_left_bytes(s);
 
+	/* by the kernel, the kernel's word is true unless a token has made a reset of the end */
+	if (!shmipc_sender_on_ring(s) && (left || s->tokens == atomic_load(&s->rx->tokens_taken))) {
+		s->no_more_ring = true;
+		return SHMIPC_ENDING_KERNEL;
+	}
 	s->gone = true;
 	s->ending = left ? SHMIPC_ENDING_LEFT_BYTES : SHMIPC_ENDING_ORDERLY;
 	return (enum shmipc_ending)s->ending;
@@ -45,38 +56,49 @@ enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs)
 		return (enum shmipc_ending)s->ending;
 	if (!is_ended(s, signs, flags))
 		return SHMIPC_ENDING_KERNEL;
-	return shmipc_sender_on_ring(s) ? judge_by_position(s) : SHMIPC_ENDING_KERNEL;
+	return judge_by_position(s);
 }
 
-void shmipc_ending_was_told(struct shmipc_sender *s, int fd)
+/* The kernel's own, which a token has made or which has been told. */
+static int forget_error(int fd)
 {
 	socklen_t bytes = sizeof(int);
 	int error;
 
+	sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
+	return 0;
+}
+
+void shmipc_ending_was_told(struct shmipc_sender *s, int fd)
+{
 	s->reset_told = true;
 	atomic_store(&s->kept_error, 0);
 	if (s->is_unix)
 		return;
-	sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
+	forget_error(fd);
 	/* of a peer that was killed the kernel may know no more than an orderly end */
 	sys_shutdown(fd, SHUT_WR);
 }
 
 bool shmipc_ending_is_late(const struct shmipc_sender *s)
 {
-	return s->attached && !s->is_unix && (atomic_load(&s->reverse->flags) & SHMIPC_TX_LATE);
+	uint32_t flags = s->attached ? atomic_load(&s->reverse->flags) : 0;
+
+	/* killed, or closed with bytes unread */
+	return !s->is_unix && ((flags & SHMIPC_TX_LATE) ||
+			       ((flags & SHMIPC_TX_FIN) && !(flags & SHMIPC_TX_CLOSED)));
 }
 
 int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd)
 {
 	int error = atomic_load(&s->kept_error);
 
-	if (s->is_unix || s->shut || s->reset_told)
+	if (s->is_unix || s->reset_told)
 		return 0;
 	if (shmipc_ending_of(s, 0) == SHMIPC_ENDING_LEFT_BYTES)
 		error = shmipc_ending_is_late(s) ? 0 : ECONNRESET;
 	else if (s->ending == SHMIPC_ENDING_ORDERLY)
-		return 0;
+		return s->answered || (s->shut && s->reverse_shut) ? 0 : forget_error(fd);
 	if (error)
 		shmipc_ending_was_told(s, fd);
 	return error;
@@ -85,15 +107,12 @@ int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd)
 bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd)
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
-	socklen_t bytes = sizeof(int);
-	int error;
 
-	if (s->is_unix || s->shut || s->swallowed || sys_poll(&real, 1, 0) <= 0 ||
+	if (s->is_unix || s->shut || s->swallowed || s->answered || sys_poll(&real, 1, 0) <= 0 ||
 	    !(real.revents & (POLLERR | POLLHUP)) ||
 	    shmipc_ending_of(s, real.revents) != SHMIPC_ENDING_ORDERLY)
 		return false;
 	s->swallowed = true;
-	sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error,
-		       &bytes); /* the next one is a broken pipe */
+	forget_error(fd); /* the next one is a broken pipe */
 	return true;
 }

@@ -16,13 +16,16 @@ enum shmipc_ending {
 	SHMIPC_ENDING_LEFT_BYTES = 2, /* reset */
 };
 
+/* Is there anything that we have sent, by whichever way, and the peer has not read? */
+bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s);
+
 /* signs: POLLERR, POLLHUP, POLLRDHUP, as seen on the real socket. */
 enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs);
 
 /* TCP tells a reset once, to whichever call comes first, and has a broken pipe from then on.  0:
  * nothing to tell.  Else the error of this send. */
 int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd);
-/* TCP: reset by a peer that had ended its own direction before. */
+/* Of a peer that left bytes, over TCP: it had ended its own direction before. */
 bool shmipc_ending_is_late(const struct shmipc_sender *s);
 /* It has been told by another call. */
 void shmipc_ending_was_told(struct shmipc_sender *s, int fd);

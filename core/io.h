@@ -16,7 +16,8 @@ struct shmipc_io {
 	struct shmipc_cursor cursor;
 	struct msghdr *message; /* control and name of sendmsg/recvmsg, or NULL */
 	size_t control_room;	/* receiver.c's own: room for control data that the caller gave */
-	bool message_filled;	/* receiver.c's own: the kernel has answered in *message */
+	bool control_dropped; /* receiver.c's own: descriptors came with the bytes, without room */
+	bool message_filled;  /* receiver.c's own: the kernel has answered in *message */
 	/* the number may be closed by another thread meanwhile: a duplicate of it, plus 1, is found
 	 * here; NULL: cannot happen */
 	const _Atomic int *moved;

@@ -152,7 +152,7 @@ static ssize_t receive_bytes(const struct shmipc_io *io, const struct iovec *iov
 }
 
 /* sleeper: the call may sleep, and be cancelled; or NULL. */
-static ssize_t kernel_receive(struct shmipc_io *io, size_t limit, int extra_flags,
+static ssize_t kernel_receive(struct shmipc_io *io, bool is_unix, size_t limit, int extra_flags,
 			      struct shmipc_sleeper *sleeper)
 {
 	struct iovec iov[KERNEL_IOV];
@@ -164,8 +164,9 @@ static ssize_t kernel_receive(struct shmipc_io *io, size_t limit, int extra_flag
 		message.msg_controllen = io->control_room;
 	}
 	shmipc_io_message(io, limit, iov, KERNEL_IOV, &message);
-	/* the kernel reads a message header byte by byte: spare it where there is nothing in it */
-	if (!io->message && message.msg_iovlen == 1)
+	/* the kernel reads a message header byte by byte: spare it where there is nothing in it;
+	 * of a Unix stream it tells whether a descriptor rode on the bytes */
+	if (!io->message && message.msg_iovlen == 1 && (sleeper || !is_unix))
 		return receive_bytes(io, message.msg_iov, io->flags | extra_flags, sleeper);
 	if (sleeper)
 		n = SHMIPC_SLEEP(shmipc_receiver_undo_plain, sleeper, SYS_recvmsg, io->fd, &message,
@@ -177,6 +178,8 @@ static ssize_t kernel_receive(struct shmipc_io *io, size_t limit, int extra_flag
 		io->message->msg_flags = message.msg_flags;
 		io->message->msg_namelen = message.msg_namelen;
 		io->message_filled = true;
+	} else if (n >= 0) {
+		io->control_dropped |= (message.msg_flags & MSG_CTRUNC) != 0;
 	}
 	return n;
 }
@@ -188,7 +191,7 @@ static ssize_t counted_receive(struct shmipc_receiver *r, struct shmipc_io *io, 
 	ssize_t n;
 	uint64_t total;
 
-	n = kernel_receive(io, limit, extra_flags, sleeper);
+	n = kernel_receive(io, r->is_unix, limit, extra_flags, sleeper);
 	if (n <= 0)
 		return n;
 	shmipc_cursor_skip(&io->cursor, (size_t)n < io->cursor.left ? (size_t)n : io->cursor.left);
@@ -241,6 +244,8 @@ static ssize_t kernel_limit(struct shmipc_receiver *r, int fd)
 		if (shmipc_receiver_at_end(r))
 			return -ESHUTDOWN;
 		n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+		if (n == 0 && is_at_mark(r, fd)) /* a receive at the end passes the mark too */
+			n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
 		/* the end is the end only if the sender did not cut before it: look once more */
 		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
 			shmipc_receiver_socket_said(r, n);
@@ -318,13 +323,21 @@ static enum take take_step(struct shmipc_receiver *r, struct shmipc_io *io, bool
 	return TAKE_DONE;
 }
 
+/* Control data belongs to the bytes that came with it. */
+static bool has_control(const struct shmipc_io *io)
+{
+	return io->control_dropped ||
+	       (io->message && io->message_filled &&
+		(io->message->msg_controllen > 0 || (io->message->msg_flags & MSG_CTRUNC)));
+}
+
 /* Nothing more that could be had without entering the kernel in vain. */
 static bool is_enough(const struct shmipc_receiver *r, const struct shmipc_io *io)
 {
 	if (io->cursor.left == 0)
 		return true;
-	if (io->message && io->message_filled && io->message->msg_controllen > 0)
-		return true; /* control data belongs to these bytes */
+	if (has_control(io))
+		return true;
 	if (shmipc_receiver_sender_ahead(r) || r->last_seen)
 		return false;
 	return shmipc_receiver_on_ring(r) ? shmipc_receiver_unread(r) == 0
@@ -441,7 +454,8 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		n = peek ? shmipc_receiver_peek(r, io, waitall) : take(r, io, know && nonblocking);
 		if (n > 0)
 			total += n;
-		if (n > 0 && (peek || (size_t)total >= target || is_at_mark(r, io->fd)))
+		if (n > 0 &&
+		    (peek || (size_t)total >= target || is_at_mark(r, io->fd) || has_control(io)))
 			break;
 		if (is_about_the_call(n))
 			break;

@@ -98,8 +98,10 @@ static size_t count_pending(struct shmipc_receiver *r, int fd)
 			return (size_t)kernel;
 		if (shmipc_receiver_unread(r) > 0 || !is_readable(r, fd))
 			return (size_t)shmipc_receiver_unread(r);
+		/* tokens have been taken off meanwhile */
+		kernel = sys_ioctl(fd, FIONREAD, &there) == 0 && there > 0 ? (uint64_t)there : 0;
 		if (!shmipc_receiver_on_ring(r))
-			return sys_ioctl(fd, FIONREAD, &there) == 0 ? (size_t)there : 0;
+			return (size_t)kernel;
 	} else if (!shmipc_receiver_on_ring(r)) {
 		before = shmipc_receiver_before_cut(r);
 		/* no way to the ring while kernel bytes before the cut are still under way */
@@ -171,20 +173,28 @@ static bool refuses_bytes(const struct shmipc_receiver *r)
 	return !r->is_unix && r->shut && r->sibling && r->sibling->shut;
 }
 
+/* TCP, reset behind the peer's own end: no news to a receive. */
+static bool is_broken_pipe(const struct shmipc_receiver *r, enum shmipc_ending ending)
+{
+	return ending == SHMIPC_ENDING_LEFT_BYTES && r->sibling &&
+	       shmipc_ending_is_late(r->sibling);
+}
+
 /* Locked.  error: pending, or 0; signs: of the real socket.  What the application is told now. */
 static int tell_end(struct shmipc_receiver *r, int fd, int error, int signs)
 {
 	enum shmipc_ending ending = how_ended(r, signs | (error ? POLLERR : 0));
 
 	if (error) {
+		if (r->pending_error) /* met where the bytes ended; SO_ERROR may come before them */
+			r->eof = true;
 		r->pending_error = 0;
-		r->eof = true;
 		if (error == ECONNRESET && ending == SHMIPC_ENDING_ORDERLY && !refuses_bytes(r))
 			error = 0; /* an unread token's doing */
 	} else if (ending == SHMIPC_ENDING_LEFT_BYTES) {
 		error = ECONNRESET;
 	}
-	if (shmipc_receiver_reset_told(r) || (r->sibling && shmipc_ending_is_late(r->sibling)))
+	if (shmipc_receiver_reset_told(r) || is_broken_pipe(r, ending))
 		error = 0;
 	if (error)
 		r->reset_told = true;
@@ -195,6 +205,14 @@ static int tell_end(struct shmipc_receiver *r, int fd, int error, int signs)
 
 ssize_t shmipc_receiver_ended(struct shmipc_receiver *r, int fd)
 {
+	char value;
+	ssize_t n = 0;
+
+	/* an end that was told may be followed by a reset */
+	if (r->eof && !r->pending_error)
+		n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+	if (n < 0)
+		shmipc_receiver_socket_said(r, n);
 	return -tell_end(r, fd, r->pending_error, POLLRDHUP);
 }
 
@@ -207,6 +225,10 @@ int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, boo
 	if (sys_poll(&real, 1, 0) < 0)
 		real.revents = 0;
 	error = tell_end(r, fd, r->pending_error ? r->pending_error : error, real.revents);
+	if (!error && r->sibling &&
+	    (r->sibling->swallowed || is_broken_pipe(r, how_ended(r, real.revents))) &&
+	    !atomic_exchange(&r->sibling->pipe_told, true))
+		error = EPIPE;
 	shmipc_lock_drop(&r->lock, private_use);
 	return error;
 }

@@ -38,6 +38,14 @@ static inline bool shmipc_receiver_sender_ahead(const struct shmipc_receiver *r)
 	return ahead == 1 || ahead == 2;
 }
 
+/* It has gone to the ring and back again. */
+static inline bool shmipc_receiver_two_ahead(const struct shmipc_receiver *r)
+{
+	return atomic_load_explicit(&r->tx->phase, memory_order_acquire) -
+		       shmipc_receiver_phase(r) ==
+	       2;
+}
+
 /* Kernel bytes before the ring begins; when the sender is ahead and we are not on the ring. */
 static inline uint64_t shmipc_receiver_before_cut(const struct shmipc_receiver *r)
 {

@@ -8,41 +8,54 @@
 
 enum {
 	KERNEL_IOV = 64,
-	TOKENS_MAX = 64, /* that are looked over */
+	SKIP_MAX = 4096, /* bytes that are looked over */
 	NAP_NS = 200 * 1000,
 	SCRATCH_BYTES = 16 * 1024,
 	SCRATCHES = 64, /* SO_PEEK_OFF reaches so far */
 };
 
-/* Kernel bytes behind LAST, looked at over the tokens before them. */
-static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_io *io)
+/* Kernel bytes behind LAST, looked at over `before` bytes of payload and the tokens. */
+static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_io *io,
+				uint64_t before)
 {
-	char tokens[TOKENS_MAX];
+	char skipped[SKIP_MAX];
 	struct iovec iov[KERNEL_IOV];
 	struct msghdr message = { .msg_iov = iov };
-	uint32_t skip = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) -
-			r->taken;
+	uint32_t tokens = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) -
+			  r->taken;
+	uint64_t skip = before + tokens;
 	ssize_t n;
 
 	if (r->last_seen)
 		skip = 0;
-	else if (skip == 0 || skip > TOKENS_MAX)
+	else if (tokens == 0 || tokens > SKIP_MAX || before > SKIP_MAX - tokens)
 		return 0;
-	iov[0] = (struct iovec){ tokens, skip };
+	iov[0] = (struct iovec){ skipped, skip };
 	message.msg_iovlen = 1 +
 			     (size_t)shmipc_io_vector(io, io->cursor.left, iov + 1, KERNEL_IOV - 1);
+	if (io->message) {
+		message.msg_control = io->message->msg_control;
+		message.msg_controllen = io->control_room;
+	}
 	n = sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT);
-	if (n <= (ssize_t)skip || (skip > 0 && tokens[skip - 1] != SHMIPC_TOKEN_LAST))
+	if (n <= (ssize_t)skip || (skip > 0 && skipped[skip - 1] != SHMIPC_TOKEN_LAST))
 		return 0;
 	shmipc_cursor_skip(&io->cursor, (size_t)n - skip);
+	if (io->message) {
+		io->message->msg_namelen = 0;
+		io->message->msg_controllen = message.msg_controllen;
+		io->message->msg_flags = message.msg_flags;
+		io->message_filled = true;
+	}
 	return n - (ssize_t)skip;
 }
 
-/* All that lies in a row, as far as two pieces go. */
+/* All that lies in a row: by the kernel, in the ring, and by the kernel again. */
 static ssize_t peek_at_all(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	struct shmipc_io look = *io;
 	ssize_t n = -EAGAIN, more;
+	uint64_t before;
 
 	r->seen_tail = shmipc_receiver_head(
 		r); /* all that is there, not what was there last time */
@@ -51,12 +64,15 @@ static ssize_t peek_at_all(struct shmipc_receiver *r, struct shmipc_io *io)
 	if (n <= 0 || io->cursor.left == 0)
 		return n;
 	if (shmipc_receiver_on_ring(r) && (r->last_seen || shmipc_receiver_sender_ahead(r)))
-		return n + peek_behind_last(r, io);
+		return n + peek_behind_last(r, io, 0);
 	if (!shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) &&
 	    (uint64_t)n == shmipc_receiver_before_cut(r)) {
+		before = (uint64_t)n;
 		look.cursor = io->cursor;
 		more = shmipc_receiver_copy_ring(r, &look);
-		return n + (more > 0 ? more : 0);
+		n += more > 0 ? more : 0;
+		if (shmipc_receiver_two_ahead(r) && look.cursor.left > 0)
+			n += peek_behind_last(r, &look, before);
 	}
 	return n;
 }
@@ -157,7 +173,7 @@ ssize_t shmipc_receiver_peek(struct shmipc_receiver *r, struct shmipc_io *io, bo
 	const struct shmipc_cursor start = io->cursor;
 	ssize_t n = peek_once(r, io);
 
-	if (n > 0 && waitall)
+	if (n > 0 && waitall && !r->is_unix) /* there a look never waits for more */
 		n = peek_until_full(r, io, &start, n);
 	if (n > 0 && shmipc_receiver_peek_offset(r) >= 0)
 		shmipc_receiver_set_peek_offset(r, shmipc_receiver_peek_offset(r) + (int)n);

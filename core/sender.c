@@ -393,6 +393,7 @@ static bool wants_kernel(const struct shmipc_io *io)
  * kernel. */
 static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssize_t done)
 {
+	bool ended = s->gone || (s->attached && (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED));
 	ssize_t n = 0;
 
 	if (s->attached && (io->flags & MSG_OOB))
@@ -410,6 +411,10 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 	n = kernel_send_counted(s, io);
 	if (n == -ECONNRESET)
 		s->reset_told = true;
+	if (n == -EPIPE)
+		s->pipe_told = true;
+	if (n > 0 && ended)
+		s->answered = true;
 	if (n < 0)
 		return done ? done : n;
 	return done + n;
@@ -462,17 +467,17 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return -error;
 	}
+	if (s->gone && shmipc_ending_accepts_send(s, io->fd)) {
+		done = (ssize_t)io->cursor.left;
+		shmipc_lock_drop(&s->lock, io->private_use);
+		return done;
+	}
 	if (s->attached && !shmipc_sender_on_ring(s) && !kernel_only && io->cursor.left > 0)
 		shmipc_sender_cut_to_ring(s, io->fd);
 	if (!shmipc_sender_on_ring(s) || s->shut)
 		return send_by_kernel(s, io, 0);
 	if (s->no_more_ring || s->gone)
 		s->no_more_ring = kernel_only = kernel_only || io->cursor.left > 0;
-	if (s->gone && shmipc_ending_accepts_send(s, io->fd)) {
-		done = (ssize_t)io->cursor.left;
-		shmipc_lock_drop(&s->lock, io->private_use);
-		return done;
-	}
 	if (kernel_only)
 		return leave_and_send(s, io, 0);
 	if (io->cursor.left == 0) { /* moves nothing, but may fail */

@@ -56,7 +56,9 @@ struct shmipc_sender {
 	bool no_more_ring;	 /* downgraded for good, or the peer is gone */
 	_Atomic bool gone;	 /* the peer closed or died: no token, no LAST */
 	bool swallowed;		 /* ending.h */
-	bool reset_told;	 /* the connection's one ECONNRESET has been reported */
+	_Atomic bool answered;	 /* the kernel has taken a send after the end: its word is true */
+	_Atomic bool pipe_told;	 /* and the broken pipe after it has been reported */
+	_Atomic bool reset_told; /* the connection's one ECONNRESET has been reported */
 	_Atomic int kept_error;	 /* what our receiver has taken from the socket, not told yet */
 	bool reverse_shut;	 /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
 	_Atomic uint32_t ending; /* enum shmipc_ending of a peer that died, once it is known */

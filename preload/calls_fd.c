@@ -5,6 +5,7 @@
 #include <linux/sockios.h>
 #include <stddef.h>
 
+#include "core/ending.h"
 #include "core/sys.h"
 #include "preload/config.h"
 #include "preload/conn.h"
@@ -238,9 +239,12 @@ static int unread_there(struct shim_conn *conn, int fd, unsigned long request, i
 	struct pollfd entry = { .fd = fd, .events = 0 };
 	int result = sys_ioctl(fd, request, out);
 
-	/* what nobody will read is gone */
-	if (result == 0 && shmipc_sender_on_ring(&conn->tx) && sys_poll(&entry, 1, 0) == 0)
+	if (result == 0 && sys_poll(&entry, 1, 0) > 0)
+		return 0; /* what nobody will read is gone */
+	if (result == 0 && shmipc_sender_on_ring(&conn->tx))
 		*out = (int)shmipc_sender_unread(&conn->tx);
+	else if (result == 0 && !shmipc_ending_has_left_bytes(&conn->tx))
+		*out = 0; /* a token is no byte of the application's */
 	return (int)shim_edge(result);
 }
 

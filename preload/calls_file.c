@@ -52,9 +52,9 @@ static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offse
 	if (shim_conn_is_attached(conn) && !conn->tx.settled)
 		shim_upgrade_settle_tx(conn, out);
 	/* an attached one is cut over by send_pieces(), a candidate is the kernel's and counted */
-	if (!shim_conn_is_attached(conn) && shmipc_bypass_send_begin(&conn->tx, alone)) {
+	if (!shim_conn_is_attached(conn) && shmipc_bypass_send_begin(&conn->tx, out, alone) == 0) {
 		n = real.sendfile64(out, in, offset, count);
-		shmipc_bypass_send_end(&conn->tx, n);
+		shmipc_bypass_send_end(&conn->tx, n < 0 ? -errno : n);
 		if (n > 0)
 			shim_upgrade_sent(conn, out, (size_t)n);
 		return n;
@@ -115,19 +115,24 @@ static ssize_t splice_to(struct shim_conn *conn, int in, off64_t *in_offset, int
 			 off64_t *out_offset, size_t bytes, unsigned int flags)
 {
 	struct pollfd room = { .fd = out, .events = POLLOUT };
-	ssize_t n = 0;
+	ssize_t n;
 
-	while (!shim_downgrade_sending(conn, out) && n >= 0) {
+	for (;;) {
+		n = shim_downgrade_sending(conn, out)
+			    ? shmipc_bypass_send_begin(&conn->tx, out, shim_conn_private(conn))
+			    : -EAGAIN;
+		if (n != -EAGAIN)
+			break;
 		if ((flags & SPLICE_F_NONBLOCK) || (sys_fcntl(out, F_GETFL, 0) & O_NONBLOCK))
 			return shim_edge(-EAGAIN);
 		n = sys_poll(&room, 1, -1);
+		if (n < 0)
+			return shim_edge(n);
 	}
 	if (n < 0)
-		return shim_edge(n);
-	if (!shmipc_bypass_send_begin(&conn->tx, shim_conn_private(conn)))
 		return shim_edge(-EAGAIN);
 	n = real.splice(in, in_offset, out, out_offset, bytes, flags);
-	shmipc_bypass_send_end(&conn->tx, n);
+	shmipc_bypass_send_end(&conn->tx, n < 0 ? -errno : n);
 	return n;
 }
 
@@ -147,7 +152,7 @@ SHIM_EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_off
 	if (!shmipc_bypass_receive_begin(&from->rx, shim_conn_private(from)))
 		return splice_from(from, in, out, bytes, flags);
 	n = real.splice(in, in_offset, out, out_offset, bytes, flags);
-	shmipc_bypass_receive_end(&from->rx, n);
+	shmipc_bypass_receive_end(&from->rx, n < 0 ? -errno : n);
 	if (n > 0)
 		shim_upgrade_received(from, in, (size_t)n);
 	return n;

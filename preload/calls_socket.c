@@ -14,6 +14,7 @@
 #include "preload/options.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
+#include "preload/sets.h"
 #include "preload/transfer.h"
 
 /* ---- birth ---- */
@@ -137,7 +138,8 @@ static enum shmipc_ending ending_of(struct shim_conn *conn, int fd)
 /* Of a peer that died with bytes unread TCP's kernel may know no more than an orderly end ... */
 static bool was_reset(struct shim_conn *conn, int fd)
 {
-	return !conn->is_unix && ending_of(conn, fd) == SHMIPC_ENDING_LEFT_BYTES;
+	/* asked of both families: our own shutdown would hide it */
+	return ending_of(conn, fd) == SHMIPC_ENDING_LEFT_BYTES && !conn->is_unix;
 }
 
 static void before_shutdown(struct shim_conn *conn, int fd, int how)
@@ -165,8 +167,9 @@ static int after_shutdown(struct shim_conn *conn, int fd, bool was_shut, int res
 {
 	int saved = errno;
 
-	if (result == 0 || saved != ENOTCONN || !conn || conn->is_unix || was_shut ||
-	    !shim_conn_is_attached(conn) || ending_of(conn, fd) != SHMIPC_ENDING_ORDERLY) {
+	if (result == 0 || saved != ENOTCONN || conn->is_unix || was_shut || conn->tx.swallowed ||
+	    conn->tx.answered || !shim_conn_is_attached(conn) ||
+	    ending_of(conn, fd) != SHMIPC_ENDING_ORDERLY) {
 		errno = saved;
 		return result;
 	}
@@ -176,17 +179,20 @@ static int after_shutdown(struct shim_conn *conn, int fd, bool was_shut, int res
 SHIM_EXPORT int shutdown(int fd, int how)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
-
-	bool was_shut = conn && conn->tx.shut;
+	bool was_shut;
+	int result;
 
 	if (conn) /* no ring any more for what ends before it has one */
 		shim_conn_make_plain(conn, SHMIPC_REASON_CLOSED);
-	if (conn && shim_conn_is_attached(conn)) {
-		if (was_reset(conn, fd))
-			return (int)shim_edge(-ENOTCONN);
-		before_shutdown(conn, fd, how);
-	}
-	return after_shutdown(conn, fd, was_shut, real.shutdown(fd, how));
+	if (!conn || !shim_conn_is_attached(conn))
+		return real.shutdown(fd, how);
+	if (was_reset(conn, fd))
+		return (int)shim_edge(-ENOTCONN);
+	was_shut = conn->tx.shut;
+	before_shutdown(conn, fd, how);
+	result = after_shutdown(conn, fd, was_shut, real.shutdown(fd, how));
+	shim_sets_edge(conn);
+	return result;
 }
 
 /* ---- options ---- */

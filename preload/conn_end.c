@@ -26,12 +26,19 @@ static bool is_closed_hard(const struct shim_conn *conn, int fd)
 	       linger.l_onoff && linger.l_linger == 0;
 }
 
+/* TCP, both directions ended in order: nothing is left to reset. */
+static bool is_over(const struct shim_conn *conn)
+{
+	return !conn->is_unix && conn->tx.shut && conn->rx.attached &&
+	       (atomic_load(&conn->rx.tx->flags) & SHMIPC_TX_FIN);
+}
+
 void shim_conn_end_stream(struct shim_conn *conn, int fd)
 {
 	bool unread = shmipc_receiver_close(&conn->rx, fd);
 
 	shmipc_sender_serve_finally(&conn->tx, fd);
-	if (unread || is_closed_hard(conn, fd))
+	if ((unread && !is_over(conn)) || is_closed_hard(conn, fd))
 		close_with_unread(conn, fd);
 	shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
 }

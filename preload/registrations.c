@@ -100,7 +100,7 @@ struct shim_registration *shim_registration_add(struct shim_registrations *list,
 
 	if (!r)
 		return NULL;
-	r->fd = fd;
+	r->fd = r->number = fd;
 	r->hot = false;
 	r->next_hot = NULL;
 	r->previous_hot = NULL;
@@ -159,6 +159,14 @@ void shim_registration_go_astray(struct shim_registrations *list, struct shim_re
 	unlink_fd(list, r);
 	r->stray = true;
 	r->fd = fd;
+	link_fd(list, r);
+}
+
+void shim_registration_come_back(struct shim_registrations *list, struct shim_registration *r)
+{
+	unlink_fd(list, r);
+	r->stray = false;
+	r->fd = r->number;
 	link_fd(list, r);
 }
 

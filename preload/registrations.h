@@ -23,7 +23,9 @@ struct shim_registration {
 	bool armed;    /* one of the connection's sleepers */
 	bool disabled; /* one-shot, told */
 	bool stray;    /* its number was closed, the kernel keeps it: `fd` is another one of the
-			  connection, and no epoll_ctl reaches it any more */
+			  connection, and epoll_ctl reaches it only if `number` is born again as a
+			  duplicate */
+	int number;
 	bool hot;
 	uint32_t quiet;			/* sleeps since the last news */
 	struct shim_registration *next; /* of the set */
@@ -61,6 +63,8 @@ struct shim_registration *shim_registration_at(struct shim_registrations *list, 
 /* Its number is closed, `fd` is another one: it becomes stray. */
 void shim_registration_go_astray(struct shim_registrations *list, struct shim_registration *r,
 				 int fd);
+/* It is the same number again. */
+void shim_registration_come_back(struct shim_registrations *list, struct shim_registration *r);
 struct shim_registration *shim_registration_by_data(struct shim_registrations *list, uint64_t data);
 struct shim_registration *shim_registration_same_data(const struct shim_registration *r);
 

@@ -79,14 +79,6 @@ void shim_set_arm(struct shim_set *set, struct shim_registration *r)
 	}
 }
 
-static void remove_registration(struct shim_set *set, struct shim_registration *r)
-{
-	shim_registration_disarm(r);
-	atomic_fetch_sub(&r->conn->rx.watchers, 1);
-	atomic_fetch_sub(&set->members, 1);
-	shim_registration_remove(&set->registrations, r);
-}
-
 /* ---- waking sleepers of our own process ---- */
 
 static void make_kick_fd(void)
@@ -140,6 +132,15 @@ void shim_set_unkick(struct shim_set *set)
 		r = shim_registration_next(r);
 	if (!r)
 		stop_kick(set);
+}
+
+static void remove_registration(struct shim_set *set, struct shim_registration *r)
+{
+	shim_registration_disarm(r);
+	atomic_fetch_sub(&r->conn->rx.watchers, 1);
+	atomic_fetch_sub(&set->members, 1);
+	shim_registration_remove(&set->registrations, r);
+	shim_set_unkick(set);
 }
 
 void shim_sets_settle(void)
@@ -316,6 +317,48 @@ void shim_sets_disarm(struct shim_conn *conn)
 	}
 }
 
+void shim_set_number_reborn(int fd, struct shim_conn *conn)
+{
+	if (atomic_load(&conn->rx.watchers) == 0)
+		return;
+	for (int i = 0; i < atomic_load(&set_limit); i++) {
+		struct shim_set *set = &shim_sets[i];
+		struct shim_registration *r;
+
+		if (!atomic_load_explicit(&set->used, memory_order_relaxed) || !shim_set_enter(set))
+			continue;
+		r = shim_registration_first(&set->registrations);
+		while (r && !(r->stray && r->number == fd && r->conn == conn))
+			r = shim_registration_next(r);
+		if (r)
+			shim_registration_come_back(&set->registrations, r);
+		shim_set_leave(set);
+	}
+}
+
+void shim_sets_edge(struct shim_conn *conn)
+{
+	if (atomic_load(&conn->rx.watchers) == 0)
+		return;
+	for (int i = 0; i < atomic_load(&set_limit); i++) {
+		struct shim_set *set = &shim_sets[i];
+		struct shim_registration *r;
+
+		if (!atomic_load_explicit(&set->used, memory_order_relaxed) || !shim_set_enter(set))
+			continue;
+		for (r = shim_registration_first(&set->registrations); r;
+		     r = shim_registration_next(r)) {
+			if (r->conn != conn || !(r->event.events & EPOLLET))
+				continue;
+			r->seen = shmipc_receiver_arrived(&conn->rx) - 1;
+			shim_registration_make_hot(&set->registrations, r);
+			if (atomic_load(&set->sleepers) > 0 && shim_registration_has_news(r))
+				kick(set);
+		}
+		shim_set_leave(set);
+	}
+}
+
 static void added(struct shim_set *set, struct shim_conn *conn, int fd,
 		  const struct epoll_event *event)
 {
@@ -451,5 +494,7 @@ bool shim_set_concerns_us(int epfd, bool may_sleep)
 {
 	struct shim_set *set = shim_set_of(epfd);
 
-	return set && (may_sleep || atomic_load_explicit(&set->members, memory_order_relaxed) > 0);
+	/* strict: another process that shares the set may have made it ready */
+	return set && (may_sleep || set->strict ||
+		       atomic_load_explicit(&set->members, memory_order_relaxed) > 0);
 }

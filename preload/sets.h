@@ -42,6 +42,10 @@ void shim_set_is_foreign(int epfd);
 void shim_set_number_closed(int fd);
 /* No registration of it counts a sleeper any more; it is not attached, so none will. */
 void shim_sets_disarm(struct shim_conn *conn);
+/* It is a duplicate now of a connection that had it before. */
+void shim_set_number_reborn(int fd, struct shim_conn *conn);
+/* The kernel gives each edge-triggered set an edge: what is there is news again. */
+void shim_sets_edge(struct shim_conn *conn);
 void shim_sets_before_fork(void);
 void shim_sets_after_fork(void);
 void shim_sets_in_child(void);

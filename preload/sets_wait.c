@@ -142,7 +142,8 @@ static void told_by_kernel(struct shim_set *set, const struct epoll_event *event
 	struct shim_registration *r = shim_registration_by_data(&set->registrations,
 								event->data.u64);
 
-	if (r && (r->event.events & EPOLLONESHOT) && !shim_registration_same_data(r))
+	if (r && (r->event.events & EPOLLONESHOT) && shim_registration_is_ours(r) &&
+	    !shim_registration_same_data(r))
 		r->disabled = true;
 }
 
@@ -151,7 +152,7 @@ static bool is_silenced(struct shim_set *set, const struct epoll_event *event)
 	struct shim_registration *r = shim_registration_by_data(&set->registrations,
 								event->data.u64);
 
-	return r && r->disabled && !shim_registration_same_data(r);
+	return r && r->disabled && shim_registration_is_ours(r) && !shim_registration_same_data(r);
 }
 
 static void correct_hangup(struct shim_set *set, struct epoll_event *event)
@@ -159,7 +160,8 @@ static void correct_hangup(struct shim_set *set, struct epoll_event *event)
 	struct shim_registration *r = shim_registration_by_data(&set->registrations,
 								event->data.u64);
 
-	if (r && shim_registration_is_ours(r) && !shim_registration_same_data(r))
+	/* also of an end that only sends */
+	if (r && shim_conn_is_attached(r->conn) && !shim_registration_same_data(r))
 		event->events = shim_wait_hangup(r->conn, r->event.events, event->events);
 }
 
@@ -186,8 +188,8 @@ static int merge(struct shim_set *set, struct epoll_event *events, int n, int k)
 		}
 		if (is_silenced(set, &event))
 			continue;
-		if ((event.events & SHIM_SET_IN_EVENTS) &&
-		    !(event.events & SHIM_SET_HANGUP_EVENTS) && !input_is_true(set, &event)) {
+		if ((event.events & SHIM_SET_IN_EVENTS) && !input_is_true(set, &event) &&
+		    !(event.events & SHIM_SET_HANGUP_EVENTS)) {
 			event.events &= ~(uint32_t)SHIM_SET_IN_EVENTS;
 			if (event.events == 0) {
 				rearm_dropped(set, &event);

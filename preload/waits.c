@@ -91,22 +91,30 @@ uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 		return told;
 	if (r->eof)
 		signs |= POLLRDHUP;
-	if (r->pending_error)
+	if (r->pending_error && !shmipc_receiver_reset_told(r))
 		signs |= POLLERR;
 	switch (shmipc_ending_of(&conn->tx, (int)signs)) {
 	case SHMIPC_ENDING_ORDERLY:
+		if (conn->tx.answered)
+			break;
+		if (conn->tx.swallowed) { /* its answer: a reset, which breaks the pipe */
+			told |= POLLHUP | (conn->tx.pipe_told ? 0 : POLLERR);
+			break;
+		}
 		/* a wait for nothing else would end in vain, again and again */
 		if (asked & (IN_EVENTS | POLLOUT | POLLRDHUP))
 			told &= ~(uint32_t)POLLERR;
-		if (asked & (IN_EVENTS | POLLOUT | POLLRDHUP) && !conn->is_unix && !conn->tx.shut &&
-		    !conn->tx.swallowed)
+		if (asked & (IN_EVENTS | POLLOUT | POLLRDHUP) && !conn->is_unix && !conn->tx.shut)
 			told &= ~(uint32_t)POLLHUP;
 		break;
 	case SHMIPC_ENDING_LEFT_BYTES:
-		told |= shmipc_receiver_reset_told(r) ? POLLHUP : POLLHUP | POLLERR;
+		told |= POLLHUP;
+		if (shmipc_ending_is_late(&conn->tx) ? !conn->tx.pipe_told
+						     : !shmipc_receiver_reset_told(r))
+			told |= POLLERR;
 		break;
 	case SHMIPC_ENDING_KERNEL:
-		if (r->pending_error)
+		if (signs & POLLERR)
 			told |= POLLERR;
 	}
 	return told;

@@ -263,11 +263,24 @@ static void waits_for_all_taking(void)
 }
 BOTH(waits_for_all_taking)
 
-static void waits_for_all_peeking(void)
+static void waits_for_all_peeking(void **state)
 {
+	(void)state;
+	open_pair(false);
 	waits_for_all(MSG_PEEK);
+	pair_close(&pair);
 }
-BOTH(waits_for_all_peeking)
+
+static void a_look_at_a_unix_stream_waits_for_nothing(void **state)
+{
+	(void)state;
+	open_pair(true);
+	pair_consent(&pair);
+	say(100, 0);
+	check(end_receive(&pair.server, in, 1100, MSG_WAITALL | MSG_PEEK), 100);
+	hear(BIG, 100);
+	pair_close(&pair);
+}
 
 static void truncates_as_tcp_does(void **state)
 {
@@ -754,7 +767,8 @@ int main(void)
 		TESTS(the_end_does_not_overtake_a_cut),
 		TESTS(peeks_over_a_cut),
 		TESTS(waits_for_all_taking),
-		TESTS(waits_for_all_peeking),
+		cmocka_unit_test(waits_for_all_peeking),
+		cmocka_unit_test(a_look_at_a_unix_stream_waits_for_nothing),
 		cmocka_unit_test(truncates_as_tcp_does),
 		TESTS(control_data_is_empty_by_the_ring),
 		TESTS(a_receive_time_out_covers_all_sleeps),
