@@ -55,6 +55,7 @@ class Generator(DataSteps, PumpSteps, WaitSteps, NumberSteps, OptionSteps):
         self.sets = {}  # process -> {set: {slot: events}}; what fork copies is shared
         self.actors = ["S", "C"]
         self.count = 0
+        self.passes = False
         r = self.random
         self.nagle = family == "tcp" and r.random() < 0.04
         # not all kinds of steps in every plan: what is left is then the more frequent

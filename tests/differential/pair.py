@@ -88,6 +88,7 @@ class Pair:
         self.sent = [{"S": 0, "C": 0} for _ in range(CONNECTIONS)]
         self.fin = [{"S": False, "C": False} for _ in range(CONNECTIONS)]
         self.holders = [{"S": set(), "C": set()} for _ in range(CONNECTIONS)]
+        self.poked = [{"S": False, "C": False} for _ in range(CONNECTIONS)]
         self.pending = set()
         self.started = set()  # second threads and children that live
 
@@ -99,7 +100,7 @@ class Pair:
         for i in range(CONNECTIONS):
             sent, ended = self.sent[i][other], self.fin[i][other]
             if sent or ended:
-                text += f"@{i}:{sent}:{int(ended)} "
+                text += f"@{i}:{sent}:{2 if self.poked[i][side] else int(ended)} "
         return text
 
     def note(self, who, probe):
@@ -118,6 +119,10 @@ class Pair:
             state = int(state)
             view.append((int(revents, 16), int(there), state))
             holders.add(process)
+            other = "C" if side == "S" else "S"
+            if int(sent) > self.sent[i][side] and self.fin[i][other] and \
+                    not self.holders[i][other]:
+                self.poked[i][side] = True  # a reset will be the answer
             self.sent[i][side] = max(int(sent), self.sent[i][side])
             self.fin[i][side] = self.fin[i][side] or state in FIN_SENT
         self.views[who] = view
@@ -185,6 +190,9 @@ class Pair:
         if verb == "exit":
             self.started.discard(who)
             self.gone(who)
+            if not self.roles[side].alive:
+                self.answer(who)  # nobody will wait for it: the end of its channel
+                time.sleep(DEATH_S)
             return "exits"
         outcome = self.answer(who)
         if verb == "fork" and outcome == "fork=0":

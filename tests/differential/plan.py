@@ -48,7 +48,7 @@ def load(path):
 
 def units(steps):
     """For each step the number of its unit, and how many there are: an order that is not waited for
-    can only be left out together with its collection, a cork with its release."""
+    can only be left out together with its collection, a cork with its release, an exit with the wait for it."""
     numbers, waiting, count = [], {}, 0
     for step in steps:
         who, _, order = step.partition(" ")
@@ -57,6 +57,11 @@ def units(steps):
             continue
         if order.startswith("&"):
             waiting[who] = count
+        if order.startswith("exit"):
+            waiting[who[0] + " wait"] = count
+        elif step in waiting:
+            numbers.append(waiting.pop(step))
+            continue
         if order.endswith("CORK 1"):
             waiting[step[:-1]] = count
         elif order.endswith("CORK 0") and step[:-1] in waiting:

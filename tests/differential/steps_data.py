@@ -29,6 +29,8 @@ class DataSteps:
         if peer_must_live and 1 in end.shut:
             return False
         call = self.pick(SENDS_ONE if one else self.calls)
+        if call == "splice" and self.view(who, slot)[0] & ENDED:
+            call = "send"  # a pipe's pages cannot be taken back
         flags = "0"
         if call in SENDS_FLAGS:
             flags = self.pick(("0", "0", "NOSIGNAL", "DONTWAIT", "DONTWAIT|NOSIGNAL", "EOR"))
@@ -76,13 +78,16 @@ class DataSteps:
             sure = bool(revents & ENDED) and not self.far_end(who, slot).urgent
         if call == "recvmmsg":
             sure = False
+            call = call if not self.far_end(who, slot).urgent else "recv"
+        if "PEEK" in flags and self.passes:  # the kernel looks at the next descriptor too
+            call = "recv"
         if not sure and not end.nonblock:
             if call in RECEIVES_FLAGS or call in ("preadv2", "recvmmsg"):
                 flags.add("DONTWAIT")
             else:
                 call = "recv"
                 flags.add("DONTWAIT")
-        if call == "splice" and self.far_end(who, slot).urgent:
+        if call == "splice" and (self.far_end(who, slot).urgent or end.peek_offset):
             call = "recv"
         if call == "splice":  # as many pieces as the pipe takes
             count = min(count, 16)
@@ -90,8 +95,9 @@ class DataSteps:
             flags.discard("DONTWAIT")
             if not sure and not end.nonblock:
                 return False
-        if self.chance(0.01):
+        if self.chance(0.01) and not self.far_end(who, slot).urgent:
             count = 0
+            call = call if call not in ("recvfrom", "recvmsg_named", "recvmmsg") else "recv"
             if call in RECEIVES_FLAGS:
                 flags.add("DONTWAIT")
         text = "|".join(sorted(flags)) or "0"
@@ -196,9 +202,13 @@ class DataSteps:
         if not place:
             return False
         who, slot = place
-        if 1 in self.end(who, slot).shut or self.end(who, slot).urgent:
+        if 1 in self.end(who, slot).shut or self.end(who, slot).urgent or \
+                self.view(who, slot)[0] & ENDED:
             return False  # of two marks the kernel's memory decides which bytes are urgent
         self.end(who, slot).urgent = True
+        if self.family == "unix":  # an urgent byte that was read keeps the socket readable for a while
+            for kind in ("poll", "epoll_wait", "blocked_wait"):
+                self.weights[kind] = 0
         self.do(f"{who} send {slot} send {self.pick((1, 1, 3, 20))} {self.number()} OOB|NOSIGNAL 1")
         partner = self.partner(who, slot[0])
         if partner and self.chance(0.7):
@@ -267,6 +277,7 @@ class DataSteps:
             what = "x0"
         elif what[0] == slot[0]:
             return False  # in flight through itself it would never end
+        self.passes = True
         self.do(f"{who} pass {slot} {what} {self.size()} {self.number()}")
         self.end(who, slot).unread += 3000 + OVERHEAD
         partner = self.partner(who, slot[0])

@@ -84,6 +84,8 @@ class NumberSteps:
             return False
         if any(self.process(p) == who for p in self.pair.pending):
             return False
+        if any(end.shut or end.urgent for end in self.ends.values()):
+            return False  # nothing shows a death behind an end
         return self.kill_actor(who)
 
     def fork(self):
@@ -94,6 +96,8 @@ class NumberSteps:
         self.actors.append(who + "k")
         self.slots[who + "k"] = set(self.slots[who])
         self.sets[who + "k"] = dict(self.sets[who])
+        for registered in self.sets[who].values():
+            registered["shared"] = ""
         if self.chance(0.5):  # as servers do: one of the two closes it at once
             closer = self.pick((who, who, who + "k"))
             for slot in self.open_slots(closer):

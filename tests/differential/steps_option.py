@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps that set and ask."""
 
+from vocabulary import ENDED
+
 
 class OptionSteps:
     """Part of the generator."""
@@ -40,6 +42,8 @@ class OptionSteps:
             self.do(f"{who} set {slot} OOBINLINE {int(end.inline)}")
         elif self.family == "unix":
             name = self.pick(("PASSCRED", "TIMESTAMP", "PEEK_OFF"))
+            if self.view(who, slot)[1]:
+                return False  # what is there already
             value = self.pick((0, 1)) if name != "PEEK_OFF" else self.pick((-1, 0, 2))
             end.peek_offset = end.peek_offset or name == "PEEK_OFF"
             self.do(f"{who} set {slot} {name} {value}")
@@ -61,5 +65,7 @@ class OptionSteps:
         if not place:
             return False
         who, slot = place
-        self.do(f"{who} {self.pick(('name', 'stat'))} {slot}")
+        # a token that a killed peer left unread unnames it
+        ended = self.view(who, slot)[0] & ENDED
+        self.do(f"{who} {'stat' if ended else self.pick(('name', 'stat'))} {slot}")
         return True

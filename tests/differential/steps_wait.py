@@ -3,6 +3,8 @@
 
 from vocabulary import ENDED, EPOLL_WAITS, EVENTS, LONG_MS, POLLPRI, POLLS, SHORT_MS
 
+SHARED = "shared"  # a mark among the registrations of a set
+
 
 class WaitSteps:
     """Part of the generator."""
@@ -14,7 +16,10 @@ class WaitSteps:
         who, slot = place
         slots = self.random.sample(self.open_slots(who), 1) if self.chance(0.6) else \
             self.open_slots(who)[:4]
-        entries = ",".join(f"{s}:{self.pick(EVENTS)}" for s in slots)
+        # whoever waits for nothing sees a reset that a token of a killed peer has made
+        mine = EVENTS if not any(self.view(who, s)[0] & ENDED for s in slots) else \
+            [events for events in EVENTS if events not in ("0", "PRI")]
+        entries = ",".join(f"{s}:{self.pick(mine)}" for s in slots)
         if self.chance(0.05):
             entries += ",x7:IN"  # nothing is there
         call = self.pick(POLLS)
@@ -46,7 +51,8 @@ class WaitSteps:
             before = f"{who} " + order.format(0)
         else:
             mine = self.sets[self.process(who)]
-            sets = [s for s in self.open_slots(who, "e") if "IN" in mine[s].get(slot, "")]
+            sets = [s for s in self.open_slots(who, "e") if "IN" in mine[s].get(slot, "") and
+                    not self.is_torn(who, s)]
             if not sets:
                 return self.prepare_set(who, slot)
             order = f"epoll_wait {self.pick(sets)} 8 {{}} {self.pick(EPOLL_WAITS)}"
@@ -76,6 +82,11 @@ class WaitSteps:
                     del registered[slot]
         return outcome
 
+    def is_torn(self, who, fd_set):
+        """Which of two processes that share it is told of an edge is chance."""
+        known = self.sets[self.process(who)][fd_set]
+        return SHARED in known and any("ET" in e or "ONESHOT" in e for e in known.values())
+
     def prepare_set(self, who, slot):
         sets = self.open_slots(who, "e")
         if not sets or len(sets) < 3 and self.chance(0.2):
@@ -92,12 +103,14 @@ class WaitSteps:
 
     def control(self, who, fd_set, slot):
         known = self.sets[self.process(who)][fd_set]
+        if SHARED in known:
+            return False  # one process does not see what the other registers
         if slot in known:
             what = self.pick(("mod", "mod", "del", "add"))
         else:
             what = self.pick(("add",) * 8 + ("mod", "del"))
-        events = self.pick(("IN", "IN", "IN|RDHUP", "IN|OUT", "OUT", "RDHUP", "IN|PRI", "0"))
-        if self.chance(0.4):
+        events = self.pick(("IN", "IN", "IN|RDHUP", "IN|OUT", "OUT", "RDHUP", "IN|PRI", "PRI|IN|RDHUP"))
+        if self.chance(0.4) and "OUT" not in events:  # of output there are edges by chance
             events += "|ET"
         if self.chance(0.2):
             events += "|ONESHOT"
@@ -129,10 +142,13 @@ class WaitSteps:
         if not places:
             return self.epoll_ctl()
         who, fd_set = self.pick(places)
-        if self.chance(0.15):
+        spent = any(f"epoll_ctl {fd_set} " in s and "ONESHOT" in s for s in self.lines)
+        if self.chance(0.15) and not spent:  # a one-shot that is spent may show a hang-up
             self.do(f"{who} poll {fd_set}:IN {self.pick((0,) * 5 + (SHORT_MS,))} {self.pick(POLLS)}")
             return True
         timeout = self.pick((0,) * 10 + (SHORT_MS,))
+        if self.is_torn(who, fd_set):
+            return False
         order = f"epoll_wait {fd_set} 8 {timeout} {self.pick(EPOLL_WAITS)}"
         self.spend(who, order, self.do(f"{who} {order}"))
         return True

@@ -77,7 +77,7 @@ static bool has_ended(const struct tcp_info *info)
 	return info->tcpi_state >= TCP_TIME_WAIT_STATE;
 }
 
-void kernel_settle(int connection, uint64_t received, bool ended)
+void kernel_settle(int connection, uint64_t received, int ended)
 {
 	int fd = slot_of_connection(connection);
 	long long start = now_us();
@@ -89,7 +89,7 @@ void kernel_settle(int connection, uint64_t received, bool ended)
 		long long waited = now_us() - start;
 		bool has_bytes = info.tcpi_bytes_received >= received;
 
-		if (has_bytes && (!ended || has_ended(&info)))
+		if (has_bytes && (ended == 0 || (ended == 1 && has_ended(&info))))
 			return;
 		if (waited > (has_bytes ? END_US : SETTLE_US))
 			return;

@@ -79,14 +79,15 @@ void actor_tell(const struct actor *actor, const char *text)
 		_exit(3);
 }
 
-/* `@K:N:E`: before this order, connection K must have received N bytes, and its end if E is 1. */
+/* `@K:N:E`: before this order, connection K must have received N bytes, its end if E is 1, and a
+ * reset if E is 2. */
 static void settle(const char *text)
 {
 	int connection = 0, ended = 0;
 	unsigned long long received = 0;
 
 	if (sscanf(text, "@%d:%llu:%d", &connection, &received, &ended) == 3)
-		kernel_settle(connection, received, ended != 0);
+		kernel_settle(connection, received, ended);
 }
 
 static void perform(struct actor *actor, const struct words *words)

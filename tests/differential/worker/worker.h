@@ -80,7 +80,8 @@ unsigned int hash_end(const struct hash *hash);
 int split(struct iovec *iov, unsigned char *bytes, size_t count, int parts);
 
 /* ---- kernel.c: what the kernel itself says, past anything that stands between ---- */
-void kernel_settle(int connection, uint64_t received, bool ended);
+/* ended: 1, so is the other side; 2, and its reset is here. */
+void kernel_settle(int connection, uint64_t received, int ended);
 void kernel_probe(struct actor *actor, bool holds_back);
 long long now_us(void);
 int signals_seen(void); /* of SIGPIPE, by this thread, since the last call */
