@@ -176,7 +176,7 @@ static bool refuses_bytes(const struct shmipc_receiver *r)
 /* TCP, reset behind the peer's own end: no news to a receive. */
 static bool is_broken_pipe(const struct shmipc_receiver *r, enum shmipc_ending ending)
 {
-	return ending == SHMIPC_ENDING_LEFT_BYTES && r->sibling &&
+	return ending == SHMIPC_ENDING_LEFT_BYTES && !refuses_bytes(r) && r->sibling &&
 	       shmipc_ending_is_late(r->sibling);
 }
 

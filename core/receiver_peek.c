@@ -153,8 +153,11 @@ ssize_t shmipc_receiver_peek_nap(struct shmipc_io *io)
 static ssize_t peek_until_full(struct shmipc_receiver *r, struct shmipc_io *io,
 			       const struct shmipc_cursor *start, ssize_t n)
 {
+	struct pollfd end = { .fd = io->fd, .events = POLLRDHUP };
+
+	/* an end behind bytes that nobody takes shows on the socket only */
 	while (n > 0 && (size_t)n < start->left && !shmipc_receiver_at_end(r) &&
-	       !shmipc_io_is_nonblocking(io)) {
+	       sys_poll(&end, 1, 0) == 0 && !shmipc_io_is_nonblocking(io)) {
 		ssize_t error, before = n;
 
 		shmipc_lock_drop(&r->lock, io->private_use);

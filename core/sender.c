@@ -94,6 +94,8 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 	struct msghdr message = { 0 };
 	ssize_t n, total = 0;
 	size_t bytes;
+	/* bytes that TCP holds back would hold back those of the ring behind them */
+	int flags = s->attached && !s->no_more_ring ? io->flags & ~MSG_MORE : io->flags;
 
 	if (io->message)
 		message = *io->message;
@@ -103,10 +105,10 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 		 */
 		if (!io->message && message.msg_iovlen == 1)
 			n = SHMIPC_SLEEP(undo_kernel_send, &sleeper, SYS_sendto, io->fd,
-					 message.msg_iov[0].iov_base, bytes, io->flags, 0, 0);
+					 message.msg_iov[0].iov_base, bytes, flags, 0, 0);
 		else
 			n = SHMIPC_SLEEP(undo_kernel_send, &sleeper, SYS_sendmsg, io->fd, &message,
-					 io->flags, 0, 0, 0);
+					 flags, 0, 0, 0);
 		if (n > 0) {
 			atomic_fetch_add_explicit(&s->kernel_bytes, (uint64_t)n,
 						  memory_order_relaxed);

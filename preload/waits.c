@@ -95,7 +95,7 @@ uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 		signs |= POLLERR;
 	switch (shmipc_ending_of(&conn->tx, (int)signs)) {
 	case SHMIPC_ENDING_ORDERLY:
-		if (conn->tx.answered)
+		if (conn->tx.answered || (!conn->is_unix && conn->tx.shut && conn->tx.reverse_shut))
 			break;
 		if (conn->tx.swallowed) { /* its answer: a reset, which breaks the pipe */
 			told |= POLLHUP | (conn->tx.pipe_told ? 0 : POLLERR);

@@ -20,7 +20,7 @@ class DataSteps:
         end = self.end(who, slot)
         count = max(self.size(), least)
         if not one and self.chance(0.05):
-            count = self.random.randint(5000, 40000)
+            count = self.random.randint(5000, 32000)
         parts = self.random.randint(1, 8) if self.chance(0.4) else 1
         if end.unread + count + parts * OVERHEAD > UNREAD_MAX:
             if self.far_unread(who, slot) > 0:
