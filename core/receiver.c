@@ -225,7 +225,7 @@ static ssize_t count_behind_mark(const struct shmipc_receiver *r, int fd)
 
 /* Phase even.  How many bytes may be taken: what was there before the phase was read is payload. 0:
  * the cut is reached.  -EAGAIN, or -ESHUTDOWN for the end and for errors, which are noted. */
-static ssize_t kernel_limit(struct shmipc_receiver *r, int fd)
+static ssize_t kernel_limit(struct shmipc_receiver *r, int fd, bool peek)
 {
 	for (bool again = false;; again = true) {
 		int there = 0;
@@ -244,7 +244,8 @@ static ssize_t kernel_limit(struct shmipc_receiver *r, int fd)
 		if (shmipc_receiver_at_end(r))
 			return -ESHUTDOWN;
 		n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
-		if (n == 0 && is_at_mark(r, fd)) /* a receive at the end passes the mark too */
+		if (n == 0 && !peek &&
+		    is_at_mark(r, fd)) /* a receive at the end passes the mark too */
 			n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
 		/* the end is the end only if the sender did not cut before it: look once more */
 		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
@@ -269,7 +270,7 @@ static bool is_about_the_call(ssize_t n)
 
 static ssize_t take_from_kernel(struct shmipc_receiver *r, struct shmipc_io *io)
 {
-	ssize_t limit = kernel_limit(r, io->fd);
+	ssize_t limit = kernel_limit(r, io->fd, io->flags & MSG_PEEK);
 	size_t most;
 	ssize_t n;
 
@@ -460,7 +461,8 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		if (is_about_the_call(n))
 			break;
 		if (n == -ESHUTDOWN) {
-			n = total ? 0 : shmipc_receiver_ended(r, io->fd);
+			/* a Unix stream loses an error that it meets behind bytes */
+			n = total && !r->is_unix ? 0 : shmipc_receiver_ended(r, io->fd);
 			break;
 		}
 		if (!know) {

@@ -142,8 +142,8 @@ static void told_by_kernel(struct shim_set *set, const struct epoll_event *event
 	struct shim_registration *r = shim_registration_by_data(&set->registrations,
 								event->data.u64);
 
-	if (r && (r->event.events & EPOLLONESHOT) && shim_registration_is_ours(r) &&
-	    !shim_registration_same_data(r))
+	/* also of a connection that has no ring yet */
+	if (r && (r->event.events & EPOLLONESHOT) && !shim_registration_same_data(r))
 		r->disabled = true;
 }
 
