@@ -224,7 +224,7 @@ check: setup
 	@$(MAKE) --no-print-directory all unit-build $(CONFORMANCE) $(DIFFER)
 	@MAKE='$(MAKE)' BUILD=$(OUT) scripts/check
 
-stress: all $(STRESS)
+stress: all $(STRESS) $(DIFFER)
 	@STRESS_DIR=$(abspath $(OUT))/stress tests/stress/run $(ARGS)
 
 fuzz:

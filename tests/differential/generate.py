@@ -17,7 +17,7 @@ WEIGHTS = {
     "receive": 25, "send": 25, "blocked_receive": 8, "blocked_wait": 8, "poll": 8, "epoll_ctl": 8,
     "epoll_wait": 8, "option": 7, "ioctl": 6, "dup": 3, "close": 3, "shutdown": 1.5, "kill": 0.4,
     "pump": 1.5, "big": 0.05, "fork": 0.8, "exit": 0.8, "thread": 1, "urgent": 1, "held": 1.5,
-    "program": 0.3, "stdio": 0.8, "pass": 1.5, "second": 0.5, "trips": 2, "interrupted": 1,
+    "program": 0.2, "stdio": 0.5, "pass": 1.5, "second": 0.5, "trips": 2, "interrupted": 1,
     "timed": 1.5, "inquire": 2, "duplex": 0.5,
 }
 
