@@ -239,14 +239,15 @@ static int unread_there(struct shim_conn *conn, int fd, unsigned long request, i
 	struct pollfd entry = { .fd = fd, .events = 0 };
 	int result = sys_ioctl(fd, request, out);
 
-	/* what nobody will read is gone; our own shutdown alone means nothing */
-	if (result == 0 && !(conn->tx.shut && conn->tx.reverse_shut) && sys_poll(&entry, 1, 0) > 0)
-		return 0;
-	if (result == 0 && shmipc_sender_on_ring(&conn->tx))
-		*out = (int)shmipc_sender_unread(&conn->tx);
-	else if (result == 0 && !shmipc_ending_has_left_bytes(&conn->tx))
+	if (result < 0)
+		return (int)shim_edge(result);
+	if (!shmipc_ending_has_left_bytes(&conn->tx))
 		*out = 0; /* a token is no byte of the application's */
-	return (int)shim_edge(result);
+	else if (!(conn->tx.shut && conn->tx.reverse_shut) && sys_poll(&entry, 1, 0) > 0)
+		return 0; /* what nobody will read is gone; our own shutdown alone means nothing */
+	else if (shmipc_sender_on_ring(&conn->tx))
+		*out = (int)shmipc_sender_unread(&conn->tx);
+	return 0;
 }
 
 /* The urgent mark lies among the kernel's bytes: tokens and LAST before it are taken off first, and

@@ -167,7 +167,8 @@ static void make_foreign(struct shim_set *set, struct shim_registration *r)
 	if (!shim_registration_is_ours(r))
 		return;
 	shmipc_receiver_strict(rx, true);
-	if (!shmipc_receiver_has_tokens(rx)) {
+	/* the edge of a token that lies there may have been told already */
+	if (!shmipc_receiver_has_tokens(rx) || (r->event.events & EPOLLET)) {
 		if (shim_registration_has_news(r))
 			kick(set);
 	} else if (!shmipc_receiver_hint(rx)) {

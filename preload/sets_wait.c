@@ -93,6 +93,7 @@ static bool input_is_true(struct shim_set *set, const struct epoll_event *event)
 	for (; r; r = shim_registration_same_data(r)) {
 		if (!shim_registration_is_ours(r) || !(r->event.events & SHIM_SET_IN_EVENTS)) {
 			is_true = true;
+			shim_registration_told(r); /* what is here before the ring is */
 			continue;
 		}
 		known = true;

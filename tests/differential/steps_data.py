@@ -69,6 +69,8 @@ class DataSteps:
                                       ("TRUNC", 0.05)):
                 if self.chance(probability):
                     flags.add(flag)
+        if "PEEK" in flags:
+            flags.discard("TRUNC")
         sure = bool(revents & ENDED) or there >= max(1, end.low_water)
         if revents & POLLPRI or self.far_end(who, slot).urgent:
             sure = False

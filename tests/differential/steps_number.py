@@ -66,6 +66,8 @@ class NumberSteps:
             return False
         who, slot = place
         how = self.pick((0, 1, 1, 1, 2))
+        if how == 2 and self.view(who, slot)[0] & ENDED:
+            how = 1  # whose doing a reset is would show no more
         self.do(f"{who} shutdown {slot} {how}")
         self.end(who, slot).shut |= {0: {0}, 1: {1}, 2: {0, 1}}[how]
         if self.family == "unix":  # the other side's sending ends with our receiving
@@ -96,8 +98,10 @@ class NumberSteps:
         self.actors.append(who + "k")
         self.slots[who + "k"] = set(self.slots[who])
         self.sets[who + "k"] = dict(self.sets[who])
-        for registered in self.sets[who].values():
-            registered["shared"] = ""
+        for name, registered in self.sets[who].items():
+            once = any(f"epoll_ctl {name} " in line and ("ET" in line or "ONESHOT" in line)
+                       for line in self.lines)
+            registered["shared"] = "ET" if once else "level"
         if self.chance(0.5):  # as servers do: one of the two closes it at once
             closer = self.pick((who, who, who + "k"))
             for slot in self.open_slots(closer):
