@@ -65,6 +65,7 @@ RUN_SRC     := $(wildcard tools/run/*.c)
 STAT_SRC    := $(wildcard tools/stat/*.c)
 BENCH_SRC   := $(wildcard tools/bench/*.c)
 EXAMPLES_SRC := $(wildcard tools/examples/*_client.c tools/examples/*_server.c)
+LOAD_SRC    := $(wildcard tools/load/*.c)
 CASES_SRC   := $(wildcard tests/conformance/*.c tests/conformance/lib/*.c)
 RUNNER_SRC  := $(wildcard tests/conformance/runner/*.c)
 DIFFER_SRC  := $(wildcard tests/differential/worker/*.c)
@@ -81,6 +82,7 @@ RUN      := $(OUT)/shmipc-run
 STAT     := $(OUT)/shmipc-stat
 BENCH    := $(OUT)/shmipc-bench
 EXAMPLES := $(patsubst tools/examples/%.c,$(OUT)/examples/%,$(EXAMPLES_SRC))
+LOAD     := $(OUT)/benchapps/load
 CASES    := $(OUT)/conformance/cases
 RUNNER   := $(OUT)/conformance/run
 DIFFER   := $(OUT)/differential/worker $(OUT)/differential/wrong.so
@@ -148,8 +150,9 @@ $(BENCH): $(call objects,$(BENCH_SRC)) $(LIB_A)
 # These know nothing of the project: they link no library of ours.
 $(CASES): $(call objects,$(CASES_SRC))
 $(RUNNER): $(call objects,$(RUNNER_SRC))
+$(LOAD): $(call objects,$(LOAD_SRC))
 $(OUT)/differential/worker: $(call objects,$(DIFFER_SRC))
-$(RUN) $(STAT) $(BENCH) $(CASES) $(RUNNER) $(OUT)/differential/worker:
+$(RUN) $(STAT) $(BENCH) $(CASES) $(RUNNER) $(LOAD) $(OUT)/differential/worker:
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(link_program) $(LINK_LIBS)
@@ -237,6 +240,10 @@ interop: all
 
 bench: all
 	@BUILD=$(OUT) scripts/bench $(ARGS)
+
+.PHONY: bench-apps
+bench-apps: all $(LOAD)
+	@BUILD=$(abspath $(OUT)) scripts/bench-apps $(ARGS)
 
 demo:
 	@scripts/setup demo
