@@ -56,7 +56,7 @@ def compare(row, kernel, shim):
 def worst_seen(figures):
     """Every round must have been accelerated: the one with the smallest share counts."""
     seen = [figure.accelerated for figure in figures]
-    return min(seen, key=lambda one: one.by_ring / one.ends if one.ends else 0)
+    return min(seen, key=lambda one: (one.enough(), one.share()))
 
 
 def measure(row, tools, directory, rounds, seconds, policy=None):

@@ -26,7 +26,7 @@ class Row:
     hogs: bool = False
     rounds: int = 0  # 0: as many as asked for
     least_seconds: float = 0.0  # for programs that count whole seconds
-    look_after: float = 0.6  # of its seconds
+    look_after: float = 0.5  # of its seconds
 
     def missing(self):
         return [program for program in self.programs if not shutil.which(program)]
