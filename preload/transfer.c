@@ -73,6 +73,19 @@ static inline void leave(const struct shmipc_io *io)
 	shmipc_postpone_end();
 }
 
+/* On a TCP connection the kernel reads the address that a program gives to sendto() and does
+ * nothing with it, unless it opens the connection.  What it would refuse stays in the message and
+ * goes to it, as does every address for a Unix socket. */
+static void drop_ignored_name(const struct shim_conn *conn, int flags, struct msghdr *message)
+{
+	if (conn->is_unix || (flags & MSG_FASTOPEN) ||
+	    message->msg_namelen > sizeof(struct sockaddr_storage) ||
+	    shim_pointer_is_bad(message->msg_name, message->msg_namelen))
+		return;
+	message->msg_name = NULL;
+	message->msg_namelen = 0;
+}
+
 ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
 		  struct msghdr *message)
 {
@@ -80,6 +93,8 @@ ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_
 	int error = prepare(conn, &io, iov, count);
 	ssize_t n;
 
+	if (__builtin_expect(message && message->msg_namelen > 0, 0))
+		drop_ignored_name(conn, flags, message);
 	if (!error && shim_pins_wanted())
 		error = enter(conn, &io);
 	if (error)

@@ -30,6 +30,21 @@ static ssize_t tx_sendto(int fd, char *p, size_t n)
 	return sendto(fd, p, n, MSG_NOSIGNAL, NULL, 0);
 }
 
+/* TCP ignores the address, a Unix socket refuses it. */
+static ssize_t tx_sendto_named(int fd, char *p, size_t n)
+{
+	struct sockaddr_storage peer = { 0 };
+	socklen_t len = sizeof(peer);
+	ssize_t sent;
+
+	obs("getpeername", getpeername(fd, (struct sockaddr *)&peer, &len));
+	sent = sendto(fd, p, n, 0, (struct sockaddr *)&peer, len);
+	if (peer.ss_family != AF_UNIX)
+		return sent;
+	obs("named", sent);
+	return send(fd, p, n, 0);
+}
+
 static ssize_t tx_sendmsg(int fd, char *p, size_t n)
 {
 	struct iovec v[2] = { { p, n / 2 }, { p + n / 2, n - n / 2 } };
@@ -160,6 +175,7 @@ TX_CASE(write);
 TX_CASE(writev);
 TX_CASE(send);
 TX_CASE(sendto);
+TX_CASE(sendto_named);
 TX_CASE(sendmsg);
 TX_CASE(sendmmsg);
 RX_CASE(read);
