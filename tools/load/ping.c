@@ -14,6 +14,8 @@
 #include "tools/load/latency.h"
 #include "tools/load/load.h"
 
+enum { WARM_AT_ONCE = 100 };
+
 struct pinger {
 	const struct load_options *options;
 	int set;
@@ -132,6 +134,15 @@ static void run(struct pinger *pinger, struct connection *connections, int activ
 	}
 }
 
+/* In groups, as connections of a real server come: not all of ten thousand become busy at once. */
+static void warm_up(struct pinger *pinger, struct connection *connections)
+{
+	int count = pinger->options->connections;
+
+	for (int i = 0; i < count; i += WARM_AT_ONCE)
+		run(pinger, &connections[i], count - i < WARM_AT_ONCE ? count - i : WARM_AT_ONCE);
+}
+
 static struct connection *open_all(struct pinger *pinger)
 {
 	int count = pinger->options->connections;
@@ -188,7 +199,7 @@ int load_ping(const struct load_options *options)
 	connections = open_all(&pinger);
 	if (options->warm > 0) {
 		pinger.goal_each = (uint64_t)options->warm;
-		run(&pinger, connections, options->connections);
+		warm_up(&pinger, connections);
 	}
 	puts("measuring");
 	fflush(stdout);

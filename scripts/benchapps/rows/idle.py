@@ -13,5 +13,5 @@ REFERENCE = "idle.1"
 def rows():
     for count in COUNTS:
         yield Row(name="idle.%d" % count, title="1 active of %d connections, epoll" % count,
-                  unit="round trip", bar=FLAT, aim=1, serve=ours.serve, load=ours.ping(count, 1),
+                  unit="round trip", bar=FLAT, aim=1, serve=ours.serve, load=ours.ping(count, 1, warm=32),
                   run=loads.run_ours, kind="flat")

@@ -20,5 +20,5 @@ def run(row, place, servers, seconds):
 
 def rows():
     yield Row(name="memory.10000", title="%d connections: KiB each, both ends" % CONNECTIONS,
-              unit="connection", bar=16, aim=8, serve=ours.serve, load=ours.ping(CONNECTIONS, 1),
+              unit="connection", bar=16, aim=8, serve=ours.serve, load=ours.ping(CONNECTIONS, 1, warm=32),
               run=run, kind="memory", rounds=1)
