@@ -115,8 +115,10 @@ class OurLoad:
         self.limit.__enter__()
         return self
 
-    def __exit__(self, *unused):
+    def __exit__(self, failure, *unused):
         for process in self.processes:
+            if failure:
+                process.kill()
             process.stdin.close()
         for process in self.processes:
             process.wait()
