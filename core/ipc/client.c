@@ -332,9 +332,10 @@ static void look_at_sockets(struct shmipc_client *client)
 {
 	uint64_t now = shmipc_ticks();
 
-	if (now - client->last_look < LOOK_EVERY_US * shmipc_ticks_per_us())
+	if (now - atomic_load_explicit(&client->last_look, memory_order_relaxed) <
+	    LOOK_EVERY_US * shmipc_ticks_per_us())
 		return;
-	client->last_look = now;
+	atomic_store_explicit(&client->last_look, now, memory_order_relaxed);
 	for (uint32_t i = 0; i < client->slot_count; i++) {
 		struct shmipc_session *s;
 

@@ -123,10 +123,12 @@ static int start(struct shmipc_listener *listener, int fd, struct shmipc_listene
 		listener->source.events = EPOLLIN;
 		listener->source.ready = shmipc_listener_ready;
 		listener->source.gone = source_gone;
+		shmipc_owner_get(&listener->owner);
+		shmipc_loop_use(listener->loop);
 		error = shmipc_loop_add(listener->loop, &listener->source);
-		if (!error) {
-			shmipc_owner_get(&listener->owner);
-			shmipc_loop_use(listener->loop);
+		if (error) {
+			shmipc_loop_leave(listener->loop);
+			shmipc_owner_put(&listener->owner);
 		}
 	}
 	if (!error)

@@ -188,11 +188,13 @@ static int add_pending(struct shmipc_listener *listener, int fd)
 	listener->pending_count++;
 	shmipc_mutex_unlock(&listener->lock);
 	if (listener->loop) {
+		shmipc_owner_get(&listener->owner);
 		error = shmipc_loop_add(listener->loop, &p->source);
-		if (!error)
-			shmipc_owner_get(&listener->owner);
-		else if (take_out(listener, p))
-			free(p);
+		if (error) {
+			shmipc_owner_put(&listener->owner);
+			if (take_out(listener, p))
+				free(p);
+		}
 	}
 	return error;
 }

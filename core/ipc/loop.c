@@ -180,8 +180,14 @@ int shmipc_loop_add(struct shmipc_loop *loop, struct shmipc_source *source)
 {
 	struct epoll_event event = { .events = source->events, .data.ptr = source };
 
+	int error;
+
+	/* under the lock, which the loop takes before it looks at the source */
+	shmipc_mutex_lock(&loop->lock);
 	source->removed = false;
-	return sys_epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, source->fd, &event);
+	error = sys_epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, source->fd, &event);
+	shmipc_mutex_unlock(&loop->lock);
+	return error;
 }
 
 void shmipc_loop_change(struct shmipc_loop *loop, struct shmipc_source *source, uint32_t events)

@@ -323,6 +323,7 @@ void shmipc_session_poke(struct shmipc_session *s)
 		shmipc_session_read(s);
 		shmipc_session_harvest(s);
 		shmipc_session_pump(s);
+		shmipc_session_settle(s);
 	}
 	shmipc_session_unlock(s);
 }

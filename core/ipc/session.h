@@ -262,6 +262,10 @@ bool shmipc_session_may_spin(struct shmipc_session *session);
 /* Wakes who waits for the object. */
 void shmipc_session_notify(struct shmipc_session *session, const void *object);
 void shmipc_session_notify_all(struct shmipc_session *session);
+/* The leader looks again. */
+void shmipc_session_kick(struct shmipc_session *session);
+/* The peer has to wake the loop again, whatever was read from the socket. */
+void shmipc_session_settle(struct shmipc_session *session);
 
 /* ---- session_streams.c (lock held) ---------------------------------------------------------- */
 

@@ -381,6 +381,7 @@ void shmipc_session_got(struct shmipc_session *s, ssize_t n)
 
 void shmipc_session_read(struct shmipc_session *s)
 {
+	bool any = false;
 	size_t room;
 	ssize_t n;
 
@@ -392,6 +393,7 @@ void shmipc_session_read(struct shmipc_session *s)
 		void *to = shmipc_session_input(s, &room);
 
 		n = sys_recvfrom(s->fd, to, room, MSG_DONTWAIT, NULL, NULL);
+		any = any || n > 0;
 		shmipc_session_got(s, n);
 		if (n != -EINTR && n < (ssize_t)room)
 			break;
@@ -399,4 +401,7 @@ void shmipc_session_read(struct shmipc_session *s)
 	s->reading = false;
 	if (s->closing && !s->ended)
 		close_streams(s);
+	/* that may have been the leader's wake-up, and the peer believes us awake now */
+	if (any && s->leader_sleeps)
+		shmipc_session_kick(s);
 }

@@ -180,13 +180,15 @@ int shmipc_session_join_loop(struct shmipc_session *s, struct shmipc_loop *loop)
 	s->timer.fire = retry_flushes;
 	s->monitor_timer.fire = report;
 	s->awake_in_loop = (struct shmipc_awake){ .look = look, .take = take, .rest = rest };
+	shmipc_loop_use(loop);
+	shmipc_session_get(s);
 	error = shmipc_loop_add(loop, &s->source);
 	if (error) {
 		s->loop = NULL;
+		shmipc_loop_leave(loop);
+		shmipc_session_put(s);
 		return error;
 	}
-	shmipc_loop_use(loop);
-	shmipc_session_get(s);
 	if (s->config->values.monitor && s->config->values.monitor_interval_ms)
 		shmipc_loop_arm(loop, &s->monitor_timer,
 				shmipc_now_ns() +

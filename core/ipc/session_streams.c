@@ -155,12 +155,17 @@ void shmipc_streams_free(struct shmipc_session *s)
 {
 	struct shmipc_stream *next;
 
-	for (uint32_t i = 0; s->streams.slots && i <= s->streams.mask; i++)
+	/* in a forked child the table may be half changed: what it alone knows is left alone */
+	for (uint32_t i = 0; s->streams.slots && i <= s->streams.mask; i++) {
+		if (shmipc_session_is_foreign(s))
+			break;
 		if (s->streams.slots[i] && !s->streams.slots[i]->accepted) {
 			shmipc_stream_empty(s->streams.slots[i]);
 			shmipc_stream_free(s->streams.slots[i]);
 		}
-	for (struct shmipc_stream *spare = s->spare; spare; spare = next) {
+	}
+	for (struct shmipc_stream *spare = s->spare; spare && !shmipc_session_is_foreign(s);
+	     spare = next) {
 		next = spare->next;
 		shmipc_stream_free(spare);
 	}

@@ -7,7 +7,10 @@
  *	- somebody who waits is the leader, or there is a dispatcher, or a leader was just woken
  *	  (pass_on): so arrivals are noticed;
  *	- before the leader sleeps it has said that it rests (session_rest), so the peer wakes it;
- *	- another thread that takes something in for the leader, or ends its wait, kicks it.
+ *	- another thread that takes something in for the leader, or ends its wait, kicks it; so does
+ *	  one that reads the socket meanwhile: it may have taken the wake-up that was meant for the
+ *	  leader, after which the peer sends none;
+ *	- likewise who has read the socket of a session with a loop lets it rest (settle).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -99,7 +102,7 @@ static bool spin(struct shmipc_session *s)
 
 /* ---- sleeping ------------------------------------------------------------------------------- */
 
-static void kick(struct shmipc_session *s)
+void shmipc_session_kick(struct shmipc_session *s)
 {
 	uint64_t one = 1;
 
@@ -115,7 +118,7 @@ void shmipc_session_notify(struct shmipc_session *s, const void *object)
 			shmipc_word_wake(&w->word);
 		}
 	if (s->leader_sleeps && s->leader->object == object)
-		kick(s);
+		shmipc_session_kick(s);
 }
 
 void shmipc_session_notify_all(struct shmipc_session *s)
@@ -125,7 +128,7 @@ void shmipc_session_notify_all(struct shmipc_session *s)
 		shmipc_word_wake(&w->word);
 	}
 	if (s->leader_sleeps)
-		kick(s);
+		shmipc_session_kick(s);
 }
 
 /* Alone in the process and for as long as it takes: one system call, the same as for a socket. */
@@ -231,12 +234,17 @@ static bool is_in_awake_loop(const struct shmipc_session *s)
 	return s->loop && shmipc_loop_is_here(s->loop) && s->awake_in_loop.listed;
 }
 
-/* Somebody else has to lead now; and a loop that sleeps has to be woken for what comes. */
-static void pass_on(struct shmipc_session *s)
+void shmipc_session_settle(struct shmipc_session *s)
 {
 	if (s->loop && !is_in_awake_loop(s))
 		while (!s->ended && !shmipc_session_rest(s))
 			shmipc_session_harvest(s);
+}
+
+/* Somebody else has to lead now; and a loop that sleeps has to be woken for what comes. */
+static void pass_on(struct shmipc_session *s)
+{
+	shmipc_session_settle(s);
 	if (!s->leader && !s->ended && s->waiters) {
 		atomic_store_explicit(&s->waiters->word, 1, memory_order_relaxed);
 		shmipc_word_wake(&s->waiters->word);
@@ -313,4 +321,5 @@ void shmipc_session_wait_room(struct shmipc_session *s, uint32_t *patience, bool
 		shmipc_session_read(s);
 	shmipc_session_harvest(s);
 	shmipc_session_pump(s);
+	shmipc_session_settle(s);
 }
