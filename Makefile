@@ -189,6 +189,9 @@ $(OUT)/unit/$(1): $(OBJ)/tests/unit/$(1).o \
 endef
 $(foreach t,$(patsubst tests/unit/%.c,%,$(UNIT_SRC) $(SHIM_UNIT_SRC) $(IPC_UNIT_SRC)),$(eval $(call unit_rule,$(t))))
 
+# This one counts allocations.
+$(OUT)/unit/ipc/test_life: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+
 $(UNIT):
 	@mkdir -p $(@D)
 	$(call say,LD,$@)

@@ -129,6 +129,10 @@ static inline int sys_fchmod(int fd, mode_t mode)
 {
 	return (int)sys_call3(SYS_fchmod, fd, (long)mode, 0);
 }
+static inline long sys_getdents(int fd, void *to, size_t bytes)
+{
+	return sys_call3(SYS_getdents64, fd, (long)to, (long)bytes);
+}
 static inline int sys_flock(int fd, int operation)
 {
 	return (int)sys_call3(SYS_flock, fd, operation, 0);

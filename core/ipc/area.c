@@ -5,6 +5,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -245,26 +247,41 @@ static void sweep_one(const char *path)
 	sys_close(fd);
 }
 
+/* One portion of a directory, as the kernel gives it. */
+static void sweep_entries(const char *at, long bytes, const char *prefix, size_t directory)
+{
+	const char *start = prefix + directory + 1;
+	char path[PATH_MAX];
+
+	while (bytes > 0) {
+		struct dirent64 entry;
+		const char *name = at + offsetof(struct dirent64, d_name);
+
+		memcpy(&entry, at, offsetof(struct dirent64, d_name));
+		if (strncmp(name, start, strlen(start)) == 0 &&
+		    shmipc_area_name_is_ours(name, strlen(name))) {
+			snprintf(path, sizeof(path), "%.*s/%s", (int)directory, prefix, name);
+			sweep_one(path);
+		}
+		at += entry.d_reclen;
+		bytes -= entry.d_reclen;
+	}
+}
+
 void shmipc_area_sweep(const char *prefix)
 {
 	const char *slash = strrchr(prefix, '/');
-	char path[4096];
-	struct dirent *entry;
-	DIR *dir;
+	char entries[4096], path[PATH_MAX];
+	long bytes;
+	int fd;
 
-	if (!slash || slash == prefix || (size_t)(slash - prefix) >= sizeof(path) - 256)
+	if (!slash || slash == prefix || (size_t)(slash - prefix) >= sizeof(path) - NAME_MAX - 2)
 		return;
 	snprintf(path, sizeof(path), "%.*s", (int)(slash - prefix), prefix);
-	dir = opendir(path);
-	if (!dir)
+	fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd < 0)
 		return;
-	while ((entry = readdir(dir)) != NULL) {
-		if (strncmp(entry->d_name, slash + 1, strlen(slash + 1)) != 0 ||
-		    !shmipc_area_name_is_ours(entry->d_name, strlen(entry->d_name)))
-			continue;
-		snprintf(path, sizeof(path), "%.*s/%s", (int)(slash - prefix), prefix,
-			 entry->d_name);
-		sweep_one(path);
-	}
-	closedir(dir);
+	while ((bytes = sys_getdents(fd, entries, sizeof(entries))) > 0)
+		sweep_entries(entries, bytes, prefix, (size_t)(slash - prefix));
+	sys_close(fd);
 }

@@ -56,9 +56,9 @@ struct shmipc_client {
 
 	struct shmipc_slot *slots;
 	uint32_t slot_count;
-	uint32_t turn, taken; /* whose turn it is, and how many streams it has given */
+	uint32_t turn, taken;	    /* whose turn it is, and how many streams it has given */
 	_Atomic uint64_t last_look; /* ticks: when the sessions' sockets were read last */
-	uint32_t unmapped;    /* sessions over `buffer` that have not shown that they mapped it */
+	uint32_t unmapped; /* sessions over `buffer` that have not shown that they mapped it */
 
 	struct shmipc_session *retired; /* by owner_next */
 	bool restarting;

@@ -125,8 +125,10 @@ static int start(struct shmipc_listener *listener, int fd, struct shmipc_listene
 		listener->source.gone = source_gone;
 		shmipc_owner_get(&listener->owner);
 		shmipc_loop_use(listener->loop);
+		listener->in_loop = true;
 		error = shmipc_loop_add(listener->loop, &listener->source);
 		if (error) {
+			listener->in_loop = false;
 			shmipc_loop_leave(listener->loop);
 			shmipc_owner_put(&listener->owner);
 		}
@@ -262,6 +264,18 @@ static void shut_sessions_down(struct shmipc_listener *listener)
 	free(sessions);
 }
 
+void shmipc_listener_leave_loop(struct shmipc_listener *listener)
+{
+	bool was_in;
+
+	shmipc_mutex_lock(&listener->lock);
+	was_in = listener->in_loop;
+	listener->in_loop = false;
+	shmipc_mutex_unlock(&listener->lock);
+	if (was_in)
+		shmipc_loop_remove(listener->loop, &listener->source);
+}
+
 void shmipc_listener_destroy(struct shmipc_listener *listener)
 {
 	if (listener->generation != shmipc_process_generation()) {
@@ -278,7 +292,7 @@ void shmipc_listener_destroy(struct shmipc_listener *listener)
 	drop_ready(listener);
 	shut_sessions_down(listener);
 	if (listener->loop) {
-		shmipc_loop_remove(listener->loop, &listener->source);
+		shmipc_listener_leave_loop(listener);
 		shmipc_loop_leave(listener->loop);
 	}
 	shmipc_owner_put(&listener->owner);

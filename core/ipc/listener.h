@@ -32,6 +32,7 @@ struct shmipc_listener {
 	void *user;
 	struct shmipc_source source; /* the listening socket */
 	bool listening;
+	bool in_loop;
 	bool destroyed;
 	bool owns_path;
 	uint64_t device, inode; /* of the path that we bound */
@@ -59,6 +60,8 @@ void shmipc_listener_ready(struct shmipc_source *source, uint32_t events);
 void shmipc_listener_timer(struct shmipc_timer *timer);
 /* Takes every connection that the kernel has, up to handshakes_max. */
 void shmipc_listener_take_connections(struct shmipc_listener *listener);
+/* The listening socket is the loop's business no longer. */
+void shmipc_listener_leave_loop(struct shmipc_listener *listener);
 void shmipc_pending_free(struct shmipc_pending *pending);
 /* All sessions, with a reference each; the caller frees the array. */
 struct shmipc_session **shmipc_listener_sessions(struct shmipc_listener *listener,

@@ -233,7 +233,7 @@ void shmipc_listener_take_connections(struct shmipc_listener *listener)
 		bool full = due != SHMIPC_NEVER ||
 			    listener->pending_count >= listener->config->values.handshakes_max;
 
-		if (full != (listener->source.events == 0))
+		if (listener->in_loop && full != (listener->source.events == 0))
 			shmipc_loop_change(listener->loop, &listener->source, full ? 0 : EPOLLIN);
 		watch_late_ones(listener, due);
 	}

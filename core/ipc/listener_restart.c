@@ -49,9 +49,9 @@ static void stop_listening_on_tcp(struct shmipc_listener *listener)
 	    !shmipc_address_is_unix(&address)) {
 		shmipc_listener_take_connections(listener);
 		listener->listening = false;
+		if (listener->loop) /* where it would be in error for ever */
+			shmipc_listener_leave_loop(listener);
 		sys_shutdown(listener->source.fd, SHUT_RD);
-		if (listener->loop)
-			shmipc_loop_change(listener->loop, &listener->source, 0);
 	}
 }
 

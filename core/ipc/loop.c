@@ -533,8 +533,9 @@ static int process(struct shmipc_loop *loop, uint64_t deadline_ns)
 		}
 		if (!let_rest(loop) || has_tasks(loop))
 			continue;
-		if (gather(loop, milliseconds_until(deadline_ns)) <= 0 &&
-		    milliseconds_until(deadline_ns) == 0 && !has_tasks(loop))
+		gather(loop, milliseconds_until(deadline_ns));
+		/* also when the kernel always has something that comes to nothing */
+		if (milliseconds_until(deadline_ns) == 0 && !has_tasks(loop))
 			break;
 	}
 	leave(loop, deadline_ns != SHMIPC_NOWAIT);

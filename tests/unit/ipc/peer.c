@@ -153,7 +153,7 @@ static void say_ready(struct peer *peer, const struct shmipc_listener *listener,
 
 static void start(struct peer *peer, unsigned int flags)
 {
-	struct shmipc_listener *listener;
+	struct shmipc_listener *listener = NULL;
 	struct shmipc_loop *loop;
 	int ready, life, error;
 

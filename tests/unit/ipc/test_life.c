@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// LINK: tests/unit/ipc/peer.c
+/* Clients and servers over time: loops, reconnecting, hot restarts, limits, hostile peers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/message.h"
+#include "tests/unit/ipc/peer.h"
+
+static int try_round_trip(struct shmipc_stream *stream, size_t bytes)
+{
+	uint8_t *out = malloc(bytes), *in = malloc(bytes);
+	int error;
+
+	peer_fill(out, bytes, (unsigned int)bytes);
+	error = shmipc_stream_send(stream, out, bytes);
+	if (!error)
+		error = shmipc_stream_read_full(stream, in, bytes);
+	if (!error)
+		peer_check(in, bytes, (unsigned int)bytes);
+	free(out);
+	free(in);
+	return error;
+}
+
+/* ---- allocations ---------------------------------------------------------------------------- */
+
+static unsigned long allocations;
+
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t count, size_t bytes);
+void *__real_realloc(void *at, size_t bytes);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t count, size_t bytes);
+void *__wrap_realloc(void *at, size_t bytes);
+
+void *__wrap_malloc(size_t bytes)
+{
+	allocations++;
+	return __real_malloc(bytes);
+}
+
+void *__wrap_calloc(size_t count, size_t bytes)
+{
+	allocations++;
+	return __real_calloc(count, bytes);
+}
+
+void *__wrap_realloc(void *at, size_t bytes)
+{
+	allocations++;
+	return __real_realloc(at, bytes);
+}
+
+static void messages_allocate_nothing(void **state)
+{
+	struct shmipc_client *client;
+	struct shmipc_stream *stream;
+	struct peer peer;
+	unsigned long before = 0;
+	const void *view;
+	void *room;
+
+	(void)state;
+	peer_prepare(&peer, PEER_UNIX_MEMFD);
+	peer_start(&peer);
+	client = peer_connect(&peer, NULL);
+	for (int i = 0; i < 3000; i++) {
+		size_t bytes = i % 3 == 0 ? 64 : i % 3 == 1 ? 20000 : 300000;
+
+		if (i == 1000)
+			before = allocations;
+		/* a new stream each time: opening and closing is part of it */
+		stream = peer_stream(client);
+		assert_int_equal(shmipc_stream_reserve(stream, 16, &room), 0);
+		memset(room, 1, 16);
+		assert_int_equal(shmipc_stream_commit(stream, 16), 0);
+		for (size_t done = 0; done < bytes;) {
+			ssize_t n = shmipc_stream_reserve_some(stream, bytes - done, &room);
+
+			assert_true(n > 0);
+			memset(room, 2, (size_t)n);
+			assert_int_equal(shmipc_stream_commit(stream, (size_t)n), 0);
+			done += (size_t)n;
+		}
+		assert_int_equal(shmipc_stream_flush(stream), 0);
+		assert_int_equal(shmipc_stream_read_view(stream, 16 + bytes, &view), 0);
+		shmipc_stream_reuse(stream);
+		if (i % 2)
+			shmipc_client_put_stream(client, stream);
+		else
+			shmipc_stream_close(stream);
+	}
+	assert_true(before > 0);
+	assert_int_equal(allocations - before, 0);
+	shmipc_client_destroy(client);
+	peer_stop(&peer);
+}
+
+/* ---- loops ---------------------------------------------------------------------------------- */
+
+struct counter {
+	unsigned int data, closes;
+	size_t bytes;
+	int reason;
+};
+
+static void count_data(struct shmipc_stream *stream, void *user)
+{
+	struct counter *counter = user;
+	const void *view;
+	size_t n = shmipc_stream_readable(stream);
+
+	counter->data++;
+	if (counter->bytes + n < 100000)
+		return; /* asked again when more has come, not before */
+	counter->bytes += n;
+	assert_int_equal(shmipc_stream_read_view(stream, n, &view), 0);
+	shmipc_stream_release(stream);
+}
+
+static void count_close(struct shmipc_stream *stream, int reason, void *user)
+{
+	struct counter *counter = user;
+
+	counter->closes++;
+	counter->reason = reason;
+	shmipc_stream_close(stream);
+}
+
+static const struct shmipc_stream_callbacks counting = { .on_data = count_data,
+							 .on_close = count_close };
+
+static void callbacks_run_in_the_applications_loop(void **state)
+{
+	struct counter counter = { 0 };
+	struct shmipc_stream *stream;
+	struct shmipc_client *client;
+	struct shmipc_loop *loop;
+	struct peer peer;
+	uint8_t bytes[10000] = { 0 };
+
+	(void)state;
+	peer_prepare(&peer, PEER_UNIX_FILE);
+	peer_start(&peer);
+	assert_int_equal(shmipc_loop_create(&loop), 0);
+	client = peer_connect(&peer, loop);
+	stream = peer_stream(client);
+	assert_int_equal(shmipc_stream_set_callbacks(stream, &counting, &counter), 0);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(shmipc_stream_send(stream, bytes, sizeof(bytes)), 0);
+	while (counter.bytes < 100000) {
+		struct pollfd wait = { .fd = shmipc_fd(loop), .events = POLLIN };
+
+		assert_int_equal(poll(&wait, 1, 10000), 1);
+		assert_true(shmipc_process(loop, SHMIPC_NOWAIT) >= 0);
+	}
+	assert_true(counter.data <= 11);
+	assert_int_equal(shmipc_loop_destroy(loop), -EBUSY);
+	assert_int_equal(shmipc_process(loop, shmipc_deadline_after(1000000)), 0);
+	shmipc_loop_wake(loop);
+	assert_int_equal(shmipc_process(loop, SHMIPC_NEVER), 0);
+	peer_kill(&peer);
+	while (counter.closes == 0)
+		assert_true(shmipc_process(loop, shmipc_deadline_after(100000000)) >= 0);
+	assert_int_equal(counter.reason, -ECONNRESET);
+	shmipc_client_destroy(client);
+	assert_int_equal(shmipc_loop_destroy(loop), 0);
+	assert_int_equal(peer_files(&peer), 0);
+}
+
+/* ---- reconnecting --------------------------------------------------------------------------- */
+
+static void lost_sessions_are_replaced(void **state)
+{
+	(void)state;
+	for (int with_loop = 0; with_loop < 2; with_loop++) {
+		struct shmipc_loop *loop = NULL;
+		struct shmipc_metrics metrics;
+		struct shmipc_client *client;
+		struct shmipc_stream *stream;
+		struct peer peer;
+		char address[128];
+
+		peer_prepare(&peer, with_loop ? PEER_UNIX_MEMFD : PEER_UNIX_FILE);
+		peer.config.sessions = 3;
+		peer.config.reconnect_min_ms = 5;
+		peer.config.reconnect_max_ms = 40;
+		peer_start(&peer);
+		if (with_loop) {
+			assert_int_equal(shmipc_loop_create(&loop), 0);
+			assert_int_equal(shmipc_loop_start(loop), 0);
+		}
+		client = peer_connect(&peer, loop);
+		stream = peer_stream(client);
+		assert_int_equal(try_round_trip(stream, 30000), 0);
+		peer_kill(&peer);
+		assert_int_equal(try_round_trip(stream, 10), -ECONNRESET);
+		shmipc_client_put_stream(client, stream);
+		while (shmipc_client_healthy_sessions(client) > 0)
+			usleep(1000);
+		assert_int_equal(
+			shmipc_client_get_stream(
+				client, shmipc_deadline_after(with_loop ? 0 : 20000000), &stream),
+			-ENOTCONN);
+		strcpy(address, peer.address);
+		peer_start(&peer);
+		assert_string_equal(address, peer.address);
+		while (shmipc_client_healthy_sessions(client) < 3)
+			if (shmipc_client_get_stream(client, SHMIPC_NOWAIT, &stream) == 0)
+				shmipc_client_put_stream(client, stream);
+		stream = peer_stream(client);
+		assert_int_equal(try_round_trip(stream, 300000), 0);
+		shmipc_client_put_stream(client, stream);
+		shmipc_client_metrics(client, &metrics, sizeof(metrics));
+		assert_int_equal(metrics.reconnects, 3);
+		assert_int_equal(metrics.sessions, 3);
+		shmipc_client_destroy(client);
+		if (loop)
+			assert_int_equal(shmipc_loop_destroy(loop), 0);
+		peer_stop(&peer);
+		assert_int_equal(peer_files(&peer), 0);
+	}
+}
+
+static void what_killed_clients_leave_is_swept(void **state)
+{
+	struct peer peer;
+	struct shmipc_client *client;
+	pid_t child;
+	int fds[2];
+	char byte;
+
+	(void)state;
+	peer_prepare(&peer, PEER_UNIX_FILE);
+	peer_start(&peer);
+	kill(peer.pid, SIGSTOP); /* so that the server does not clean up */
+	assert_int_equal(pipe(fds), 0);
+	child = fork();
+	if (child == 0) {
+		peer_connect(&peer, NULL);
+		write(fds[1], "x", 1);
+		pause();
+	}
+	assert_int_equal(read(fds[0], &byte, 1), 1);
+	assert_int_equal(peer_files(&peer), 2);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	peer_kill(&peer);
+	assert_int_equal(peer_files(&peer), 2);
+	peer_start(&peer);
+	client = peer_connect(&peer, NULL);
+	assert_true(peer_files(&peer) <= 2); /* its own */
+	shmipc_client_destroy(client);
+	peer_stop(&peer);
+	assert_int_equal(peer_files(&peer), 0);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/* ---- hot restart ---------------------------------------------------------------------------- */
+
+struct load {
+	struct shmipc_client *client;
+	_Atomic bool stop;
+	_Atomic unsigned int requests, failures;
+};
+
+static void *make_requests(void *argument)
+{
+	struct load *load = argument;
+
+	while (!load->stop) {
+		struct shmipc_stream *stream = NULL;
+		int error = shmipc_client_get_stream(load->client,
+						     shmipc_deadline_after(5000000000), &stream);
+
+		if (!error)
+			error = try_round_trip(stream, 3000);
+		if (stream)
+			shmipc_client_put_stream(load->client, stream);
+		load->failures += error != 0;
+		load->requests++;
+	}
+	return NULL;
+}
+
+static void restart_over(enum peer_kind kind, bool with_loop)
+{
+	struct shmipc_metrics metrics;
+	struct shmipc_loop *loop = NULL;
+	struct load load = { 0 };
+	struct peer old, new;
+	pthread_t threads[2];
+	unsigned int before;
+
+	peer_prepare(&old, kind);
+	old.config.sessions = 2;
+	old.config.hot_restart_timeout_ms = 20000;
+	peer_start(&old);
+	new = old;
+	if (with_loop) {
+		assert_int_equal(shmipc_loop_create(&loop), 0);
+		assert_int_equal(shmipc_loop_start(loop), 0);
+	}
+	load.client = peer_connect(&old, loop);
+	for (int i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, make_requests, &load);
+	while (load.requests < 50)
+		usleep(1000);
+	peer_replace(&new);
+	kill(old.pid, SIGUSR1);
+	assert_int_equal(peer_wait(&old), 0); /* every client has moved */
+	before = load.requests;
+	while (load.requests < before + 50)
+		usleep(1000);
+	load.stop = true;
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(load.failures, 0);
+	shmipc_client_metrics(load.client, &metrics, sizeof(metrics));
+	assert_int_equal(metrics.hot_restarts, 1);
+	assert_int_equal(metrics.hot_restart_errors, 0);
+	shmipc_client_destroy(load.client);
+	if (loop)
+		assert_int_equal(shmipc_loop_destroy(loop), 0);
+	peer_stop(&new);
+	assert_int_equal(peer_files(&old), 0);
+}
+
+static void a_hot_restart_loses_no_request(void **state)
+{
+	(void)state;
+	restart_over(PEER_UNIX_FILE, false);
+	restart_over(PEER_UNIX_MEMFD, true);
+	restart_over(PEER_TCP_FILE, false);
+}
+
+/* ---- limits and hostile peers --------------------------------------------------------------- */
+
+/* Two sessions of this process, and a second descriptor of the client's socket to talk on. */
+struct pair {
+	struct shmipc_session *client, *server;
+	struct peer peer;
+	int fds[2];
+	int wire;
+};
+
+static void *shake_as_client(void *argument)
+{
+	struct pair *pair = argument;
+
+	shmipc_session_create(pair->fds[0], SHMIPC_ROLE_CLIENT, &pair->peer.config, NULL, NULL,
+			      NULL, &pair->client);
+	return NULL;
+}
+
+static void make_pair(struct pair *pair)
+{
+	pthread_t thread;
+
+	pair->client = NULL;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair->fds), 0);
+	pair->wire = dup(pair->fds[0]);
+	pthread_create(&thread, NULL, shake_as_client, pair);
+	assert_int_equal(shmipc_session_create(pair->fds[1], SHMIPC_ROLE_SERVER, &pair->peer.config,
+					       NULL, NULL, NULL, &pair->server),
+			 0);
+	pthread_join(thread, NULL);
+	assert_non_null(pair->client);
+}
+
+static void close_pair(struct pair *pair)
+{
+	shmipc_session_close(pair->server);
+	shmipc_session_close(pair->client);
+	close(pair->wire);
+}
+
+static void bad_messages_end_the_session_alone(void **state)
+{
+	static const struct {
+		uint8_t bytes[24];
+		size_t count;
+		int reason;
+	} bad[] = {
+		{ "\0\0\0\x08\x77\x59\3\1", 8, -EPROTO },   /* magic */
+		{ "\0\0\0\x09\x77\x58\3\1", 8, -EPROTO },   /* length */
+		{ "\0\0\0\x07\x77\x58\3\1", 8, -EPROTO },   /* shorter than itself */
+		{ "\0\0\0\x08\x77\x58\3\6", 8, -EPROTO },   /* of the handshake */
+		{ "\0\0\0\x08\x77\x58\3\x0b", 8, -EPROTO }, /* unknown */
+		{ "\0\0\0\x10\x77\x58\3\x8\0\0\0\0\0\0\0\1", 16, -EPROTO }, /* a server's word */
+		{ "\x0f\xff\xff\xff\x77\x58\3\3\0\0\0\2\0\0\0\0", 16, -ENOBUFS },
+		{ "\xff\xff\xff\xff\x77\x58\3\3\0\0\0\2\0\0\0\0", 16, -EPROTO },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct shmipc_stream *stream;
+		struct pair pair;
+
+		peer_prepare(&pair.peer, PEER_UNIX_MEMFD);
+		pair.peer.config.fallback_bytes_max = 1 << 20;
+		make_pair(&pair);
+		assert_int_equal(send(pair.wire, bad[i].bytes, bad[i].count, 0), bad[i].count);
+		assert_int_equal(shmipc_session_accept_stream(pair.server, SHMIPC_NEVER, &stream),
+				 bad[i].reason);
+		assert_int_equal(shmipc_session_health(pair.server), bad[i].reason);
+		close_pair(&pair);
+	}
+}
+
+static void streams_that_nobody_wants_are_refused(void **state)
+{
+	struct shmipc_stream *streams[4], *stream;
+	const void *view;
+	struct pair pair;
+
+	(void)state;
+	peer_prepare(&pair.peer, PEER_UNIX_FILE);
+	pair.peer.config.accept_backlog = 2;
+	make_pair(&pair);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(shmipc_session_open_stream(pair.client, &streams[i]), 0);
+		assert_int_equal(shmipc_stream_send(streams[i], "hello", 5), 0);
+	}
+	assert_int_equal(shmipc_session_accept_stream(pair.server, SHMIPC_NEVER, &stream), 0);
+	assert_int_equal(shmipc_stream_id(stream), 2);
+	assert_int_equal(shmipc_session_open_stream(pair.server, &streams[0]), -ENOTSUP);
+	assert_int_equal(shmipc_stream_read_view(streams[3], 1, &view), -ENODATA);
+	shmipc_stream_set_read_deadline(streams[1], SHMIPC_NOWAIT);
+	assert_int_equal(shmipc_stream_read_view(streams[1], 1, &view), -EAGAIN);
+	/* late data of a stream that was closed here is not a new stream */
+	shmipc_stream_close(stream);
+	assert_int_equal(shmipc_stream_send(streams[0], "late", 4), 0);
+	assert_int_equal(shmipc_session_accept_stream(pair.server, SHMIPC_NOWAIT, &stream), 0);
+	assert_int_equal(shmipc_stream_id(stream), 3);
+	shmipc_stream_close(stream);
+	assert_int_equal(shmipc_session_accept_stream(pair.server, SHMIPC_NOWAIT, &stream),
+			 -EAGAIN);
+	for (int i = 0; i < 4; i++)
+		shmipc_stream_close(streams[i]);
+	close_pair(&pair);
+	assert_int_equal(peer_files(&pair.peer), 0);
+}
+
+static void configurations_are_checked(void **state)
+{
+	struct shmipc_config config;
+	struct shmipc_client *client;
+	struct shmipc_listener *listener;
+	const char *why;
+
+	(void)state;
+	shmipc_config_init(&config, sizeof(config));
+	assert_int_equal(shmipc_config_check(&config, &why), 0);
+	assert_null(why);
+	config.slice_classes[0].percent = 51;
+	assert_int_equal(shmipc_config_check(&config, &why), -EINVAL);
+	assert_non_null(why);
+	shmipc_config_init(&config, sizeof(config));
+	config.buffer_bytes = 1 << 19;
+	assert_int_equal(shmipc_config_check(&config, NULL), -EINVAL);
+	shmipc_config_init(&config, sizeof(config));
+	config.memory = SHMIPC_MEMORY_MEMFD;
+	assert_int_equal(shmipc_client_create("somewhere", &config, NULL, &client), -EINVAL);
+	assert_int_equal(shmipc_client_create("unix:/tmp/nobody.is.here", &config, NULL, &client),
+			 -ENOENT);
+	assert_int_equal(
+		shmipc_listener_create("tcp:127.0.0.1:0", 0, &config, NULL, NULL, NULL, &listener),
+		0);
+	assert_int_equal(
+		shmipc_client_create(shmipc_listener_address(listener), &config, NULL, &client),
+		-EPROTONOSUPPORT);
+	shmipc_listener_destroy(listener);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(messages_allocate_nothing),
+		cmocka_unit_test(callbacks_run_in_the_applications_loop),
+		cmocka_unit_test(lost_sessions_are_replaced),
+		cmocka_unit_test(what_killed_clients_leave_is_swept),
+		cmocka_unit_test(a_hot_restart_loses_no_request),
+		cmocka_unit_test(bad_messages_end_the_session_alone),
+		cmocka_unit_test(streams_that_nobody_wants_are_refused),
+		cmocka_unit_test(configurations_are_checked),
+	};
+
+	signal(SIGUSR1, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
