@@ -125,6 +125,12 @@ static inline int sys_stat(const char *path, struct stat *out)
 {
 	return (int)sys_call6(SYS_newfstatat, -100, (long)path, (long)out, 0, 0, 0);
 }
+/* what the symbolic link `from` stands for gets the name `to` too */
+static inline int sys_link(const char *from, const char *to)
+{
+	return (int)sys_call6(SYS_linkat, -100, (long)from, -100, (long)to,
+			      0x400 /* AT_SYMLINK_FOLLOW */, 0);
+}
 static inline int sys_fchmod(int fd, mode_t mode)
 {
 	return (int)sys_call3(SYS_fchmod, fd, (long)mode, 0);

@@ -63,13 +63,47 @@ static int reserve(int fd, uint64_t bytes)
 	return error == -EOPNOTSUPP ? sys_ftruncate(fd, (off_t)bytes) : error;
 }
 
-int shmipc_area_create_file(struct shmipc_area *area, const char *path, uint64_t bytes, mode_t mode)
+/* A file without a name, and how to give it one; or, where the file system has no such thing, with
+ * its name from the start. */
+static int open_new(const char *path, mode_t mode, bool nameless, bool *named_out)
 {
-	int fd, error;
+	const char *slash = strrchr(path, '/');
+	char directory[PATH_MAX];
+	int fd = -EOPNOTSUPP;
+
+	*named_out = false;
+	if (nameless && slash && slash > path && (size_t)(slash - path) < sizeof(directory)) {
+		snprintf(directory, sizeof(directory), "%.*s", (int)(slash - path), path);
+		fd = sys_openat(AT_FDCWD, directory, O_RDWR | O_TMPFILE | O_CLOEXEC, mode);
+	}
+	if (fd >= 0)
+		return fd;
+	*named_out = true;
+	return sys_openat(AT_FDCWD, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+}
+
+static int give_name(int fd, const char *path, bool *named)
+{
+	char link[32];
+	int error;
+
+	if (*named)
+		return 0;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	error = sys_link(link, path);
+	*named = error == 0;
+	return error;
+}
+
+/* It gets its name when it is locked and has its size: who is killed before leaves nothing, and who
+ * is killed later a file that can be told from one in use. */
+static int create_file(struct shmipc_area *area, const char *path, uint64_t bytes, mode_t mode,
+		       bool nameless)
+{
+	bool named;
+	int error, fd = open_new(path, mode, nameless, &named);
 
 	*area = (struct shmipc_area){ .fd = -1, .is_file = true, .is_ours = true };
-	make_parents(path);
-	fd = sys_openat(AT_FDCWD, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
 	if (fd < 0)
 		return fd;
 	area->path = strdup(path);
@@ -80,14 +114,25 @@ int shmipc_area_create_file(struct shmipc_area *area, const char *path, uint64_t
 		error = reserve(fd, bytes);
 	if (!error)
 		error = map_whole(area, fd, bytes);
-	if (error) {
-		sys_unlink(path);
-		sys_close(fd);
-		free(area->path);
-		return error;
-	}
+	if (!error)
+		error = give_name(fd, path, &named);
 	area->fd = fd;
-	return 0;
+	if (error) {
+		if (named)
+			sys_unlink(path);
+		shmipc_area_drop(area);
+	}
+	return error;
+}
+
+int shmipc_area_create_file(struct shmipc_area *area, const char *path, uint64_t bytes, mode_t mode)
+{
+	int error;
+
+	make_parents(path);
+	error = create_file(area, path, bytes, mode, true);
+	/* without /proc there is no way to name it afterwards */
+	return error == -ENOENT ? create_file(area, path, bytes, mode, false) : error;
 }
 
 int shmipc_area_create_memfd(struct shmipc_area *area, const char *path, uint64_t bytes)
