@@ -175,6 +175,7 @@ $(FUZZERS): $(OUT)/%: $(OBJ)/tests/fuzz/%.o $(OBJ)/tests/fuzz/peer.o $(LIB_A)
 	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(LINK_LIBS)
 
 fuzz-build: $(FUZZERS)
+
 $(OUT)/stress/library_kill: $(call objects,tests/unit/ipc/killing.c tests/unit/ipc/peer.c)
 
 $(OUT)/stress/%: $(OBJ)/tests/stress/%.o $(LIB_A)
