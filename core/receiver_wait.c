@@ -12,6 +12,11 @@
 #include "core/sys.h"
 #include "core/thread.h"
 
+enum {
+	OWN_WAITS = 3,
+	RECEIVES_BETWEEN = 16,
+};
+
 /* [unfenced] A sender that saw want 0 publishes without a fence: ours must reach its processor.
  * FENCE says that this has happened since want was last 0, so it is set only after it has. */
 static void fence_for_sender(struct shmipc_receiver *r, uint32_t want_before)
@@ -61,6 +66,19 @@ static void relax_if_alone(struct shmipc_receiver *r)
 	shmipc_receiver_relax(r);
 }
 
+/* A receive that has to wait in our own call shows that the application waits here.  Not at once:
+ * one that waits by means that we cannot see comes with bytes there, but now and then a token alone
+ * has woken it.  So: several waits with few receives between. */
+static bool waits_here(struct shmipc_receiver *r)
+{
+	if (!shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
+		return true;
+	if (atomic_load_explicit(&r->streak, memory_order_relaxed) > RECEIVES_BETWEEN)
+		r->own_waits = 0;
+	atomic_store_explicit(&r->streak, 0, memory_order_relaxed);
+	return ++r->own_waits >= OWN_WAITS;
+}
+
 void shmipc_receiver_calm_down(struct shmipc_receiver *r)
 {
 	uint32_t want;
@@ -68,7 +86,7 @@ void shmipc_receiver_calm_down(struct shmipc_receiver *r)
 	atomic_store_explicit(&r->streak, 0, memory_order_relaxed);
 	/* strict only because we did not know, at attach, who sleeps: whoever did has been woken
 	 * since */
-	if (!r->unseen)
+	if (!r->unseen && r->own_waits >= OWN_WAITS)
 		relax_if_alone(r);
 	want = atomic_load_explicit(&r->want->want, memory_order_relaxed);
 	if (want != SHMIPC_WANT_FENCE) /* somebody sleeps, or strict */
@@ -237,11 +255,15 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 	if (r->sibling)
 		shmipc_sender_serve(r->sibling, io->fd, io->private_use);
 	spin(r);
-	if (shmipc_receiver_hint(r))
+	if (shmipc_receiver_hint(r)) {
+		if (shmipc_receiver_wants(r, SHMIPC_WANT_STRICT) && waits_here(r))
+			relax_if_alone(r);
 		return 0;
+	}
 	/* we wait here, in our own call; a set that knows this end relaxes it itself, once it has
 	 * armed it */
-	relax_if_alone(r);
+	if (waits_here(r))
+		relax_if_alone(r);
 	shmipc_postpone_begin();
 	shmipc_receiver_arm(r);
 	if (!look_again(r, io, wait->slept)) {

@@ -40,6 +40,7 @@ static void restart_receiver(struct shmipc_receiver *r)
 	atomic_store(&r->phase, 0);
 	atomic_store(&r->taken, 0);
 	atomic_store(&r->streak, 0);
+	r->own_waits = 0;
 	r->seen_tail = r->seen_base = 0;
 }
 

@@ -45,6 +45,7 @@ void shim_set_opened(int epfd)
 		set->epfd = epfd;
 		set->birth++;
 		set->strict = set->kicked = false;
+		atomic_store(&set->waited, false);
 		atomic_store(&set->sleepers, 0);
 		atomic_store(&set->closed, false);
 		atomic_store(&set->members, 0);
@@ -388,6 +389,8 @@ static void added(struct shim_set *set, struct shim_conn *conn, int fd,
 	shim_registration_make_hot(&set->registrations, r);
 	if (set->strict)
 		make_foreign(set, r);
+	else if (!atomic_load(&set->waited) && shim_registration_is_ours(r))
+		shmipc_receiver_strict(&conn->rx, true); /* the set's own wait relaxes it */
 	/* [add] the registration, then the sleepers; a wait counts itself, then looks for
 	 * registrations */
 	if (set->strict || atomic_load(&set->sleepers) > 0) {

@@ -22,9 +22,10 @@ struct shim_set {
 	_Atomic uint32_t used;
 	bool held_for_fork;
 	int epfd;
-	uint32_t birth; /* how often the record has been taken */
-	bool strict;	/* others than one wait of ours may look at it */
-	bool kicked;	/* the kernel's set holds our eventfd */
+	uint32_t birth;	     /* how often the record has been taken */
+	_Atomic bool waited; /* by a call of ours: until then, who knows by whom */
+	bool strict;	     /* others than one wait of ours may look at it */
+	bool kicked;	     /* the kernel's set holds our eventfd */
 	uint32_t looks;
 	bool kernel_first;	   /* whose events get the room in the next wait */
 	_Atomic uint32_t sleepers; /* threads of ours in the kernel on this set */

@@ -425,6 +425,7 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadl
 	struct shim_set *set = shim_set_of(epfd);
 	int n = 0;
 
+	atomic_store_explicit(&set->waited, true, memory_order_relaxed);
 	if (!shmipc_single_threaded())
 		pthread_testcancel();
 	if (atomic_load_explicit(&set->members, memory_order_relaxed) == 0) {
