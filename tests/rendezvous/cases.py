@@ -8,5 +8,6 @@ import cases_addresses  # noqa: F401
 import cases_limits  # noqa: F401
 import cases_peers  # noqa: F401
 import cases_processes  # noqa: F401
+import cases_worlds  # noqa: F401
 
 harness.main(sys.argv[1:])

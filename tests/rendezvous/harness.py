@@ -38,8 +38,8 @@ class End:
         self.error_path = os.path.join(DIR, f"{name}.err")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SHMIPC")}
         if shim:
-            environment.update(LD_PRELOAD=SHIM, SHMIPC_ENDPOINTS=endpoints,
-                               SHMIPC_LOG=f"{log}:{self.log_path}", **(env or {}))
+            environment.update({"LD_PRELOAD": SHIM, "SHMIPC_ENDPOINTS": endpoints,
+                                "SHMIPC_LOG": f"{log}:{self.log_path}", **(env or {})})
             open(self.log_path, "w", encoding="ascii").close()
             os.chmod(self.log_path, 0o666)
         # the shim is for the peer itself, not for what starts it

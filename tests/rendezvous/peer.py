@@ -39,6 +39,24 @@ def limits(options):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(options["fsize"]), int(options["fsize"])))
 
 
+def change_world(options):
+    """What a daemon does to itself before it serves, or a client before it dials."""
+    if "chroot" in options:
+        os.chroot(options["chroot"])
+        os.chdir("/")
+    if "nofile" in options:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(options["nofile"]), int(options["nofile"])))
+    if "closeall" in options:
+        for fd in range(3, 70000):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+    if "setuid" in options:
+        os.setgid(int(options["setuid"]))
+        os.setuid(int(options["setuid"]))
+
+
 def fill_descriptors():
     """Every number that the limit allows is taken; returns how many of them were free."""
     held = []
@@ -65,6 +83,9 @@ def descriptors():
 
 def listen(address, options):
     family, name = parse(address)
+    if "activated" in options:
+        assert os.environ["LISTEN_FDS"] == "1"
+        return socket.socket(fileno=3)
     if family == socket.AF_INET6 and options.get("dual"):
         s = socket.create_server(name, family=family, dualstack_ipv6=True, backlog=200)
     else:
@@ -198,6 +219,7 @@ def server(address, options):
     limits(options)
     listener = listen(address, options)
     ready(listener)
+    change_world(options)
     held = fill_descriptors() if "full" in options else []
     for _ in range(int(options.get("spare", 0))):
         os.close(held.pop())
@@ -256,6 +278,7 @@ def round_trip(s, number, size):
 
 def client(address, options):
     limits(options)
+    change_world(options)
     rounds, size = int(options.get("rounds", 100)), int(options.get("bytes", 64))
     seen = {"segments": [], "descriptors": []}
 

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that change what is around them, or start in strange company."""
+import glob
+import os
+
+import harness
+from harness import Skip, case, expect_accelerated, expect_plain, run
+
+
+def library(pattern):
+    found = glob.glob(f"/usr/lib/*/{pattern}")
+    if not found:
+        raise Skip(f"{pattern} is not installed")
+    return found[0]
+
+
+def beside(pair, preload):
+    server = pair.server("tcp:127.0.0.1:0", env={"LD_PRELOAD": preload})
+    expect_accelerated(pair.client(server.address, "conns=2", env={"LD_PRELOAD": preload}), 2)
+    expect_accelerated(server, 2)
+
+
+@case
+def beside_jemalloc(pair):
+    beside(pair, f"{harness.SHIM}:{library('libjemalloc.so.2')}")
+
+
+@case
+def behind_jemalloc(pair):
+    """Its constructor runs before ours."""
+    beside(pair, f"{library('libjemalloc.so.2')}:{harness.SHIM}")
+
+
+@case
+def beside_tcmalloc(pair):
+    beside(pair, f"{harness.SHIM}:{library('libtcmalloc_minimal.so.4')}")
+
+
+@case
+def behind_tcmalloc(pair):
+    beside(pair, f"{library('libtcmalloc_minimal.so.4')}:{harness.SHIM}")
+
+
+def apart(*how):
+    run("unshare", *how, "true")
+    return ("unshare", *how)
+
+
+@case
+def pid_namespace_apart(pair):
+    """No process id in common."""
+    server = pair.server("tcp:127.0.0.1:0", under=apart("--pid", "--fork", "--kill-child"))
+    expect_accelerated(pair.client(server.address))
+
+
+@case
+def mount_namespace_apart(pair):
+    server = pair.server("tcp:127.0.0.1:0", under=apart("--mount"))
+    expect_accelerated(pair.client(server.address, under=apart("--mount")))
+
+
+@case
+def pid_and_mount_namespace_apart_unix(pair):
+    server = pair.server("unix:@shmipc-apart", under=apart("--mount", "--pid", "--fork", "--kill-child"))
+    expect_accelerated(pair.client(server.address))
+
+
+@case
+def user_namespace_apart(pair):
+    """The same user, seen from two sides; at least right, whatever can be proved."""
+    server = pair.server("tcp:127.0.0.1:0", under=apart("--user", "--map-root-user"))
+    client = pair.client(server.address)
+    assert client.events("closed"), "the shim saw no connection end"
+
+
+def empty_root():
+    path = f"{harness.DIR}/root"
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
+@case
+def chroot_before_serving(pair):
+    if os.geteuid() != 0:
+        raise Skip("chroot needs root")
+    server = pair.server("tcp:127.0.0.1:0", f"chroot={empty_root()}")
+    expect_accelerated(pair.client(server.address))
+
+
+@case
+def both_setuid(pair):
+    if os.geteuid() != 0:
+        raise Skip("setuid needs root")
+    server = pair.server("tcp:127.0.0.1:0", "setuid=65534")
+    expect_accelerated(pair.client(server.address, "setuid=65534"))
+
+
+@case
+def one_setuid(pair):
+    if os.geteuid() != 0:
+        raise Skip("setuid needs root")
+    server = pair.server("tcp:127.0.0.1:0")
+    expect_plain(pair.client(server.address, "setuid=65534"), "foreign-user", "identity", "peer-plain")
+
+
+@case
+def fewer_descriptors(pair):
+    server = pair.server("tcp:127.0.0.1:0", "nofile=64")
+    expect_accelerated(pair.client(server.address, "nofile=64"))
+
+
+@case
+def socket_activation(pair):
+    server = pair.start("server", "server", "tcp:127.0.0.1:0", "activated",
+                        under=("/usr/bin/python3", f"{harness.HERE}/activate.py"))
+    expect_accelerated(pair.client(server.ready(), "conns=3"), 3)
+    expect_accelerated(server, 3)
