@@ -169,12 +169,11 @@ static void make_foreign(struct shim_set *set, struct shim_registration *r)
 		return;
 	shmipc_receiver_strict(rx, true);
 	/* the edge of a token that lies there may have been told already */
-	if (!shmipc_receiver_has_tokens(rx) || (r->event.events & EPOLLET)) {
-		if (shim_registration_has_news(r))
-			kick(set);
-	} else if (!shmipc_receiver_hint(rx)) {
+	if (shim_registration_has_news(r) &&
+	    (!shmipc_receiver_has_tokens(rx) || (r->event.events & EPOLLET)))
+		kick(set);
+	else if (shmipc_receiver_has_tokens(rx) && !shmipc_receiver_hint(rx))
 		shmipc_receiver_readable(rx, r->fd, shim_conn_private(r->conn));
-	}
 }
 
 /* Locked. */

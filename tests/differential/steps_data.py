@@ -2,7 +2,7 @@
 """Steps that move bytes, and those that wait for them."""
 
 from vocabulary import (ENDED, LONG_MS, OVERHEAD, POLLPRI, POLLS, RECEIVES_FLAGS, SENDS_FLAGS,
-                        SENDS_ONE, SERVE_MS, UNREAD_MAX)
+                        SENDS_ONE, UNREAD_MAX)
 
 
 class DataSteps:
@@ -254,25 +254,9 @@ class DataSteps:
             return False
         who, slot = place
         end = self.end(who, slot)
-        revents, there, _ = self.view(who, slot)
-        if self.chance(0.5) and there and not self.far_end(who, slot).urgent and \
-                end.low_water <= 1 and not end.peek_offset:
-            return self.while_peer_waits(who, slot, f"stdio_get {slot} {self.pick((1, there))}")
-        elif end.unread < UNREAD_MAX // 2:
+        if end.unread < UNREAD_MAX // 2:
             end.unread += 3000 + OVERHEAD
             self.do(f"{who} stdio_put {slot} {self.size()} {self.number()}")
-        return True
-
-    def while_peer_waits(self, who, slot, order):
-        """Of bytes that somebody else is to read past the shim the peer must send again what lies in
-        the ring: it does so in its next call."""
-        partner = self.partner(who, slot[0])
-        if not partner or self.view(*partner)[1] or self.view(*partner)[0] & (ENDED | POLLPRI):
-            return False
-        peer, far = partner
-        self.do(f"{who} & ^ {order}")
-        self.do(f"{peer} poll {far}:IN {SERVE_MS} poll")
-        self.do(f"{who} =")
         return True
 
     def passing(self):

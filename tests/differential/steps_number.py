@@ -147,10 +147,9 @@ class NumberSteps:
         revents, there, _ = self.view(who, slot)
         if end.nonblock or end.timeout_ms or end.low_water > 1 or self.far_end(who, slot).urgent:
             return False
-        if self.chance(0.5) and there and not end.peek_offset:
-            return self.while_peer_waits(
-                who, slot, f"program_get {slot} {how} {self.pick((1, there))}")
-        elif 1 not in end.shut and not revents & ENDED and end.unread < UNREAD_MAX // 2:
+        if there:
+            return False  # what lies in the ring waits for the peer's next call
+        if 1 not in end.shut and not revents & ENDED and end.unread < UNREAD_MAX // 2:
             end.unread += 3000 + OVERHEAD
             self.do(f"{who} program_put {slot} {how} {self.size()} {self.number()}")
         return True

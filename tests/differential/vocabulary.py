@@ -19,4 +19,3 @@ UNREAD_MAX = 100 * 1024  # what a Unix socket surely takes
 OVERHEAD = 1024  # of one message in a Unix socket
 LONG_MS = 5000
 SHORT_MS = 5
-SERVE_MS = 120
