@@ -104,7 +104,7 @@ int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd)
 	return error;
 }
 
-bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd)
+bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd, size_t bytes)
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
 
@@ -112,7 +112,7 @@ bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd)
 	    !(real.revents & (POLLERR | POLLHUP)) ||
 	    shmipc_ending_of(s, real.revents) != SHMIPC_ENDING_ORDERLY)
 		return false;
-	s->swallowed = true;
+	s->swallowed = bytes > 0;
 	forget_error(fd); /* the next one is a broken pipe */
 	return true;
 }

@@ -31,7 +31,8 @@ bool shmipc_ending_is_late(const struct shmipc_sender *s);
 void shmipc_ending_was_told(struct shmipc_sender *s, int fd);
 
 /* A send to a peer that ended in order, over TCP: the kernel accepts the first one, and the answer
- * is the reset.  If a token has already brought the reset, that first send is ours to accept. */
-bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd);
+ * is the reset.  If a token has already brought the reset, that first send is ours to accept.  One
+ * of no bytes brings no answer. */
+bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd, size_t bytes);
 
 #endif

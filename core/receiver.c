@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 
 #include "core/postpone.h"
+#include "core/ending.h"
 #include "core/receiver_parts.h"
 #include "core/sleep.h"
 #include "core/sys.h"
@@ -380,6 +381,18 @@ ssize_t shmipc_receiver_copy_ring(struct shmipc_receiver *r, struct shmipc_io *i
 
 /* ---- receive ---- */
 
+/* The kernel's, unless a token that a killed peer left unread has made it of an orderly end. */
+static ssize_t tell_reset(struct shmipc_receiver *r)
+{
+	if (r->attached && r->sibling &&
+	    shmipc_ending_of(r->sibling, POLLERR) == SHMIPC_ENDING_ORDERLY)
+		return 0;
+	r->reset_told = true;
+	if (r->sibling)
+		r->sibling->reset_told = true;
+	return -ECONNRESET;
+}
+
 /* Before consent, and after a stop: the kernel's own call, counted. */
 static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 {
@@ -392,9 +405,7 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	shmipc_io_follow(io);
 	n = counted_receive(r, io, io->cursor.left, 0, &sleeper);
 	if (n == -ECONNRESET)
-		r->reset_told = true;
-	if (n == -ECONNRESET && r->sibling)
-		r->sibling->reset_told = true;
+		n = tell_reset(r);
 	atomic_fetch_sub(&r->kernel_readers, 1);
 	shmipc_postpone_end();
 	return n;

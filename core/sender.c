@@ -469,7 +469,7 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return -error;
 	}
-	if (s->gone && shmipc_ending_accepts_send(s, io->fd)) {
+	if (s->gone && shmipc_ending_accepts_send(s, io->fd, io->cursor.left)) {
 		done = (ssize_t)io->cursor.left;
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return done;

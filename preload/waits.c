@@ -16,6 +16,7 @@
 
 enum {
 	IN_EVENTS = POLLIN | POLLRDNORM,
+	ANSWERED_EVENTS = IN_EVENTS | POLLOUT | POLLWRNORM | POLLRDHUP,
 	HANGUP_EVENTS = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP,
 	OWING_NAP_NS = 2 * 1000 * 1000,
 	LOOKS_PER_KERNEL = 128, /* while spinning: every few us */
@@ -102,9 +103,9 @@ uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 			break;
 		}
 		/* a wait for nothing else would end in vain, again and again */
-		if (asked & (IN_EVENTS | POLLOUT | POLLRDHUP))
+		if (asked & ANSWERED_EVENTS)
 			told &= ~(uint32_t)POLLERR;
-		if (asked & (IN_EVENTS | POLLOUT | POLLRDHUP) && !conn->is_unix && !conn->tx.shut)
+		if (asked & ANSWERED_EVENTS && !conn->is_unix && !conn->tx.shut)
 			told &= ~(uint32_t)POLLHUP;
 		break;
 	case SHMIPC_ENDING_LEFT_BYTES:

@@ -254,7 +254,8 @@ class DataSteps:
             return False
         who, slot = place
         end = self.end(who, slot)
-        if end.unread < UNREAD_MAX // 2:
+        # a FILE meets a reset past the shim, which would tell it once more
+        if end.unread < UNREAD_MAX // 2 and not self.view(who, slot)[0] & ENDED:
             end.unread += 3000 + OVERHEAD
             self.do(f"{who} stdio_put {slot} {self.size()} {self.number()}")
         return True
