@@ -7,6 +7,9 @@
 
 bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s)
 {
+	/* somebody sends, or reads, past us: nobody knows */
+	if (atomic_load(&s->count_lost) || (atomic_load(&s->want->want) & SHMIPC_WANT_STOP))
+		return true;
 	return shmipc_sender_unread(s) > 0 ||
 	       atomic_load(&s->rx->kernel_read) != atomic_load(&s->kernel_bytes);
 }

@@ -16,7 +16,8 @@ enum shmipc_ending {
 	SHMIPC_ENDING_LEFT_BYTES = 2, /* reset */
 };
 
-/* Is there anything that we have sent, by whichever way, and the peer has not read? */
+/* Is there anything that we have sent, by whichever way, and the peer has not read? Also true where
+ * that cannot be known. */
 bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s);
 
 /* signs: POLLERR, POLLHUP, POLLRDHUP, as seen on the real socket. */

@@ -194,6 +194,8 @@ SHIM_EXPORT FILE *fdopen(int fd, const char *mode)
 		shim_downgrade(conn, fd, SHMIPC_REASON_STDIO);
 	else if (conn)
 		shim_retire(conn, fd, SHMIPC_REASON_STDIO);
+	if (conn) /* what the FILE writes nobody counts */
+		atomic_store(&conn->tx.count_lost, true);
 	return real.fdopen(fd, mode);
 }
 
