@@ -270,6 +270,8 @@ SHIM_EXPORT int prctl(int option, ...)
 	 * libseccomp does */
 	if (option == PR_SET_SECCOMP || option == PR_SET_NO_NEW_PRIVS)
 		shim_identity_seccomp_installed();
+	if (option == PR_SET_SECCOMP)
+		shim_handover_to_filter();
 	return real.prctl(option, v[0], v[1], v[2], v[3]);
 }
 

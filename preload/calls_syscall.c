@@ -7,12 +7,14 @@
 #include "preload/calls_syscall.h"
 
 #include <errno.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <stddef.h>
 
 #include "core/reach.h"
 #include "core/sys.h"
 #include "core/thread.h"
+#include "preload/handover.h"
 #include "preload/identity.h"
 #include "preload/numbers.h"
 #include "preload/pointers.h"
@@ -359,6 +361,8 @@ static long change_process(long number, long a, long b, long c, long d, long e, 
 		return prctl((int)a, b, c, d, e);
 	default: /* SYS_seccomp */
 		shim_identity_seccomp_installed();
+		if (a == SECCOMP_SET_MODE_STRICT || a == SECCOMP_SET_MODE_FILTER)
+			shim_handover_to_filter();
 		return shim_syscall_pass(number, a, b, c, d, e, f);
 	}
 }

@@ -3,6 +3,7 @@
 #ifndef SHMIPC_PRELOAD_CONFIG_H
 #define SHMIPC_PRELOAD_CONFIG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -15,7 +16,8 @@ enum {
 };
 
 struct shim_config {
-	bool enabled; /* false: every entry point is libc's own */
+	bool enabled;	     /* false: every entry point is libc's own */
+	_Atomic bool closed; /* no further connection is looked at; handover.h */
 	struct shim_endpoints endpoints;
 	uint32_t spin_us;
 	uint32_t upgrade_after; /* round trips, or times 8 KiB */

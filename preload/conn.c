@@ -55,7 +55,8 @@ __attribute__((hot)) void shim_conn_track(int fd, const struct shim_verdict *ver
 {
 	struct shim_conn *conn;
 
-	if (!verdict->wanted || (uint32_t)fd >= SHIM_FD_MAX ||
+	if (!verdict->wanted || atomic_load_explicit(&shim_config.closed, memory_order_relaxed) ||
+	    (uint32_t)fd >= SHIM_FD_MAX ||
 	    (!is_server && verdict->family != AF_UNIX && is_datagram(fd)))
 		return;
 	conn = shim_conn_take_record();

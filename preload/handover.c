@@ -195,3 +195,18 @@ void shim_handover_received(const struct msghdr *message)
 	if (shim_config.enabled && message->msg_controllen > 0)
 		for_each_descriptor(message, shim_conn_flush);
 }
+
+/* ---- a filter ---- */
+
+void shim_handover_to_filter(void)
+{
+	atomic_store(&shim_config.closed, true);
+	for (int fd = 0; fd < shim_fd_limit(); fd++) {
+		struct shim_conn *conn = shim_conn_of(fd);
+
+		if (conn && shim_conn_is_attached(conn))
+			shim_downgrade(conn, fd, SHMIPC_REASON_SYSTEM);
+		else if (conn)
+			shim_conn_make_plain(conn, SHMIPC_REASON_SYSTEM);
+	}
+}
