@@ -374,6 +374,6 @@ no_ring_bytes() {
 	shift
 	for log in "$@"; do
 		[ -r "$log" ] || { echo "the shim did not write $(basename "$log")"; return 1; }
-		[ "$(ring_bytes "$log" "$pattern")" -eq 0 ] || { echo "ring traffic in $(basename "$log")"; return 1; }
+		[ "$(moved ring "$log" "$pattern")" -eq 0 ] || { echo "ring traffic in $(basename "$log")"; return 1; }
 	done
 }
