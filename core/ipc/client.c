@@ -139,8 +139,16 @@ static void session_idle(struct shmipc_session_owner *owner, struct shmipc_sessi
 static void session_restarts(struct shmipc_session_owner *owner, struct shmipc_session *s,
 			     uint64_t epoch)
 {
-	(void)s;
-	shmipc_client_begin_restart(client_of(owner), epoch);
+	struct shmipc_client *client = client_of(owner);
+	bool moved;
+
+	shmipc_mutex_lock(&client->lock);
+	moved = true;
+	for (uint32_t i = 0; i < client->slot_count; i++)
+		moved = moved && client->slots[i].session != s;
+	shmipc_mutex_unlock(&client->lock);
+	if (!moved) /* else another session has told us already, and this one is replaced */
+		shmipc_client_begin_restart(client, epoch);
 }
 
 static void session_acknowledged(struct shmipc_session_owner *owner, struct shmipc_session *s,
