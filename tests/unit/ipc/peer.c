@@ -130,17 +130,20 @@ static pid_t fork_server(struct peer *peer, int *ready_out, int *life_out)
 	close(pid ? ready[1] : ready[0]);
 	close(pid ? life[0] : life[1]);
 	if (pid) {
-		ssize_t n = read(ready[0], peer->address, sizeof(peer->address));
-
-		if (n != sizeof(peer->address))
-			die("server", -ECHILD);
-		close(ready[0]);
 		peer->pid = pid;
 		peer->life = life[1];
+		peer->ready = ready[0];
 	} else {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	}
 	return pid;
+}
+
+static void await_ready(struct peer *peer)
+{
+	if (read(peer->ready, peer->address, sizeof(peer->address)) != sizeof(peer->address))
+		die("server", -ECHILD);
+	close(peer->ready);
 }
 
 static void say_ready(struct peer *peer, const struct shmipc_listener *listener, int ready)
@@ -151,18 +154,17 @@ static void say_ready(struct peer *peer, const struct shmipc_listener *listener,
 	close(ready);
 }
 
-static void start(struct peer *peer, unsigned int flags)
+/* The child: never returns. */
+static void be_server(struct peer *peer, int ready, int life)
 {
 	struct shmipc_listener *listener = NULL;
 	struct shmipc_loop *loop;
-	int ready, life, error;
+	int error;
 
-	if (fork_server(peer, &ready, &life))
-		return;
 	signal(SIGUSR1, want_restart);
 	error = shmipc_loop_create(&loop);
 	if (!error)
-		error = start_listener(peer, flags, loop, &listener);
+		error = start_listener(peer, SHMIPC_LISTEN_REPLACE, loop, &listener);
 	if (error)
 		die("listener", error);
 	say_ready(peer, listener, ready);
@@ -175,12 +177,37 @@ static void start(struct peer *peer, unsigned int flags)
 
 void peer_start(struct peer *peer)
 {
-	start(peer, SHMIPC_LISTEN_REPLACE);
+	int ready, life;
+
+	if (fork_server(peer, &ready, &life) == 0)
+		be_server(peer, ready, life);
+	await_ready(peer);
 }
 
-void peer_replace(struct peer *peer)
+void peer_prepare_successor(struct peer *peer)
 {
-	start(peer, SHMIPC_LISTEN_REPLACE);
+	int ready, life, go[2];
+	char byte;
+
+	if (pipe(go))
+		die("pipe", -errno);
+	if (fork_server(peer, &ready, &life) == 0) {
+		close(go[1]);
+		if (read(go[0], &byte, 1) != 1)
+			_exit(4);
+		close(go[0]);
+		be_server(peer, ready, life);
+	}
+	close(go[0]);
+	peer->go = go[1];
+}
+
+void peer_go(struct peer *peer)
+{
+	if (write(peer->go, "", 1) != 1)
+		die("write", -errno);
+	close(peer->go);
+	await_ready(peer);
 }
 
 void peer_run(struct peer *peer, void (*function)(struct shmipc_session *))
@@ -189,8 +216,10 @@ void peer_run(struct peer *peer, void (*function)(struct shmipc_session *))
 	struct shmipc_session *session;
 	int ready, life, error;
 
-	if (fork_server(peer, &ready, &life))
+	if (fork_server(peer, &ready, &life)) {
+		await_ready(peer);
 		return;
+	}
 	error = start_listener(peer, 0, NULL, &listener);
 	if (error)
 		die("listener", error);

@@ -10,7 +10,8 @@
 
 struct peer {
 	pid_t pid;
-	int life; /* closed: the server ends in order */
+	int life;      /* closed: the server ends in order */
+	int ready, go; /* of one that is to start later */
 	char address[128];
 	char prefix[64]; /* of files, of this test alone */
 	struct shmipc_config config;
@@ -22,8 +23,10 @@ enum peer_kind { PEER_UNIX_FILE, PEER_UNIX_MEMFD, PEER_TCP_FILE, PEER_KINDS };
 void peer_prepare(struct peer *peer, enum peer_kind kind);
 /* A server that sends back what it receives, until it is stopped. */
 void peer_start(struct peer *peer);
-/* The same, taking the address over; *peer of the one before must be stopped by the caller. */
-void peer_replace(struct peer *peer);
+/* One that takes the address over, at peer_go().  It is forked before the test has threads: in a
+ * child of several threads the sanitizers' own locks may be held for ever. */
+void peer_prepare_successor(struct peer *peer);
+void peer_go(struct peer *peer);
 /* With a hot restart: the server at SIGUSR1 tells its clients, and ends when all have moved. */
 void peer_stop(struct peer *peer);
 void peer_kill(struct peer *peer);

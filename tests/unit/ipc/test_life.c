@@ -313,6 +313,7 @@ static void restart_over(enum peer_kind kind, bool with_loop)
 	old.config.hot_restart_timeout_ms = 20000;
 	peer_start(&old);
 	new = old;
+	peer_prepare_successor(&new);
 	if (with_loop) {
 		assert_int_equal(shmipc_loop_create(&loop), 0);
 		assert_int_equal(shmipc_loop_start(loop), 0);
@@ -322,7 +323,7 @@ static void restart_over(enum peer_kind kind, bool with_loop)
 		pthread_create(&threads[i], NULL, make_requests, &load);
 	while (load.requests < 50)
 		usleep(1000);
-	peer_replace(&new);
+	peer_go(&new);
 	kill(old.pid, SIGUSR1);
 	assert_int_equal(peer_wait(&old), 0); /* every client has moved */
 	before = load.requests;
