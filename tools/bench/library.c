@@ -20,6 +20,7 @@ enum {
 	SLICE_HEADER_BYTES = 20,
 	SLICE_BYTES_MIN = 1024,
 	LINE_BYTES = 64,
+	MEMORY_BYTES_MIN = 2 << 20,
 	SAMPLES_MAX = 1 << 19, /* the newest ones are kept */
 	SAMPLES_MIN = 16,
 	WARM_TRIPS = 32,
@@ -50,6 +51,10 @@ static void configure(struct shmipc_config *config, const struct bench_job *job)
 	bytes = (bytes + SLICE_HEADER_BYTES + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
 	shmipc_config_init(config, sizeof(*config));
 	config->memory = SHMIPC_MEMORY_MEMFD;
+	/* slices are used in turn: no more of them than are needed stay in the cache */
+	config->buffer_bytes = 2 * job->size_bytes > MEMORY_BYTES_MIN
+				       ? 2 * (uint32_t)job->size_bytes
+				       : MEMORY_BYTES_MIN;
 	config->slice_class_count = 1;
 	config->slice_classes[0] = (struct shmipc_slice_class){
 		.bytes = (uint32_t)bytes - SLICE_HEADER_BYTES, .percent = 100
@@ -98,6 +103,10 @@ static bool take_message(struct shmipc_stream *stream, size_t bytes, uint64_t se
 
 static void report_wakeups(const char *who, const struct shmipc_metrics *metrics)
 {
+	if (metrics->fallback_sent > 0) {
+		errno = ENOBUFS;
+		bench_child_fail("a message took the socket");
+	}
 	printf("%s_wakeups=%llu\n%s_messages=%llu\n", who,
 	       (unsigned long long)metrics->wakeups_sent, who,
 	       (unsigned long long)metrics->messages_sent);
