@@ -94,10 +94,11 @@ app_cleanup() {
 }
 
 app_end() {
+	local new
+
 	trap - TERM INT
-	if [ "$(shm_names)" != "$APP_SHM_BEFORE" ]; then
-		not_ok "/dev/shm has new files: $(shm_names | tr '\n' ' ')"
-	fi
+	new=$(comm -13 <(printf '%s\n' "$APP_SHM_BEFORE") <(shm_names) | tr '\n' ' ')
+	[ -z "$new" ] || not_ok "/dev/shm has new files: $new"
 	expect_no_orphans
 	printf '%d passed, %d failed\n' "$APP_PASSED" "$APP_FAILED"
 	[ "$APP_FAILED" -eq 0 ] && exit 0
