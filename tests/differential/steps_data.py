@@ -205,7 +205,7 @@ class DataSteps:
             return False
         who, slot = place
         if 1 in self.end(who, slot).shut or self.end(who, slot).urgent or \
-                self.view(who, slot)[0] & ENDED:
+                0 in self.far_end(who, slot).shut or self.view(who, slot)[0] & ENDED:
             return False  # of two marks the kernel's memory decides which bytes are urgent
         self.end(who, slot).urgent = True
         if self.family == "unix":  # an urgent byte that was read keeps the socket readable for a while
@@ -276,6 +276,8 @@ class DataSteps:
             what = "x0"
         elif what[0] == slot[0]:
             return False  # in flight through itself it would never end
+        elif self.view(who, what)[1]:
+            return False  # what lies in its ring waits for the peer's next call
         self.passes = True
         self.do(f"{who} pass {slot} {what} {self.size()} {self.number()}")
         self.end(who, slot).unread += 3000 + OVERHEAD
