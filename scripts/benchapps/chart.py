@@ -11,6 +11,9 @@ set terminal svg size 900,{height} font "sans-serif,11" background rgb "white"
 set output "{svg}"
 set title "Real programs: shim against the kernel's sockets"
 set logscale x 10
+set lmargin at screen 0.42
+set rmargin at screen 0.97
+set xtics (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 set xrange [{low}:{high}]
 set yrange [{bottom}:0.4]
 set xlabel "times the kernel (for CPU, less is better)"

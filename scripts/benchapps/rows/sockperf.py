@@ -41,4 +41,4 @@ def read(text, unused):
 def rows():
     yield Row(name="sockperf.pingpong", title="sockperf ping-pong, TCP", unit="round trip", bar=30,
               aim=100, serve=serve, load=load, read=read, kind="latency", programs=("sockperf",),
-              awake=True, least_seconds=1, look_after=0.9)
+              awake=True, least_seconds=1)
