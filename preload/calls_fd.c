@@ -111,10 +111,18 @@ SHIM_EXPORT void closefrom(int first)
 
 static int duplicated(int from, int to)
 {
-	if (to >= 0 && shim_conn_of(from) && shim_process_is_borrowed())
+	struct shim_conn *conn = shim_conn_of(from);
+
+	if (to < 0)
+		return to;
+	if (conn && shim_process_is_borrowed()) {
 		shim_handover_number(from, to);
-	else if (to >= 0)
-		shim_conn_duplicate(from, to);
+		return to;
+	}
+	shim_conn_duplicate(from, to);
+	/* from here on stdin, stdout or stderr may use it, which call no hook */
+	if (conn && to <= STDERR_FILENO)
+		shim_downgrade(conn, to, SHMIPC_REASON_STDIO);
 	return to;
 }
 

@@ -11,6 +11,7 @@
 #include "preload/conn.h"
 #include "preload/downgrade.h"
 #include "preload/real.h"
+#include "preload/stream.h"
 #include "preload/transfer.h"
 #include "preload/upgrade.h"
 
@@ -189,14 +190,23 @@ SHIM_EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count)
 SHIM_EXPORT FILE *fdopen(int fd, const char *mode)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
+	bool by_kernel = true;
 
-	if (conn && (!mode || strpbrk(mode, "r+")))
-		shim_downgrade(conn, fd, SHMIPC_REASON_STDIO);
-	else if (conn)
-		shim_retire(conn, fd, SHMIPC_REASON_STDIO);
-	if (conn) /* what the FILE writes nobody counts */
+	if (!conn || !mode || !strchr("rwa", mode[0]))
+		return real.fdopen(fd, mode);
+	if (strpbrk(mode, "r+"))
+		by_kernel = shim_downgrade(conn, fd, SHMIPC_REASON_STDIO) == 0;
+	else
+		by_kernel = shim_retire(conn, fd, SHMIPC_REASON_STDIO) == 0;
+	if (by_kernel) /* what the FILE writes nobody counts */
 		atomic_store(&conn->tx.count_lost, true);
-	return real.fdopen(fd, mode);
+	return by_kernel ? real.fdopen(fd, mode) : shim_stream_open(fd, mode);
+}
+
+/* The name that it had when FILEs were made for C++. */
+SHIM_EXPORT FILE *_IO_fdopen(int fd, const char *mode)
+{
+	return fdopen(fd, mode);
 }
 
 /* libc closes the number by a call that no hook sees. */
@@ -214,6 +224,11 @@ SHIM_EXPORT int fclose(FILE *file)
 {
 	forget_file(file);
 	return real.fclose(file);
+}
+
+SHIM_EXPORT int _IO_fclose(FILE *file)
+{
+	return fclose(file);
 }
 
 SHIM_EXPORT FILE *freopen(const char *restrict path, const char *restrict mode, FILE *restrict file)

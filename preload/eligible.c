@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/sys.h"
 #include "core/thread.h"
@@ -99,7 +100,7 @@ static bool held_by_us_alone(const struct shim_conn *conn, int fd)
 		return false;
 	if (conn->spawns != shim_process_spawns() && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
 		return false; /* a child that no hook saw may have inherited it */
-	return !(conn->is_unix && fd <= 2);
+	return true;
 }
 
 /* ---- who is there ---- */
@@ -195,6 +196,9 @@ static uint64_t endpoint_digest(const struct shim_conn *conn)
 enum shmipc_reason shim_eligible(struct shim_conn *conn, int fd, struct shim_rendezvous_keys *keys)
 {
 	memset(keys, 0, sizeof(*keys));
+	if (fd <= STDERR_FILENO)
+		return SHMIPC_REASON_STDIO; /* the standard streams may use it, which no hook sees
+					     */
 	if (!held_by_us_alone(conn, fd))
 		return SHMIPC_REASON_SHARED;
 	if (!is_stream(conn, fd) || !options_allow(fd))

@@ -43,6 +43,8 @@
 #define SHIM_EXPORT __attribute__((visibility("default")))
 
 /* Exported by glibc, declared in none of its headers (or only when fortifying). */
+FILE *_IO_fdopen(int fd, const char *mode);
+int _IO_fclose(FILE *file);
 int __open(const char *path, int flags, ...);
 int __open64(const char *path, int flags, ...);
 int __open_2(const char *path, int flags);
