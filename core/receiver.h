@@ -172,6 +172,10 @@ bool shmipc_receiver_stop(struct shmipc_receiver *r, int fd, bool private_use);
  * it could serve our stop. */
 bool shmipc_receiver_is_stranded(const struct shmipc_receiver *r, int fd);
 
+/* Stopped and stranded: then calls of ours go on reading the ring, whose sender does nothing more.
+ */
+void shmipc_receiver_go_on(struct shmipc_receiver *r, int fd, bool private_use);
+
 /* Stopped and stranded: write the rest of the stream to the descriptor `to`, which has room.
  * 0 or -errno. */
 int shmipc_receiver_salvage(struct shmipc_receiver *r, int fd, int to, bool private_use);

@@ -327,6 +327,15 @@ bool shmipc_receiver_is_stranded(const struct shmipc_receiver *r, int fd)
 	return !r->stopped || (atomic_load(&r->tx->phase) & 1);
 }
 
+void shmipc_receiver_go_on(struct shmipc_receiver *r, int fd, bool private_use)
+{
+	if (!shmipc_receiver_is_stranded(r, fd) ||
+	    shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+		return;
+	r->stopped = false;
+	shmipc_lock_drop(&r->lock, private_use);
+}
+
 static int write_all(int to, const void *from, size_t bytes)
 {
 	size_t done = 0;

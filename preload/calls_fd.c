@@ -122,7 +122,7 @@ static int duplicated(int from, int to)
 	shim_conn_duplicate(from, to);
 	/* from here on stdin, stdout or stderr may use it, which call no hook */
 	if (conn && to <= STDERR_FILENO)
-		shim_downgrade(conn, to, SHMIPC_REASON_STDIO);
+		shim_handover(conn, to);
 	return to;
 }
 

@@ -198,9 +198,13 @@ SHIM_EXPORT FILE *fdopen(int fd, const char *mode)
 		by_kernel = shim_downgrade(conn, fd, SHMIPC_REASON_STDIO) == 0;
 	else
 		by_kernel = shim_retire(conn, fd, SHMIPC_REASON_STDIO) == 0;
-	if (by_kernel) /* what the FILE writes nobody counts */
+	if (by_kernel) {
+		/* what the FILE writes nobody counts */
 		atomic_store(&conn->tx.count_lost, true);
-	return by_kernel ? real.fdopen(fd, mode) : shim_stream_open(fd, mode);
+		return real.fdopen(fd, mode);
+	}
+	shmipc_receiver_go_on(&conn->rx, fd, shim_conn_private(conn));
+	return shim_stream_open(fd, mode);
 }
 
 /* The name that it had when FILEs were made for C++. */

@@ -439,6 +439,37 @@ static void standard_mixed_server(int fd)
 	close(0);
 }
 
+/* The other end has sent all and ended before the connection becomes the standard input. */
+static void standard_late_server(int fd)
+{
+	char line[300];
+	int kept, n = 0;
+
+	both();
+	ready(fd, POLLRDHUP);
+	if (be_standard(fd, &kept) < 0)
+		return;
+	while (fgets(line, sizeof(line), stdin))
+		n++;
+	printf("%d lines\n", n);
+	back_to_transcript(kept);
+	obs_text("lines %d feof %d ferror %d", n, !!feof(stdin), !!ferror(stdin));
+	close(0);
+}
+
+static void standard_late_client(int fd)
+{
+	char line[300];
+
+	for (int i = 0; i < 100; i++)
+		send_exact(fd, line, (size_t)snprintf(line, sizeof(line), "line %d\n", i));
+	obs("shutdown", shutdown(fd, SHUT_WR));
+	both();
+	obs_val("answer", get_line(fd, line, sizeof(line)));
+	obs_text("%s", line);
+}
+CASE("stdio.standard_late", standard_late_server, standard_late_client, ANY | CONF_EITHER);
+
 /* One line at a time is under way, so that no FILE reads ahead what is meant for a call. */
 CASE("stdio.standard_mixed", standard_mixed_server, asks, ANY | CONF_EITHER);
 
