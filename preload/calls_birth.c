@@ -361,12 +361,3 @@ SHIM_EXPORT FILE *tmpfile64(void)
 {
 	return opened(real.tmpfile64());
 }
-
-SHIM_EXPORT DIR *opendir(const char *path)
-{
-	DIR *directory = real.opendir(path);
-
-	if (directory)
-		shim_number_born(dirfd(directory));
-	return directory;
-}

@@ -5,7 +5,6 @@
  */
 #include "tests/conformance/lib/conf.h"
 
-#include <dirent.h>
 #include <pty.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
@@ -221,22 +220,6 @@ static void terminal_server(int fd)
 	both();
 }
 CASE("reborn.openpty", terminal_server, peer_client, ANY);
-
-static void directory_server(int fd)
-{
-	DIR *directory;
-	int number;
-
-	send_pat(fd, 100, 0);
-	close_unseen(fd);
-	directory = opendir("/proc/self");
-	number = dirfd(directory);
-	obs_val("same", number == fd);
-	obs("read", read(number, &number, sizeof(number)));
-	closedir(directory);
-	both();
-}
-CASE("reborn.opendir", directory_server, peer_client, ANY);
 
 /* Another socket, which then has a life of its own. */
 static void socket_server(int fd)
