@@ -287,7 +287,8 @@ struct shmipc_session_callbacks {
 
 enum shmipc_listen_flags {
 	/* Take the path over from the one who listens there now, at one instant, so that no
-	 * connect() is refused: the new server of a hot restart does this. */
+	 * connect() is refused: the new server of a hot restart does this.  Over TCP the old one
+	 * must have done it too. */
 	SHMIPC_LISTEN_REPLACE = 1,
 	/* Leave the path when the listener is destroyed. */
 	SHMIPC_LISTEN_KEEP_PATH = 2

@@ -216,6 +216,7 @@ void peer_run(struct peer *peer, void (*function)(struct shmipc_session *))
 	struct shmipc_session *session;
 	int ready, life, error;
 
+	peer->alone = true;
 	if (fork_server(peer, &ready, &life)) {
 		await_ready(peer);
 		return;
@@ -242,6 +243,10 @@ int peer_wait(struct peer *peer)
 	if (peer->life >= 0)
 		close(peer->life);
 	peer->life = -1;
+	/* one that ended without destroying its listener; a replaced one's path is its successor's
+	 */
+	if (peer->alone && strncmp(peer->address, "unix:", 5) == 0)
+		unlink(peer->address + 5);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

@@ -11,6 +11,7 @@
 struct peer {
 	pid_t pid;
 	int life;      /* closed: the server ends in order */
+	bool alone;    /* nobody takes its address over */
 	int ready, go; /* of one that is to start later */
 	char address[128];
 	char prefix[64]; /* of files, of this test alone */
