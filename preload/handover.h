@@ -20,9 +20,9 @@
 /* exec: every connection that the new program inherits. */
 void shim_handover_exec(void);
 
-/* The program is about to give itself a seccomp filter, made for the calls that it makes itself: one
- * of ours on its socket, as recvmsg() for its read(), could kill it.  All go back to the kernel, and
- * no other is begun. */
+/* The program is about to give itself a seccomp filter, made for the calls that it makes itself:
+ * one of ours on its socket, as recvmsg() for its read(), could kill it.  All go back to the
+ * kernel, and no other is begun. */
 void shim_handover_to_filter(void);
 
 /* This one. */

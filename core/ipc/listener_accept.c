@@ -68,7 +68,7 @@ static int enlist(struct shmipc_listener *listener, struct shmipc_session *s)
 		uint32_t room = listener->session_room ? listener->session_room * 2
 						       : ACCEPT_FIRST_ROOM;
 		struct shmipc_session **larger = realloc(listener->sessions,
-							 room * sizeof(*larger));
+							 room * sizeof(struct shmipc_session *));
 
 		if (larger) {
 			listener->sessions = larger;

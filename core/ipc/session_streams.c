@@ -48,7 +48,7 @@ static int make_room(struct shmipc_stream_table *table)
 		larger.multiplier = (uint32_t)shmipc_now_ns();
 	larger.multiplier |= 1;
 	larger.mask = table->slots ? table->mask * 2 + 1 : FIRST_SLOTS - 1;
-	larger.slots = calloc((size_t)larger.mask + 1, sizeof(*larger.slots));
+	larger.slots = calloc((size_t)larger.mask + 1, sizeof(struct shmipc_stream *));
 	if (!larger.slots)
 		return -ENOMEM;
 	for (uint32_t i = 0; table->slots && i <= table->mask; i++)

@@ -449,8 +449,8 @@ static int await_socket(struct shmipc_stream *stream)
 		shmipc_session_wait_room(s, &patience, true, deadline);
 	}
 	stream->out_mark = 0;
-	/* The kernel has all of it.  That the peer has closed the stream meanwhile, perhaps because it
-	 * has read it all, is for the next call to say. */
+	/* The kernel has all of it.  That the peer has closed the stream meanwhile, perhaps because
+	 * it has read it all, is for the next call to say. */
 	return 0;
 }
 
