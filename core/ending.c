@@ -14,13 +14,21 @@ bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s)
 	       atomic_load(&s->rx->kernel_read) != atomic_load(&s->kernel_bytes);
 }
 
+/* What we have sent and the peer has not read, if anything, lies in the kernel: by the kernel, or
+ * nothing is in a ring that the peer has stopped to read. */
+static bool kernel_has_the_rest(const struct shmipc_sender *s)
+{
+	return !shmipc_sender_on_ring(s) ||
+	       ((atomic_load(&s->want->want) & SHMIPC_WANT_STOP) && shmipc_sender_unread(s) == 0);
+}
+
 /* It counts as of the first look: later sends of ours were never delivered. */
 static enum shmipc_ending judge_by_position(struct shmipc_sender *s)
 {
 	bool left = shmipc_ending_has_left_bytes(s);
 
-	/* by the kernel, the kernel's word is true unless a token has made a reset of the end */
-	if (!shmipc_sender_on_ring(s) && (left || s->tokens == atomic_load(&s->rx->tokens_taken))) {
+	/* then the kernel's word is true, unless a token has made a reset of the end */
+	if (kernel_has_the_rest(s) && (left || s->tokens == atomic_load(&s->rx->tokens_taken))) {
 		s->no_more_ring = true;
 		return SHMIPC_ENDING_KERNEL;
 	}
