@@ -39,7 +39,7 @@ static int try_round_trip(struct shmipc_stream *stream, size_t bytes)
 
 /* ---- allocations ---------------------------------------------------------------------------- */
 
-static unsigned long allocations;
+static _Atomic unsigned long allocations;
 
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
