@@ -66,16 +66,18 @@ static void relax_if_alone(struct shmipc_receiver *r)
 	shmipc_receiver_relax(r);
 }
 
-/* A receive that has to wait in our own call shows that the application waits here.  Not at once:
- * one that waits by means that we cannot see comes with bytes there, but now and then a token alone
- * has woken it.  So: several waits with few receives between. */
+/* A receive that has to wait in our own call shows that the application waits here.  Not one that
+ * begins with a token in the socket after many that did not wait: that token may have woken a wait
+ * that we cannot see, alone.  And not at once. */
 static bool waits_here(struct shmipc_receiver *r)
 {
+	uint32_t between = atomic_load_explicit(&r->streak, memory_order_relaxed);
+
 	if (!shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
 		return true;
-	if (atomic_load_explicit(&r->streak, memory_order_relaxed) > RECEIVES_BETWEEN)
-		r->own_waits = 0;
 	atomic_store_explicit(&r->streak, 0, memory_order_relaxed);
+	if (between > RECEIVES_BETWEEN && shmipc_receiver_has_tokens(r))
+		return false;
 	return ++r->own_waits >= OWN_WAITS;
 }
 
@@ -251,18 +253,20 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 			     struct shmipc_receiver_wait *wait)
 {
 	ssize_t n = 0;
+	bool here;
 
 	if (r->sibling)
 		shmipc_sender_serve(r->sibling, io->fd, io->private_use);
+	here = waits_here(r);
 	spin(r);
 	if (shmipc_receiver_hint(r)) {
-		if (shmipc_receiver_wants(r, SHMIPC_WANT_STRICT) && waits_here(r))
+		if (here && shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
 			relax_if_alone(r);
 		return 0;
 	}
 	/* we wait here, in our own call; a set that knows this end relaxes it itself, once it has
 	 * armed it */
-	if (waits_here(r))
+	if (here)
 		relax_if_alone(r);
 	shmipc_postpone_begin();
 	shmipc_receiver_arm(r);
