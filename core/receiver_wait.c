@@ -14,7 +14,6 @@
 
 enum {
 	OWN_WAITS = 3,
-	RECEIVES_BETWEEN = 16,
 };
 
 /* [unfenced] A sender that saw want 0 publishes without a fence: ours must reach its processor.
@@ -66,19 +65,14 @@ static void relax_if_alone(struct shmipc_receiver *r)
 	shmipc_receiver_relax(r);
 }
 
-/* A receive that has to wait in our own call shows that the application waits here.  Not one that
- * begins with a token in the socket after many that did not wait: that token may have woken a wait
- * that we cannot see, alone.  And not at once. */
+/* A receive that has to wait in our own call shows that the application waits here.  Never one that
+ * begins with a token in the socket: that token may have woken, alone, a wait that we cannot see,
+ * and whoever counted it would some day leave that waiter without a wake-up.  And not at once. */
 static bool waits_here(struct shmipc_receiver *r)
 {
-	uint32_t between = atomic_load_explicit(&r->streak, memory_order_relaxed);
-
 	if (!shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
 		return true;
-	atomic_store_explicit(&r->streak, 0, memory_order_relaxed);
-	if (between > RECEIVES_BETWEEN && shmipc_receiver_has_tokens(r))
-		return false;
-	return ++r->own_waits >= OWN_WAITS;
+	return !shmipc_receiver_has_tokens(r) && ++r->own_waits >= OWN_WAITS;
 }
 
 void shmipc_receiver_calm_down(struct shmipc_receiver *r)

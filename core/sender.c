@@ -221,7 +221,7 @@ static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io, uint64_
 	return -EAGAIN;
 }
 
-/* An empty ring may start again at its beginning.  Looked for now and then only, because the
+/* An empty ring may start again at its beginning.  Looked for only once in a while, because the
  * consumer's line is cold for us; more rarely while the consumer is always behind. */
 static void maybe_restart(struct shmipc_sender *s)
 {
