@@ -450,20 +450,62 @@ static size_t low_water(const struct shmipc_receiver *r, size_t bytes)
 	return (size_t)set < bytes ? (size_t)set : bytes;
 }
 
+/* Whether this call waits.  `sure` when the kernel was asked. */
+struct patience {
+	bool nonblocking, known, sure;
+};
+
+/* What blocked last time is taken to block now: if not, the sleep says EAGAIN. */
+static void guess_patience(struct shmipc_receiver *r, const struct shmipc_io *io,
+			   struct patience *patience)
+{
+	patience->sure = !r->blocks || (io->flags & MSG_DONTWAIT);
+	patience->nonblocking = patience->sure && shmipc_io_is_nonblocking(io);
+	patience->known = true;
+	r->blocks = !patience->nonblocking;
+}
+
+/* Checks the guess, if it was one, against what the sleep said.  False: the call need not wait. */
+static bool still_waits(struct shmipc_receiver *r, const struct shmipc_io *io,
+			struct patience *patience, ssize_t slept)
+{
+	if (slept != -EAGAIN || patience->sure)
+		return true;
+	patience->sure = true;
+	patience->nonblocking = shmipc_io_is_nonblocking(io);
+	r->blocks = !patience->nonblocking;
+	return r->blocks;
+}
+
+/* Without the lock.  What a wait returns. */
+static ssize_t sleep_for_more(struct shmipc_receiver *r, struct shmipc_io *io,
+			      struct shmipc_receiver_wait *wait, bool peek)
+{
+	ssize_t n;
+
+	shmipc_lock_drop(&r->lock, io->private_use);
+	n = peek && shmipc_receiver_was_peeked(r) ? shmipc_receiver_peek_nap(io)
+						  : shmipc_receiver_wait(r, io, wait);
+	shmipc_io_follow(io);
+	if (shmipc_lock_take(&r->lock, io->private_use) == SHMIPC_LOCK_RECOVERED)
+		recover(r);
+	return n;
+}
+
 /* -ESTALE: another thread has stopped this end, go on by the kernel's own call. */
 static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 {
-	const struct shmipc_cursor start = io->cursor;
+	const size_t room = io->cursor.left;
 	const bool peek = io->flags & MSG_PEEK;
 	const bool waitall = io->flags & MSG_WAITALL;
-	const size_t target = waitall ? start.left : low_water(r, start.left);
+	const size_t target = waitall ? room : low_water(r, room);
 	struct shmipc_receiver_wait wait = { 0 };
-	bool nonblocking = false, know = false, sure = false;
+	struct patience patience = { 0 };
 	ssize_t total = 0, n;
 
 	io->flags &= ~MSG_WAITALL;
 	for (;;) {
-		n = peek ? shmipc_receiver_peek(r, io, waitall) : take(r, io, know && nonblocking);
+		n = peek ? shmipc_receiver_peek(r, io, waitall) : take(r, io, patience.nonblocking);
 		if (n > 0)
 			total += n;
 		if (n > 0 &&
@@ -476,40 +518,23 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 			n = total && !r->is_unix ? 0 : shmipc_receiver_ended(r, io->fd);
 			break;
 		}
-		if (!know) {
-			/* what blocked last time is taken to block now: if not, the sleep says
-			 * EAGAIN */
-			sure = !r->blocks || (io->flags & MSG_DONTWAIT);
-			nonblocking = sure && shmipc_io_is_nonblocking(io);
-			r->blocks = !nonblocking;
-			know = true;
-			if (nonblocking)
+		if (!patience.known) {
+			guess_patience(r, io, &patience);
+			if (patience.nonblocking)
 				continue;
 		}
-		if (nonblocking) {
+		if (patience.nonblocking) {
 			n = -EAGAIN;
 			if (!nothing_there(r))
 				break;
 			continue;
 		}
-		shmipc_lock_drop(&r->lock, io->private_use);
-		n = peek && shmipc_receiver_was_peeked(r) ? shmipc_receiver_peek_nap(io)
-							  : shmipc_receiver_wait(r, io, &wait);
-		shmipc_io_follow(io);
-		if (shmipc_lock_take(&r->lock, io->private_use) == SHMIPC_LOCK_RECOVERED)
-			recover(r);
+		n = sleep_for_more(r, io, &wait, peek);
 		if (r->broken)
 			return total ? total : -ECONNRESET;
 		if (r->stopped && !total)
 			return -ESTALE;
-		if (n == -EAGAIN && !sure) {
-			nonblocking = shmipc_io_is_nonblocking(io);
-			sure = true;
-			r->blocks = !nonblocking;
-			if (nonblocking)
-				continue;
-		}
-		if (n < 0 || r->stopped)
+		if (still_waits(r, io, &patience, n) && (n < 0 || r->stopped))
 			break;
 	}
 	if (!peek && total > 0)
