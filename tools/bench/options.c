@@ -187,32 +187,70 @@ static void find_shim(struct bench_options *options)
 	options->shim[0] = '\0';
 }
 
-static void apply(struct bench_command *command, int code, const char *value)
+/* What is measured.  False: the option is about something else. */
+static bool apply_to_subject(struct bench_options *options, int code, const char *value)
 {
-	static const char *const formats[] = { "text", "csv", "json" };
-	static const char *const pins[] = { "none", "apart", "same" };
-	struct bench_options *options = &command->options;
-
 	switch (code) {
-	case OPTION_LIST:
-		command->list = true;
-		break;
 	case OPTION_LIBRARY:
 		options->library = true;
-		break;
+		return true;
 	case OPTION_ONLY:
 		check_rows(value);
 		options->only = value;
-		break;
+		return true;
 	case OPTION_SIZES:
 		parse_sizes(options, value);
-		break;
+		return true;
+	case OPTION_SHIM:
+		set_shim(options, value);
+		return true;
+	case OPTION_CONGESTION:
+		if (!*value || strlen(value) > 15)
+			bad_usage("--congestion: '%s' is not a name", value);
+		options->congestion = value;
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* How it is measured. */
+static bool apply_to_method(struct bench_options *options, int code, const char *value)
+{
+	static const char *const pins[] = { "none", "apart", "same" };
+
+	switch (code) {
 	case OPTION_ROUNDS:
 		options->rounds = (unsigned int)parse_number("--rounds", value, 1,
 							     BENCH_ROUNDS_MAX);
-		break;
+		return true;
 	case OPTION_SECONDS:
 		options->seconds = parse_seconds(value);
+		return true;
+	case OPTION_SPIN_US:
+		options->spin_us = (int)parse_number("--spin-us", value, 0, SPIN_US_MAX);
+		return true;
+	case OPTION_PIN:
+		options->pin = (enum bench_pin)one_of("--pin", value, pins, 3);
+		return true;
+	case OPTION_AWAKE:
+		options->awake = true;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void apply(struct bench_command *command, int code, const char *value)
+{
+	static const char *const formats[] = { "text", "csv", "json" };
+
+	if (apply_to_subject(&command->options, code, value) ||
+	    apply_to_method(&command->options, code, value))
+		return;
+	switch (code) {
+	case OPTION_LIST:
+		command->list = true;
 		break;
 	case OPTION_FORMAT:
 		command->format = (enum bench_format)one_of("--format", value, formats, 3);
@@ -222,23 +260,6 @@ static void apply(struct bench_command *command, int code, const char *value)
 		break;
 	case OPTION_QUIET:
 		command->quiet = true;
-		break;
-	case OPTION_SHIM:
-		set_shim(options, value);
-		break;
-	case OPTION_SPIN_US:
-		options->spin_us = (int)parse_number("--spin-us", value, 0, SPIN_US_MAX);
-		break;
-	case OPTION_PIN:
-		options->pin = (enum bench_pin)one_of("--pin", value, pins, 3);
-		break;
-	case OPTION_AWAKE:
-		options->awake = true;
-		break;
-	case OPTION_CONGESTION:
-		if (!*value || strlen(value) > 15)
-			bad_usage("--congestion: '%s' is not a name", value);
-		options->congestion = value;
 		break;
 	case OPTION_HELP:
 		fputs(help, stdout);
