@@ -14,14 +14,18 @@
 
 /* ---- files ---- */
 
-/* The third argument exists only if a file may be made. */
-static bool has_mode(int flags)
+/* The third argument, which exists only if a file may be made. */
+static mode_t mode_of(int flags, va_list *arguments)
 {
-	return (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
+	bool has_mode = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
+
+	return has_mode ? va_arg(*arguments, mode_t) : 0;
 }
 
-static int open_at(int directory, const char *path, int flags, mode_t mode)
+static int open_at(int directory, const char *path, int flags, va_list *arguments)
 {
+	mode_t mode = mode_of(flags, arguments);
+
 	if (!shim_real_calls.openat)
 		return (int)shim_edge(sys_openat(directory, path, flags, mode));
 	return shim_number_born(shim_real_calls.openat(directory, path, flags, mode));
@@ -29,87 +33,32 @@ static int open_at(int directory, const char *path, int flags, mode_t mode)
 
 SHIM_EXPORT int open(const char *path, int flags, ...)
 {
-	mode_t mode = 0;
+	va_list arguments;
+	int fd;
 
-	if (has_mode(flags)) {
-		va_list arguments;
-
-		va_start(arguments, flags);
-		mode = va_arg(arguments, mode_t);
-		va_end(arguments);
-	}
-	return open_at(AT_FDCWD, path, flags, mode);
+	va_start(arguments, flags);
+	fd = open_at(AT_FDCWD, path, flags, &arguments);
+	va_end(arguments);
+	return fd;
 }
 
-SHIM_EXPORT int open64(const char *path, int flags, ...)
-{
-	mode_t mode = 0;
-
-	if (has_mode(flags)) {
-		va_list arguments;
-
-		va_start(arguments, flags);
-		mode = va_arg(arguments, mode_t);
-		va_end(arguments);
-	}
-	return open_at(AT_FDCWD, path, flags, mode);
-}
-
-SHIM_EXPORT int __open(const char *path, int flags, ...)
-{
-	mode_t mode = 0;
-
-	if (has_mode(flags)) {
-		va_list arguments;
-
-		va_start(arguments, flags);
-		mode = va_arg(arguments, mode_t);
-		va_end(arguments);
-	}
-	return open_at(AT_FDCWD, path, flags, mode);
-}
-
-SHIM_EXPORT int __open64(const char *path, int flags, ...)
-{
-	mode_t mode = 0;
-
-	if (has_mode(flags)) {
-		va_list arguments;
-
-		va_start(arguments, flags);
-		mode = va_arg(arguments, mode_t);
-		va_end(arguments);
-	}
-	return open_at(AT_FDCWD, path, flags, mode);
-}
+/* A file of any size: off_t has 64 bits here. */
+SHIM_EXPORT __typeof__(open) open64 __attribute__((alias("open")));
+SHIM_EXPORT __typeof__(open) __open __attribute__((alias("open")));
+SHIM_EXPORT __typeof__(open) __open64 __attribute__((alias("open")));
 
 SHIM_EXPORT int openat(int directory, const char *path, int flags, ...)
 {
-	mode_t mode = 0;
+	va_list arguments;
+	int fd;
 
-	if (has_mode(flags)) {
-		va_list arguments;
-
-		va_start(arguments, flags);
-		mode = va_arg(arguments, mode_t);
-		va_end(arguments);
-	}
-	return open_at(directory, path, flags, mode);
+	va_start(arguments, flags);
+	fd = open_at(directory, path, flags, &arguments);
+	va_end(arguments);
+	return fd;
 }
 
-SHIM_EXPORT int openat64(int directory, const char *path, int flags, ...)
-{
-	mode_t mode = 0;
-
-	if (has_mode(flags)) {
-		va_list arguments;
-
-		va_start(arguments, flags);
-		mode = va_arg(arguments, mode_t);
-		va_end(arguments);
-	}
-	return open_at(directory, path, flags, mode);
-}
+SHIM_EXPORT __typeof__(openat) openat64 __attribute__((alias("openat")));
 
 SHIM_EXPORT int __open_2(const char *path, int flags)
 {

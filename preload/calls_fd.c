@@ -169,16 +169,17 @@ SHIM_EXPORT int dup3(int from, int to, int flags)
 
 /* ---- fcntl ---- */
 
-static void before_fcntl(int fd, int command, long argument)
+typedef int fcntl_call(int fd, int command, ...);
+
+static int fcntl_by(fcntl_call *call, int fd, int command, va_list *arguments)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
+	long argument = va_arg(*arguments, long);
+	int result;
 
 	if (conn && command == F_SETFL && (argument & O_ASYNC))
 		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
-}
-
-static int after_fcntl(int fd, int command, int result)
-{
+	result = call(fd, command, argument);
 	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
 		return duplicated(fd, result);
 	return result;
@@ -187,49 +188,45 @@ static int after_fcntl(int fd, int command, int result)
 SHIM_EXPORT int fcntl(int fd, int command, ...)
 {
 	va_list arguments;
-	long argument;
+	int result;
 
 	va_start(arguments, command);
-	argument = va_arg(arguments, long);
+	result = fcntl_by(real.fcntl, fd, command, &arguments);
 	va_end(arguments);
-	before_fcntl(fd, command, argument);
-	return after_fcntl(fd, command, real.fcntl(fd, command, argument));
+	return result;
 }
 
 SHIM_EXPORT int __fcntl(int fd, int command, ...)
 {
 	va_list arguments;
-	long argument;
+	int result;
 
 	va_start(arguments, command);
-	argument = va_arg(arguments, long);
+	result = fcntl_by(real.__fcntl, fd, command, &arguments);
 	va_end(arguments);
-	before_fcntl(fd, command, argument);
-	return after_fcntl(fd, command, real.__fcntl(fd, command, argument));
+	return result;
 }
 
 SHIM_EXPORT int fcntl64(int fd, int command, ...)
 {
 	va_list arguments;
-	long argument;
+	int result;
 
 	va_start(arguments, command);
-	argument = va_arg(arguments, long);
+	result = fcntl_by(real.fcntl64, fd, command, &arguments);
 	va_end(arguments);
-	before_fcntl(fd, command, argument);
-	return after_fcntl(fd, command, real.fcntl64(fd, command, argument));
+	return result;
 }
 
 SHIM_EXPORT int __libc_fcntl64(int fd, int command, ...)
 {
 	va_list arguments;
-	long argument;
+	int result;
 
 	va_start(arguments, command);
-	argument = va_arg(arguments, long);
+	result = fcntl_by(real.__libc_fcntl64, fd, command, &arguments);
 	va_end(arguments);
-	before_fcntl(fd, command, argument);
-	return after_fcntl(fd, command, real.__libc_fcntl64(fd, command, argument));
+	return result;
 }
 
 /* ---- ioctl ---- */
