@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -16,24 +15,13 @@
 #include <unistd.h>
 
 #include "core/fdpass.h"
+#include "tests/unit/open_count.h"
 
 struct channel {
 	int ends[2];
 	int null_fd;
 	int open_before;
 };
-
-static int count_open(void)
-{
-	DIR *directory = opendir("/proc/self/fd");
-	int count = 0;
-
-	assert_non_null(directory);
-	while (readdir(directory))
-		count++;
-	closedir(directory);
-	return count;
-}
 
 static int set_up(void **state)
 {

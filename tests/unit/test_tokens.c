@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// LINK: tests/unit/conversation.c
+/* Wake tokens: the kernel says readable when it must, and no token is left over. */
+#include "tests/unit/conversation.h"
+
+#include <pthread.h>
+#include <sys/ioctl.h>
+
+/* ---- wake-ups ---- */
+
+static void strict_keeps_the_kernel_true(void)
+{
+	pair_consent(&pair);
+	for (int i = 0; i < 300; i++) {
+		say(20, 0);
+		assert_true(kernel_readable());
+		hear(5, 5);
+		assert_true(kernel_readable());
+		hear(10, 10);
+		assert_true(kernel_readable());
+		hear(5, 5); /* exactly all */
+		assert_false(kernel_readable());
+		if (i > 20)
+			i += 20;
+	}
+}
+BOTH(strict_keeps_the_kernel_true)
+
+/* An edge-triggered reader that is always one message behind goes on getting edges. */
+static void edges_never_end(void)
+{
+	uint64_t tokens;
+
+	pair_consent(&pair);
+	pair_fill(out, 10, sent, 0);
+	say(10, 0);
+	for (int i = 0; i < 200; i++) {
+		tokens = atomic_load(&pair.client.tx.count->tokens);
+		pair_fill(out, 10, sent, 0);
+		assert_int_equal(end_send(&pair.client, out, 10, 0), 10);
+		sent += 10;
+		assert_int_equal(atomic_load(&pair.client.tx.count->tokens), tokens + 1);
+		hear(10, 10);
+		assert_true(kernel_readable());
+	}
+}
+BOTH(edges_never_end)
+
+static void relaxed_sends_tokens_to_sleepers_only(void)
+{
+	pair_consent(&pair);
+	shmipc_receiver_relax(&pair.server.rx);
+	say(100, 0);
+	assert_false(kernel_readable());
+	hear(BIG, 100);
+	shmipc_receiver_arm(&pair.server.rx);
+	assert_false(shmipc_receiver_hint(&pair.server.rx));
+	say(100, 0);
+	say(100, 0);
+	assert_true(kernel_readable());
+	assert_int_equal(atomic_load(&pair.client.tx.count->tokens), 1);
+	shmipc_receiver_disarm(&pair.server.rx);
+	assert_true(shmipc_receiver_readable(&pair.server.rx, pair.server.fd, false));
+	hear(BIG, 200);
+	assert_false(shmipc_receiver_readable(&pair.server.rx, pair.server.fd, false));
+	assert_false(kernel_readable());
+}
+BOTH(relaxed_sends_tokens_to_sleepers_only)
+
+static void close_leaves_no_token(void)
+{
+	int there = -1;
+
+	pair_consent(&pair);
+	for (int i = 0; i < 20; i++)
+		say(10, 0); /* strict with edges: a token for each */
+	assert_true(kernel_readable());
+	got = 200;
+	assert_true(shmipc_receiver_close(&pair.server.rx, pair.server.fd)); /* unread bytes */
+	ioctl(pair.server.fd, FIONREAD, &there);
+	assert_int_equal(there, 0);
+	pair_fill(out, 10, 0, 0);
+	end_send(&pair.client, out, 10, 0); /* closed: no token any more, the kernel's business */
+	assert_int_equal(pair.client.tx.tokens, atomic_load(&pair.server.rx.taken));
+}
+BOTH(close_leaves_no_token)
+
+/* ---- two threads, small enough for ThreadSanitizer ---- */
+
+enum { DUPLEX_BYTES = 300 * 1000 };
+
+static void *pour(void *argument)
+{
+	struct end *e = argument;
+	unsigned int direction = e == &pair.server;
+	unsigned char *data = malloc(BIG);
+	uint64_t at = 0, random = 99 + direction;
+
+	while (at < DUPLEX_BYTES) {
+		size_t bytes = 1 + pair_random(&random) % 6000;
+
+		bytes = bytes < DUPLEX_BYTES - at ? bytes : DUPLEX_BYTES - at;
+		pair_fill(data, bytes, at, direction);
+		if (end_send(e, data, bytes, 0) != (ssize_t)bytes)
+			break;
+		at += bytes;
+	}
+	free(data);
+	end_finish(e);
+	return (void *)(uintptr_t)at;
+}
+
+static void *drink(void *argument)
+{
+	struct end *e = argument;
+	unsigned int direction = e == &pair.client;
+	unsigned char *data = malloc(BIG);
+	uint64_t at = 0, random = 77 + direction;
+
+	for (;;) {
+		ssize_t n = end_receive(e, data, 1 + pair_random(&random) % 6000, 0);
+
+		if (n <= 0 || pair_check(data, (size_t)n, at, direction) != (size_t)n)
+			break;
+		at += (uint64_t)n;
+	}
+	free(data);
+	return (void *)(uintptr_t)at;
+}
+
+static void both_ways_at_once(void)
+{
+	pthread_t threads[4];
+	void *result;
+
+	pair_consent(&pair);
+	pthread_create(&threads[0], NULL, pour, &pair.client);
+	pthread_create(&threads[1], NULL, drink, &pair.server);
+	pthread_create(&threads[2], NULL, pour, &pair.server);
+	pthread_create(&threads[3], NULL, drink, &pair.client);
+	for (int i = 0; i < 4; i++) {
+		pthread_join(threads[i], &result);
+		assert_int_equal((uintptr_t)result, DUPLEX_BYTES);
+	}
+}
+BOTH(both_ways_at_once)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TESTS(close_leaves_no_token), TESTS(strict_keeps_the_kernel_true),
+		TESTS(edges_never_end),	      TESTS(relaxed_sends_tokens_to_sleepers_only),
+		TESTS(both_ways_at_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
