@@ -13,18 +13,6 @@ static void alarm_in(long us)
 	setitimer(ITIMER_REAL, &t, NULL);
 }
 
-static void drain_client(int fd)
-{
-	char *bytes = big_buffer();
-	ssize_t n;
-
-	await();
-	while ((n = recv(fd, bytes, CONF_BIG, 0)) > 0)
-		;
-	obs("last", n);
-	both();
-}
-
 static sigjmp_buf out;
 
 static void jump(int signo)
@@ -93,28 +81,9 @@ static void jump_out(int fd)
 static void jump_server(int fd)
 {
 	jump_out(fd);
-	tell(0);
-	for (uint64_t i = 0; i < 50; i++) {
-		recv_pat(fd, 64, i);
-		send_pat(fd, 64, i);
-	}
-	obs("close", close(fd));
-	both();
+	goes_on_server(fd);
 }
-
-static void jump_client(int fd)
-{
-	char byte;
-
-	await();
-	for (uint64_t i = 0; i < 50; i++) {
-		send_pat(fd, 64, i);
-		recv_pat(fd, 64, i);
-	}
-	obs("recv", recv(fd, &byte, 1, 0));
-	both();
-}
-CASE("jumps.out", jump_server, jump_client, ANY);
+CASE("jumps.out", jump_server, goes_on_client, ANY);
 
 static void *sleep_for_ever(void *arg)
 {
@@ -139,7 +108,7 @@ static void jump_thread_server(int fd)
 	pthread_cancel(t);
 	pthread_join(t, NULL);
 }
-CASE("jumps.threaded", jump_thread_server, jump_client, ANY);
+CASE("jumps.threaded", jump_thread_server, goes_on_client, ANY);
 
 /* Out of a send that is stuck; what went is what the peer gets, and the end comes. */
 static void jump_send_server(int fd)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Waits that no library can see: system call instructions in the program itself, io_uring. */
 #include "tests/conformance/lib/conf.h"
+#include "tests/bare_call.h"
 
 #include <linux/io_uring.h>
 #include <sys/mman.h>
@@ -8,43 +9,13 @@
 
 enum { ROUNDS = 8, WARM_ROUNDS = 60, MANY_ROUNDS = 700 };
 
-static long raw(long number, long a, long b, long c, long d, long e, long f)
-{
-#if defined(__x86_64__)
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = f;
-	long result;
-
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return result;
-#elif defined(__aarch64__)
-	register long x8 __asm__("x8") = number;
-	register long x0 __asm__("x0") = a;
-	register long x1 __asm__("x1") = b;
-	register long x2 __asm__("x2") = c;
-	register long x3 __asm__("x3") = d;
-	register long x4 __asm__("x4") = e;
-	register long x5 __asm__("x5") = f;
-
-	__asm__ volatile("svc 0"
-			 : "+r"(x0)
-			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
-			 : "memory");
-	return x0;
-#endif
-}
-
 static const struct timespec limit = { CONF_WAIT_MS / 1000, 0 };
 
 static int raw_poll(int fd, short events, short *revents)
 {
 	struct pollfd p = { .fd = fd, .events = events };
 	struct timespec t = limit; /* the kernel writes into it */
-	long n = raw(SYS_ppoll, (long)&p, 1, (long)&t, 0, 8, 0);
+	long n = bare_call(SYS_ppoll, (long)&p, 1, (long)&t, 0, 8, 0);
 
 	*revents = p.revents;
 	return (int)n;
@@ -181,7 +152,7 @@ static bool by_select(int fd)
 
 	FD_ZERO(&in);
 	FD_SET(fd, &in);
-	return raw(SYS_pselect6, fd + 1, (long)&in, 0, 0, (long)&t, 0) == 1;
+	return bare_call(SYS_pselect6, fd + 1, (long)&in, 0, 0, (long)&t, 0) == 1;
 }
 
 static void select_server(int listener)
@@ -196,7 +167,7 @@ static void select_server(int listener)
 		FD_ZERO(&in);
 		FD_SET(fd, &in);
 		tell(0);
-		obs("raw select", raw(SYS_pselect6, fd + 1, (long)&in, 0, 0, (long)&t, 0));
+		obs("raw select", bare_call(SYS_pselect6, fd + 1, (long)&in, 0, 0, (long)&t, 0));
 		obs("recv", recv(fd, &byte, 1, MSG_DONTWAIT));
 	}
 	both();
@@ -208,7 +179,7 @@ CASE("raw.select", select_server, late_bytes, CONF_RAW);
 
 static int raw_epoll_wait(int set, struct epoll_event *e)
 {
-	return (int)raw(SYS_epoll_pwait, set, (long)e, 1, CONF_WAIT_MS, 0, 8);
+	return (int)bare_call(SYS_epoll_pwait, set, (long)e, 1, CONF_WAIT_MS, 0, 8);
 }
 
 static int the_set;
@@ -228,10 +199,10 @@ static void raw_set(int listener, uint32_t events, bool made_raw)
 	char byte = 0, bytes[16];
 	int bad = 0, fd, n;
 
-	the_set = made_raw ? (int)raw(SYS_epoll_create1, 0, 0, 0, 0, 0, 0) : epoll_create1(0);
+	the_set = made_raw ? (int)bare_call(SYS_epoll_create1, 0, 0, 0, 0, 0, 0) : epoll_create1(0);
 	fd = conf_accept(listener);
 	if (made_raw)
-		obs("ctl", raw(SYS_epoll_ctl, the_set, EPOLL_CTL_ADD, fd, (long)&e, 0, 0));
+		obs("ctl", bare_call(SYS_epoll_ctl, the_set, EPOLL_CTL_ADD, fd, (long)&e, 0, 0));
 	else
 		obs("ctl", epoll_ctl(the_set, EPOLL_CTL_ADD, fd, &e));
 	for (int i = 0; i < WARM_ROUNDS; i++) {
@@ -249,7 +220,7 @@ static void raw_set(int listener, uint32_t events, bool made_raw)
 		obs("recv", recv(fd, &byte, 1, MSG_DONTWAIT));
 		obs("recv", recv(fd, &byte, 1, MSG_DONTWAIT));
 	}
-	raw(SYS_close, the_set, 0, 0, 0, 0, 0);
+	bare_call(SYS_close, the_set, 0, 0, 0, 0, 0);
 	both();
 	close(fd);
 }
@@ -320,14 +291,14 @@ struct uring {
 
 static void *map(int fd, size_t bytes, long offset)
 {
-	return (void *)raw(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE,
-			   MAP_SHARED | MAP_POPULATE, fd, offset);
+	return (void *)bare_call(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_POPULATE, fd, offset);
 }
 
 static bool open_uring(struct uring *u)
 {
 	memset(u, 0, sizeof(*u));
-	u->fd = (int)raw(SYS_io_uring_setup, 4, (long)&u->params, 0, 0, 0, 0);
+	u->fd = (int)bare_call(SYS_io_uring_setup, 4, (long)&u->params, 0, 0, 0, 0);
 	if (u->fd < 0)
 		return false;
 	u->sq = map(u->fd, u->params.sq_off.array + u->params.sq_entries * sizeof(uint32_t),
@@ -356,7 +327,7 @@ static int uring_poll(struct uring *u, int fd)
 	u->sqes[at].poll32_events = POLLIN;
 	array[at] = at;
 	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
-	if (raw(SYS_io_uring_enter, u->fd, 1, 1, IORING_ENTER_GETEVENTS, 0, 0) < 0)
+	if (bare_call(SYS_io_uring_enter, u->fd, 1, 1, IORING_ENTER_GETEVENTS, 0, 0) < 0)
 		return -1;
 	result = cqes[*head & *mask].res;
 	__atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
@@ -377,7 +348,7 @@ static void uring_server(int listener)
 		obs("recv", recv(fd, &byte, 1, have ? MSG_DONTWAIT : 0));
 	}
 	if (have)
-		raw(SYS_close, u.fd, 0, 0, 0, 0, 0);
+		bare_call(SYS_close, u.fd, 0, 0, 0, 0, 0);
 	both();
 	close(fd);
 }

@@ -324,28 +324,9 @@ static void cancel_all_server(int fd)
 	for (s.how = 0; s.how < 7; s.how++)
 		cancel_in(&s);
 	close(s.set);
-	tell(0);
-	for (uint64_t i = 0; i < 50; i++) {
-		recv_pat(fd, 100, i);
-		send_pat(fd, 100, i);
-	}
-	obs("close", close(fd));
-	both();
+	goes_on_server(fd);
 }
-
-static void cancel_all_client(int fd)
-{
-	char byte;
-
-	await();
-	for (uint64_t i = 0; i < 50; i++) {
-		send_pat(fd, 100, i);
-		recv_pat(fd, 100, i);
-	}
-	obs("recv", recv(fd, &byte, 1, 0));
-	both();
-}
-CASE("threads.cancel_sleeps", cancel_all_server, cancel_all_client, ANY);
+CASE("threads.cancel_sleeps", cancel_all_server, goes_on_client, ANY);
 
 /* Out of a send that is stuck: what went arrives, and the end comes. */
 static void cancel_send_server(int fd)
@@ -358,18 +339,7 @@ static void cancel_send_server(int fd)
 	both();
 }
 
-static void cancel_send_client(int fd)
-{
-	char *bytes = big_buffer();
-	ssize_t n;
-
-	await();
-	while ((n = recv(fd, bytes, CONF_BIG, 0)) > 0)
-		;
-	obs("last", n);
-	both();
-}
-CASE("threads.cancel_send", cancel_send_server, cancel_send_client, ANY);
+CASE("threads.cancel_send", cancel_send_server, drain_client, ANY);
 
 /* One thread is stuck in send(): another one's nonblocking send does not wait for it. */
 static void dont_wait_server(int fd)
@@ -394,7 +364,7 @@ static void dont_wait_server(int fd)
 	obs("close", close(fd));
 	both();
 }
-CASE("threads.dontwait_beside_blocked", dont_wait_server, cancel_send_client, ANY);
+CASE("threads.dontwait_beside_blocked", dont_wait_server, drain_client, ANY);
 
 static void *shut_later(void *arg)
 {
@@ -421,7 +391,7 @@ static void shut_under_send_server(int fd)
 	tell(0);
 	both();
 }
-CASE("threads.shutdown_under_send", shut_under_send_server, cancel_send_client, ANY);
+CASE("threads.shutdown_under_send", shut_under_send_server, drain_client, ANY);
 
 enum { WRITERS = 4, MIXED_RECORDS = 600 };
 

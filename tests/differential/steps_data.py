@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps that move bytes, and those that wait for them."""
 
+from place import at_a_place
 from vocabulary import (ENDED, LONG_MS, OVERHEAD, POLLPRI, POLLS, RECEIVES_FLAGS, SENDS_FLAGS,
                         SENDS_ONE, UNREAD_MAX)
 
@@ -53,11 +54,8 @@ class DataSteps:
                 return self.view(peer, slot)[1]
         return 1
 
-    def receive(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def receive(self, who, slot):
         revents, there, _ = self.view(who, slot)
         end = self.end(who, slot)
         call = self.pick(self.receive_calls)
@@ -127,11 +125,8 @@ class DataSteps:
             return lambda: self.kill_actor(peer)
         return lambda: self.send((peer, far), one=True, least=least)
 
-    def blocked_receive(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def blocked_receive(self, who, slot):
         end = self.end(who, slot)
         revents, there, _ = self.view(who, slot)
         if there or revents & (ENDED | POLLPRI) or end.nonblock or end.timeout_ms or \
@@ -164,12 +159,9 @@ class DataSteps:
                 self.send((other, slot))
                 return
 
-    def timed(self):
+    @at_a_place
+    def timed(self, who, slot):
         """A receive that waits for SO_RCVTIMEO in vain."""
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
         end = self.end(who, slot)
         revents, there, _ = self.view(who, slot)
         if there or revents & (ENDED | POLLPRI) or end.nonblock or 0 in end.shut:
@@ -181,12 +173,9 @@ class DataSteps:
         end.timeout_ms = 0
         return True
 
-    def interrupted(self):
+    @at_a_place
+    def interrupted(self, who, slot):
         """A signal without SA_RESTART ends a wait."""
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
         end = self.end(who, slot)
         revents, there, _ = self.view(who, slot)
         if there or revents & (ENDED | POLLPRI) or 0 in end.shut:
@@ -199,11 +188,8 @@ class DataSteps:
         self.do(f"{who} ~10:0 {order}")
         return True
 
-    def urgent(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def urgent(self, who, slot):
         if 1 in self.end(who, slot).shut or self.end(who, slot).urgent or \
                 0 in self.far_end(who, slot).shut or self.view(who, slot)[0] & ENDED:
             return False  # of two marks the kernel's memory decides which bytes are urgent
@@ -224,12 +210,9 @@ class DataSteps:
                     f"poll {far}:IN|PRI 0 poll", f"ioctl {far} FIONREAD")))
         return True
 
-    def held(self):
+    @at_a_place
+    def held(self, who, slot):
         """Bytes that may be held back, and their release."""
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
         end = self.end(who, slot)
         if end.unread > UNREAD_MAX // 2 or self.view(who, slot)[0] & ENDED:
             return False
@@ -248,11 +231,8 @@ class DataSteps:
             self.do(f"{who} send {slot} send {self.size()} {self.number()} NOSIGNAL 1")
         return True
 
-    def stdio(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def stdio(self, who, slot):
         end = self.end(who, slot)
         # a FILE meets a reset past the shim, which would tell it once more
         if end.unread < UNREAD_MAX // 2 and not self.view(who, slot)[0] & ENDED:
@@ -260,12 +240,9 @@ class DataSteps:
             self.do(f"{who} stdio_put {slot} {self.size()} {self.number()}")
         return True
 
-    def passing(self):
-        place = self.place()
-        if not place or self.family != "unix":
-            return False
-        who, slot = place
-        if 1 in self.end(who, slot).shut:
+    @at_a_place
+    def passing(self, who, slot):
+        if self.family != "unix" or 1 in self.end(who, slot).shut:
             return False
         mine = self.slots[self.process(who)]
         what = self.pick(self.open_slots(who))

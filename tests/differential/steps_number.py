@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps of descriptors, processes and threads."""
 
+from place import at_a_place
 from vocabulary import DUPS, ENDED, OVERHEAD, UNREAD_MAX
 
 
 class NumberSteps:
     """Part of the generator."""
 
-    def dup(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def dup(self, who, slot):
         call = self.pick(DUPS)
         process = self.process(who)
         mine = self.slots[process]
@@ -60,11 +58,8 @@ class NumberSteps:
                 self.do(f"{who} linger {slot} 1 {self.pick((0, 0, 2))}")
         return self.close(who, slot)
 
-    def shutdown(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def shutdown(self, who, slot):
         how = self.pick((0, 1, 1, 1, 2))
         if how == 2 and self.view(who, slot)[0] & ENDED:
             how = 1  # whose doing a reset is would show no more
@@ -137,11 +132,10 @@ class NumberSteps:
             self.actors.append(who + "t")
         return True
 
-    def program(self):
-        place = self.place()
-        if not place or place[0].endswith("t"):
+    @at_a_place
+    def program(self, who, slot):
+        if who.endswith("t"):
             return False
-        who, slot = place
         end = self.end(who, slot)
         how = f"{self.pick(('spawn', 'fork', 'vfork'))} {self.pick(('same', 'empty'))}"
         revents, there, _ = self.view(who, slot)

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps that set and ask."""
 
+from place import at_a_place
 from vocabulary import ENDED
 
 
 class OptionSteps:
     """Part of the generator."""
 
-    def option(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def option(self, who, slot):
         end = self.end(who, slot)
         kind = self.pick(("nonblock", "nonblock", "timeout", "low", "plain", "plain", "get", "get",
                           "inline", "rare"))
@@ -49,22 +47,16 @@ class OptionSteps:
             self.do(f"{who} set {slot} {name} {value}")
         return True
 
-    def ioctl(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def ioctl(self, who, slot):
         requests = ["FIONREAD", "FIONREAD", "SIOCATMARK"]
         if self.family == "unix":
             requests.append("SIOCOUTQ")
         self.do(f"{who} ioctl {slot} {self.pick(requests)}")
         return True
 
-    def inquire(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def inquire(self, who, slot):
         # a token that a killed peer left unread unnames it
         ended = self.view(who, slot)[0] & ENDED
         self.do(f"{who} {'stat' if ended else self.pick(('name', 'stat'))} {slot}")

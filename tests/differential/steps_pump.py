@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps in which both roles are busy at once."""
 
+from place import at_a_place
 from vocabulary import ENDED, OVERHEAD
 
 
@@ -23,11 +24,8 @@ class PumpSteps:
     def styles(self, end):
         return ["poll", "select", "epoll", "edge"] + ([] if end.nonblock else ["blocking"] * 3)
 
-    def pump(self, big=False):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def pump(self, who, slot, big=False):
         partner = self.pumpable(who, slot)
         if not partner or self.view(who, slot)[0] & ENDED:
             return False
@@ -77,11 +75,8 @@ class PumpSteps:
             self.do(f"{who} =")
         return True
 
-    def trips(self, rounds=None):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def trips(self, who, slot, rounds=None):
         partner = self.pumpable(who, slot)
         if not partner or not self.blocking_both(slot[0]) or self.view(who, slot)[1] or \
                 self.view(who, slot)[0] & ENDED or self.view(*partner)[1]:

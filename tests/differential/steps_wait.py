@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps of poll, select and epoll."""
 
+from place import at_a_place
 from vocabulary import ENDED, EPOLL_WAITS, EVENTS, LONG_MS, POLLPRI, POLLS, SHORT_MS
 
 SHARED = "shared"  # a mark among the registrations of a set
@@ -9,11 +10,8 @@ SHARED = "shared"  # a mark among the registrations of a set
 class WaitSteps:
     """Part of the generator."""
 
-    def poll(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def poll(self, who, slot):
         slots = self.random.sample(self.open_slots(who), 1) if self.chance(0.6) else \
             self.open_slots(who)[:4]
         # whoever waits for nothing sees a reset that a token of a killed peer has made
@@ -28,11 +26,8 @@ class WaitSteps:
         self.do(f"{who} poll {entries} {self.pick((0,) * 10 + (SHORT_MS,))} {call}")
         return True
 
-    def blocked_wait(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def blocked_wait(self, who, slot):
         end = self.end(who, slot)
         revents, there, _ = self.view(who, slot)
         if there or revents & (ENDED | POLLPRI) or 0 in end.shut or \
@@ -124,11 +119,8 @@ class WaitSteps:
                 known[slot] = events
         return True
 
-    def epoll_ctl(self):
-        place = self.place()
-        if not place:
-            return False
-        who, slot = place
+    @at_a_place
+    def epoll_ctl(self, who, slot):
         sets = self.open_slots(who, "e")
         if len(sets) > 1 and self.chance(0.15):  # nested
             inner, outer = sorted(self.random.sample(sets, 2))

@@ -123,6 +123,12 @@ void on_signal(int signo, int sa_flags);
 int signal_count(int signo);
 pthread_t spawn(void *(*body)(void *), void *arg);
 
+/* What the two roles do after whatever one of them has done to the connection: it is whole and
+ * ends, or it is read to its end. */
+void goes_on_server(int fd);
+void goes_on_client(int fd);
+void drain_client(int fd);
+
 /* For CONF_RAW cases. */
 int conf_socket(int type_flags);
 int conf_connect(void);

@@ -2,6 +2,7 @@
 /* What the kernel itself says of a connection, asked by bare system calls: when everything that the
  * other role's kernel has sent is here, and what there is to read. */
 #include "tests/differential/worker/worker.h"
+#include "tests/bare_call.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
@@ -24,37 +25,6 @@ enum {
 	TCP_CLOSE_STATE = 7,
 };
 
-/* Not through libc: whoever interposes it must not see this. */
-static long bare(long call, long a, long b, long c, long d, long e)
-{
-#if defined(__x86_64__)
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	long result;
-
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(call), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-			 : "rcx", "r11", "memory");
-	return result;
-#elif defined(__aarch64__)
-	register long x8 __asm__("x8") = call;
-	register long x0 __asm__("x0") = a;
-	register long x1 __asm__("x1") = b;
-	register long x2 __asm__("x2") = c;
-	register long x3 __asm__("x3") = d;
-	register long x4 __asm__("x4") = e;
-
-	__asm__ volatile("svc 0"
-			 : "+r"(x0)
-			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4)
-			 : "memory");
-	return x0;
-#else
-#error "a bare system call is written in assembler"
-#endif
-}
-
 long long now_us(void)
 {
 	struct timespec now;
@@ -68,7 +38,8 @@ static bool tcp_info(int fd, struct tcp_info *info)
 	unsigned int bytes = sizeof(*info);
 
 	memset(info, 0, sizeof(*info));
-	return bare(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, (long)info, (long)&bytes) == 0;
+	return bare_call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, (long)info, (long)&bytes, 0) ==
+	       0;
 }
 
 /* The other side's end is here: neither established nor waiting for its FIN. */
@@ -93,7 +64,7 @@ void kernel_settle(int connection, uint64_t received, int ended)
 			return;
 		if (waited > (has_bytes ? END_US : SETTLE_US))
 			return;
-		bare(SYS_sched_yield, 0, 0, 0, 0, 0);
+		bare_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 	}
 }
 
@@ -105,9 +76,9 @@ static void flush(int fd, struct tcp_info *info)
 	int corked = 0;
 	unsigned int bytes = sizeof(corked);
 
-	bare(SYS_getsockopt, fd, IPPROTO_TCP, TCP_CORK, (long)&corked, (long)&bytes);
+	bare_call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_CORK, (long)&corked, (long)&bytes, 0);
 	while (!corked && info->tcpi_notsent_bytes && now_us() - start < FLUSH_US) {
-		bare(SYS_sched_yield, 0, 0, 0, 0, 0);
+		bare_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 		tcp_info(fd, info);
 	}
 }
@@ -127,8 +98,8 @@ void kernel_probe(struct actor *actor, bool holds_back)
 			say(actor, "- ");
 			continue;
 		}
-		bare(SYS_ppoll, (long)&entry, 1, (long)&none, 0, 8);
-		bare(SYS_ioctl, fd, FIONREAD, (long)&there, 0, 0);
+		bare_call(SYS_ppoll, (long)&entry, 1, (long)&none, 0, 8, 0);
+		bare_call(SYS_ioctl, fd, FIONREAD, (long)&there, 0, 0, 0);
 		if (tcp_info(fd, &info) && !holds_back)
 			flush(fd, &info);
 		say(actor, "%x,%d,%d,%llu ", (unsigned int)entry.revents, there, info.tcpi_state,
