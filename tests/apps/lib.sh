@@ -17,6 +17,11 @@ APP_GROUPS=()
 APP_SHM_BEFORE=
 APP_PAIRINGS="plain/plain shim/shim shim/plain plain/shim"
 QUICK=0
+# A slow or busy machine must not make a test fail: limits of time are for what hangs.  They are
+# written as a quiet machine would have them, and times this.  APP_LIMIT_S is for one answer of a
+# program, in its own configuration.
+APP_PATIENCE=${SHMIPC_APP_PATIENCE:-5}
+export APP_LIMIT_S=$((20 * APP_PATIENCE))
 PAIRING=
 SERVER_SIDE=plain
 CLIENT_SIDE=plain
@@ -33,7 +38,8 @@ NOTE_PID=(env --default-signal=INT sh -c 'echo $$ >"$0"; exec "$@"')
 
 app_usage() {
 	printf 'usage: %s [--quick] [--pairing SERVER/CLIENT]\n' "$(basename "$0")"
-	printf 'SERVER and CLIENT are plain or shim; SHMIPC_KEEP=1 keeps the working directory.\n'
+	printf 'SERVER and CLIENT are plain or shim; SHMIPC_KEEP=1 keeps the working directory;\n'
+	printf 'SHMIPC_APP_PATIENCE=N (5) multiplies every limit of time.\n'
 }
 
 app_parse() {
@@ -60,13 +66,13 @@ app_begin() {
 	app_parse "$@"
 	if [ -z "${SHMIPC_APP_DEADLINE:-}" ]; then
 		app_packages
-		export SHMIPC_APP_DEADLINE=${APP_SECONDS:-120}
+		export SHMIPC_APP_DEADLINE=$((${APP_SECONDS:-120} * APP_PATIENCE))
 		exec /usr/bin/python3 "$APP_ROOT/tests/apps/lib/supervise.py" \
 			timeout -k 10 "$SHMIPC_APP_DEADLINE" "$0" "$@"
 	fi
 	unset LD_PRELOAD SHMIPC_LOG SHMIPC_ENDPOINTS SHMIPC_DISABLE
 	APP_TMP=$(mktemp -d "${TMPDIR:-/tmp}/shmipc-app-$APP_NAME.XXXXXX")
-	APP_SHM_BEFORE=$(shm_names)
+	APP_SHM_BEFORE=$(shm_files)
 	trap app_cleanup EXIT
 	trap 'not_ok "deadline of $SHMIPC_APP_DEADLINE s passed"; app_end' TERM INT
 }
@@ -94,19 +100,31 @@ app_cleanup() {
 }
 
 app_end() {
-	local new
-
 	trap - TERM INT
-	new=$(comm -13 <(printf '%s\n' "$APP_SHM_BEFORE") <(shm_names) | tr '\n' ' ')
-	[ -z "$new" ] || not_ok "/dev/shm has new files: $new"
-	expect_no_orphans
+	eventually 2 no_orphans || not_ok "processes left behind: $(orphans | tr '\n' ' ')"
+	eventually 2 shm_as_before || not_ok "files left in /dev/shm: $(new_shm_files | tr '\n' ' ')"
 	printf '%d passed, %d failed\n' "$APP_PASSED" "$APP_FAILED"
 	[ "$APP_FAILED" -eq 0 ] && exit 0
 	exit 1
 }
 
-shm_names() {
-	find /dev/shm -name '*shmipc*' 2>/dev/null | sort
+# supervise.py gives the script a /dev/shm of its own where it may, and says so.  Elsewhere other
+# programs make files there too: those of ours that nobody maps have been forgotten.
+shm_files() {
+	if [ -n "${SHMIPC_APP_OWN_SHM:-}" ]; then
+		find /dev/shm -mindepth 1 | sort
+	else
+		find /dev/shm -user "$(id -un)" -name '*shmipc*' 2>/dev/null | sort |
+			grep -vxFf <(cat /proc/[0-9]*/maps 2>/dev/null | grep -o '/dev/shm/.*' | sort -u) || true
+	fi
+}
+
+new_shm_files() {
+	comm -13 <(printf '%s\n' "$APP_SHM_BEFORE") <(shm_files)
+}
+
+shm_as_before() {
+	[ -z "$(new_shm_files)" ]
 }
 
 ok() {
@@ -137,15 +155,12 @@ check() {
 
 # Daemons leave their session and their parent: what still lives is now a child of supervise.py,
 # beside timeout(1), this script's parent.
-expect_no_orphans() {
-	local left tries=40
+orphans() {
+	pgrep -l -P "$SHMIPC_APP_SUPERVISOR" | grep -v "^$PPID "
+}
 
-	while left=$(pgrep -l -P "$SHMIPC_APP_SUPERVISOR" | grep -v "^$PPID " | tr '\n' ' ') &&
-		[ -n "$left" ] && [ "$tries" -gt 0 ]; do
-		sleep 0.05
-		tries=$((tries - 1))
-	done
-	[ -z "$left" ] || not_ok "processes left behind: $left"
+no_orphans() {
+	! orphans
 }
 
 # as_user NAME: both sides run as this system user, who owns the pairings' directories.  Who is not
@@ -187,19 +202,36 @@ new_logs() {
 	CLIENT_LOG=$DIR/$1.client.log
 }
 
-# Below the range that the kernel gives to connecting sockets, so that none of those takes it.
 free_port() {
-	/usr/bin/python3 - <<-'PY'
-		import random, socket
-		while True:
-		    port = random.randrange(12000, 30000)
+	free_ports 1
+}
+
+# free_ports COUNT: the first of so many ports in a row that nobody has.  Below the range that the
+# kernel gives to connecting sockets, so that none of those takes it; each script begins elsewhere and
+# goes upwards, and so is never given the same port twice.
+free_ports() {
+	/usr/bin/python3 - "$APP_TMP/port" "$$" "$1" <<-'PY'
+		import socket, sys
+		path, pid, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+		FIRST, LAST = 12000, 29900
+
+		def is_free(port):
 		    with socket.socket() as s:
 		        try:
 		            s.bind(("127.0.0.1", port))
 		        except OSError:
-		            continue
-		    print(port)
-		    break
+		            return False
+		    return True
+
+		try:
+		    port = int(open(path).read())
+		except FileNotFoundError:
+		    port = FIRST + pid * 211 % (LAST - FIRST)
+		while not all(is_free(port + i) for i in range(count)):
+		    port = port + 1 if port < LAST else FIRST
+		with open(path, "w") as file:
+		    file.write(str(port + count if port + count < LAST else FIRST))
+		print(port)
 	PY
 }
 
@@ -217,7 +249,7 @@ as_side() {
 
 # client SECONDS COMMAND...: on the client's side of the pairing, stdin and stdout untouched.
 client() {
-	local limit_s=$1
+	local limit_s=$(($1 * APP_PATIENCE))
 
 	shift
 	(
@@ -239,18 +271,27 @@ start_server() {
 	APP_GROUPS+=("$SERVER_PID")
 }
 
+# eventually SECONDS COMMAND...: polls.
+eventually() {
+	poll $$ "$@"
+}
+
 # wait_until SECONDS COMMAND...: polls; gives up when the server is gone.
 wait_until() {
-	local tries=$(($1 * 20))
+	poll "$SERVER_PID" "$@"
+}
 
-	shift
-	while [ "$tries" -gt 0 ]; do
-		"$@" >/dev/null 2>&1 && return 0
-		kill -0 "$SERVER_PID" 2>/dev/null || return 1
-		sleep 0.05
+# poll PID SECONDS COMMAND...: as long as that process lives.  It counts its looks and not the time, in
+# which it may be that nobody ran.
+poll() {
+	local pid=$1 tries=$(($2 * 20 * APP_PATIENCE))
+
+	shift 2
+	until "$@" >/dev/null 2>&1; do
 		tries=$((tries - 1))
+		[ "$tries" -gt 0 ] && kill -0 "$pid" 2>/dev/null || return 1
+		sleep 0.05
 	done
-	return 1
 }
 
 # Looks without connecting: a one-off server must not take the probe for its client.
@@ -261,7 +302,7 @@ tcp_listens() {
 # stop_server NAME [SIGNAL]: it must still live (unless SIGNAL is none: it ends by itself), must not
 # die of any other signal and must leave no process of its session behind.
 stop_server() {
-	local name=$1 sig=${2:-TERM} rc=0 tries=200
+	local name=$1 sig=${2:-TERM} rc=0
 
 	if [ "$sig" != none ]; then
 		if ! kill -"$sig" "$SERVER_PID" 2>/dev/null; then
@@ -271,11 +312,7 @@ stop_server() {
 			return 0
 		fi
 	fi
-	while kill -0 "$SERVER_PID" 2>/dev/null && [ "$tries" -gt 0 ]; do
-		sleep 0.05
-		tries=$((tries - 1))
-	done
-	if kill -0 "$SERVER_PID" 2>/dev/null; then
+	if ! eventually 10 is_gone "$SERVER_PID"; then
 		not_ok "$name: server does not end"
 		kill -KILL -- "-$SERVER_PID" 2>/dev/null || true
 	fi
@@ -286,15 +323,19 @@ stop_server() {
 	forget_server
 }
 
-forget_server() {
-	local left g keep=() tries=40
+is_gone() {
+	! kill -0 "$1"
+}
 
-	while left=$(pgrep -g "$SERVER_PID" | tr '\n' ' ') && [ -n "$left" ] && [ "$tries" -gt 0 ]; do
-		sleep 0.05
-		tries=$((tries - 1))
-	done
-	if [ -n "$left" ]; then
-		not_ok "server left processes behind: $left"
+group_is_gone() {
+	! pgrep -g "$1"
+}
+
+forget_server() {
+	local g keep=()
+
+	if ! eventually 2 group_is_gone "$SERVER_PID"; then
+		not_ok "server left processes behind: $(pgrep -l -g "$SERVER_PID" | tr '\n' ' ')"
 		kill -KILL -- "-$SERVER_PID" 2>/dev/null || true
 	fi
 	for g in "${APP_GROUPS[@]}"; do

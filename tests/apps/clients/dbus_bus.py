@@ -15,6 +15,7 @@ import dbus.service
 from gi.repository import GLib
 
 NAME = "org.shmipc.Test"
+LIMIT_S = int(os.environ["APP_LIMIT_S"])
 
 
 class Service(dbus.service.Object):
@@ -87,7 +88,7 @@ def signals(address, calls):
     for i in range(50):
         proxy.Echo(i, dbus.ByteArray(b"x"), byte_arrays=True)
     proxy.Emit(calls, reply_handler=lambda: None, error_handler=lambda error: os._exit(3))
-    GLib.timeout_add_seconds(20, loop.quit)
+    GLib.timeout_add_seconds(LIMIT_S, loop.quit)
     loop.run()
     assert heard == list(range(calls)), (len(heard), calls)
 
@@ -130,7 +131,7 @@ def clients(address, calls):
 
     for i, (_, proxy) in enumerate(proxies):
         ask(proxy, i)
-    GLib.timeout_add_seconds(25, lambda: os._exit(4))
+    GLib.timeout_add_seconds(LIMIT_S, lambda: os._exit(4))
     loop.run()
     assert not failures, failures[:3]
 

@@ -22,7 +22,7 @@ def connect(address):
         host, port = address.rsplit(":", 1)
         s = socket.create_connection((host, int(port)))
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    s.settimeout(20)
+    s.settimeout(int(os.environ["APP_LIMIT_S"]))
     return s
 
 

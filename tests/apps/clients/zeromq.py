@@ -5,13 +5,14 @@ PREFIX.0 to PREFIX.4 are addresses, tcp://HOST:PORT or ipc://PATH: see `address`
 """
 
 import hashlib
+import os
 import random
 import sys
 import threading
-import time
 
 import zmq
 
+LIMIT_MS = int(os.environ["APP_LIMIT_S"]) * 1000
 LARGE = [0, 1, 255, 256, 8192, 65537, 1_000_003, 30_000_000]
 
 
@@ -25,9 +26,9 @@ def address(prefix, number):
 
 def socket_of(context, kind, **options):
     s = context.socket(kind)
-    s.setsockopt(zmq.LINGER, 20000)
-    s.setsockopt(zmq.RCVTIMEO, 20000)
-    s.setsockopt(zmq.SNDTIMEO, 20000)
+    s.setsockopt(zmq.LINGER, LIMIT_MS)
+    s.setsockopt(zmq.RCVTIMEO, LIMIT_MS)
+    s.setsockopt(zmq.SNDTIMEO, LIMIT_MS)
     for name, value in options.items():
         s.setsockopt(getattr(zmq, name), value)
     return s
@@ -35,11 +36,14 @@ def socket_of(context, kind, **options):
 
 # ---- server ----
 
+bound = threading.Barrier(5)  # the four below and the main thread
+
 
 def replier(context, prefix):
     """REP: gives each message back with its digest as a second part."""
     s = socket_of(context, zmq.REP, RCVTIMEO=-1)
     s.bind(address(prefix, 0))
+    bound.wait()
     while True:
         data = s.recv()
         s.send_multipart([data, hashlib.sha256(data).digest()])
@@ -49,6 +53,7 @@ def router(context, prefix):
     """ROUTER: many clients; answers in another order than the questions came."""
     s = socket_of(context, zmq.ROUTER, RCVTIMEO=-1, SNDHWM=0, RCVHWM=0)
     s.bind(address(prefix, 1))
+    bound.wait()
     held = []
     while True:
         held.append(s.recv_multipart())
@@ -65,6 +70,7 @@ def publisher(context, prefix):
     s.bind(address(prefix, 2))
     control = socket_of(context, zmq.REP, RCVTIMEO=-1)
     control.bind(address(prefix, 3))
+    bound.wait()
     while True:
         subscribers, messages = (int(word) for word in control.recv().split())
         for _ in range(subscribers):
@@ -81,6 +87,7 @@ def sink(context, prefix):
     """PULL: sums up what several pushers send; answers the sum by PUSH of each request."""
     s = socket_of(context, zmq.PULL, RCVTIMEO=-1, RCVHWM=1000)
     s.bind(address(prefix, 4))
+    bound.wait()
     count = size = total = 0
     out = None
     while True:
@@ -97,11 +104,14 @@ def sink(context, prefix):
         total += sum(parts[0][:16])
 
 
+TARGETS = [replier, router, publisher, sink]
+
+
 def server(prefix, messages):
     context = zmq.Context(io_threads=2)
-    for target in replier, router, publisher, sink:
+    for target in TARGETS:
         threading.Thread(target=target, args=(context, prefix), daemon=True).start()
-    time.sleep(0.2)
+    bound.wait()
     print("ready", flush=True)
     threading.Event().wait()
 
@@ -138,7 +148,7 @@ def dealers(context, prefix, messages):
             s.send_multipart([b"flush", b""])
             waiting.add(b"flush")
         while any(waiting for _, waiting in sockets.values()):
-            ready = poller.poll(20000)
+            ready = poller.poll(LIMIT_MS)
             assert ready, "answers are missing"
             for s, _ in ready:
                 name, _ = s.recv_multipart()

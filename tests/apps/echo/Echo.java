@@ -19,6 +19,7 @@ import java.util.Random;
 
 public final class Echo {
 	private static final int QUESTIONS = 2000;
+	private static final int LIMIT_MS = 1000 * Integer.parseInt(System.getenv("APP_LIMIT_S"));
 
 	private static boolean isUnix(String text) {
 		return text.startsWith("unix:");
@@ -96,7 +97,7 @@ public final class Echo {
 			channel = isUnix(text) ? SocketChannel.open(address(text)) : null;
 			if (socket != null) {
 				socket.setTcpNoDelay(true);
-				socket.setSoTimeout(20000);
+				socket.setSoTimeout(LIMIT_MS);
 				socket.connect(address(text));
 			}
 		}
@@ -191,7 +192,7 @@ public final class Echo {
 		reader.start();
 		Thread.sleep(200);
 		connection.close();
-		reader.join(10000);
+		reader.join(LIMIT_MS);
 		if (reader.isAlive() || !interrupted[0])
 			throw new IOException("close() did not end the read()");
 	}

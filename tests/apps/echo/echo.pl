@@ -75,8 +75,8 @@ sub send_much {
 	my ($readers, $writers) = (IO::Select->new($sock), IO::Select->new($sock));
 	$sock->blocking(0);
 	while (1) {
-		my ($can_read, $can_write) = IO::Select->select($readers, $writers, undef, 20);
-		die "nothing came for 20 s\n" unless $can_read;
+		my ($can_read, $can_write) = IO::Select->select($readers, $writers, undef, $ENV{APP_LIMIT_S});
+		die "nothing came in time\n" unless $can_read;
 		if (@$can_write) {
 			my $sent = syswrite $sock, $block, 100000, $at;
 			$at += $sent if defined $sent;

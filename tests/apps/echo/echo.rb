@@ -58,8 +58,8 @@ def send_without_blocking(text)
   sock = connected(text)
   rest, received = block, String.new
   until received.bytesize == block.bytesize
-    readable, writable = IO.select([sock], rest.empty? ? [] : [sock], nil, 20)
-    abort 'nothing came for 20 s' unless readable
+    readable, writable = IO.select([sock], rest.empty? ? [] : [sock], nil, ENV.fetch('APP_LIMIT_S').to_i)
+    abort 'nothing came in time' unless readable
     unless writable.empty?
       sent = sock.write_nonblock(rest, exception: false)
       rest = rest.byteslice(sent..) if sent.is_a?(Integer)

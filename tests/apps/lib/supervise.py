@@ -2,7 +2,9 @@
 """supervise.py COMMAND...: runs it as the parent of all that it orphans, and kills what remains.
 
 The command finds this process's id in SHMIPC_APP_SUPERVISOR: whoever else has it as parent was
-left behind.  The exit status is the command's.
+left behind.  Where it may, it gives the command a /dev/shm that nobody else uses, and then
+SHMIPC_APP_OWN_SHM is set: whatever lies there in the end was left behind too.  The exit status is
+the command's.
 """
 
 import ctypes
@@ -11,6 +13,10 @@ import signal
 import sys
 
 PR_SET_CHILD_SUBREAPER = 36
+CLONE_NEWNS = 0x20000
+MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 0x4000, 0x40000
+
+libc = ctypes.CDLL(None)
 
 
 def children():
@@ -25,9 +31,19 @@ def kill_the_rest():
         os.wait()
 
 
+def own_shm():
+    return (
+        libc.unshare(CLONE_NEWNS) == 0
+        and libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0
+        and libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=1777") == 0
+    )
+
+
 def main():
-    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         sys.exit("supervise: prctl failed")
+    if own_shm():
+        os.environ["SHMIPC_APP_OWN_SHM"] = "1"
     os.environ["SHMIPC_APP_SUPERVISOR"] = str(os.getpid())
     command = os.fork()
     if command == 0:

@@ -9,7 +9,7 @@ questions() {
 
 	for i in $(seq "$1"); do
 		echo "question $i" >&3
-		read -r -t 20 answer <&3 || return 1
+		read -r -t "$APP_LIMIT_S" answer <&3 || return 1
 		[ "$answer" = "question $i" ] || { echo "got: $answer"; return 1; }
 	done
 }
@@ -33,7 +33,7 @@ mapfile -n 1000 -t lines <&3
 [ "${#lines[@]}" -eq 1000 ] && [ "${lines[999]}" = 1000 ]
 exec 4<>"/dev/tcp/127.0.0.1/$port"
 echo beside >&4
-read -r -t 20 answer <&4
+read -r -t "$APP_LIMIT_S" answer <&4
 [ "$answer" = beside ]
 exec 4>&-
 questions 50

@@ -2,10 +2,13 @@
 """What the test programs share: addresses, data that can be checked, orderly end."""
 import argparse
 import hashlib
+import os
 import random
 import signal
 import socket
 import sys
+
+LIMIT_S = int(os.environ["APP_LIMIT_S"])
 
 
 def arguments():
@@ -28,7 +31,7 @@ def split_address(text):
 def connect(text):
     family, address = split_address(text)
     sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.settimeout(30)
+    sock.settimeout(LIMIT_S)
     sock.connect(address)
     return sock
 

@@ -45,8 +45,8 @@ def client(text):
             connection.send(("sum", values[number]))
         left = set(range(CONNECTIONS))
         while left:
-            ready = wait([connections[n] for n in left], 20)
-            common.need(ready, f"round {turn}: nothing came for 20 s")
+            ready = wait([connections[n] for n in left], common.LIMIT_S)
+            common.need(ready, f"round {turn}: nothing came for {common.LIMIT_S} s")
             for connection in ready:
                 number = connections.index(connection)
                 answer = connection.recv()

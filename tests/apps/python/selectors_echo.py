@@ -95,8 +95,8 @@ def client(text, selector_class):
             selector.register(question.sock, question.interest(), question)
         open_count = len(questions)
         while open_count:
-            ready = selector.select(20)
-            common.need(ready, f"{selector_class.__name__}: nothing ready for 20 s")
+            ready = selector.select(common.LIMIT_S)
+            common.need(ready, f"{selector_class.__name__}: nothing ready for {common.LIMIT_S} s")
             for key, events in ready:
                 if key.data.step(events):
                     selector.unregister(key.fileobj)

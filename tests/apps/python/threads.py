@@ -94,7 +94,7 @@ class Handler(socketserver.BaseRequestHandler):
 
     def tell_digests(self, key):
         with self.digests_lock:
-            self.digests_lock.wait_for(lambda: key in self.digests, 20)
+            self.digests_lock.wait_for(lambda: key in self.digests, common.LIMIT_S)
             self.request.sendall(self.digests[key])
 
 
