@@ -7,35 +7,11 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 
-#include "core/ipc/dispatcher.h"
-#include "core/ipc/mutex.h"
+#include "core/ipc/loop_parts.h"
 #include "core/lock.h"
-#include "core/spin.h"
 #include "core/sys.h"
 
-enum { EVENTS_ROOM = 64, TASKS_IN_A_ROW = 256, LOOK_AT_KERNEL_EVERY = 64 };
-
-struct shmipc_loop {
-	struct shmipc_mutex lock;
-	int epoll_fd, event_fd, timer_fd;
-	struct shmipc_task tasks;   /* head of a circle */
-	struct shmipc_timer timers; /* head of a circle */
-	uint64_t armed_ns;	    /* what timer_fd is set to; 0 = not set */
-	struct shmipc_source *gone;
-	struct shmipc_awake *awake; /* only in the loop */
-	const struct shmipc_task *running;
-	_Atomic uint32_t thread; /* who is in shmipc_process(), 0 = nobody */
-	_Atomic bool woken;	 /* by shmipc_loop_wake() */
-	_Atomic bool called;	 /* another thread has left something to do */
-	_Atomic bool event_sent; /* event_fd is readable */
-	_Atomic uint32_t uses;
-	uint32_t generation;
-	uint32_t looks; /* since the kernel was asked; only in the loop */
-	struct shmipc_spin spin;
-	struct shmipc_dispatcher dispatcher;
-	_Atomic bool has_thread, stop;
-	_Atomic uint32_t dispatcher_thread;
-};
+enum { EVENTS_ROOM = 64, LOOK_AT_KERNEL_EVERY = 64 };
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
@@ -150,7 +126,7 @@ bool shmipc_loop_has_other_thread(struct shmipc_loop *loop)
 
 /* ---- waking --------------------------------------------------------------------------------- */
 
-static void ring(struct shmipc_loop *loop)
+void shmipc_loop_ring(struct shmipc_loop *loop)
 {
 	uint64_t one = 1;
 
@@ -162,7 +138,7 @@ static void ring(struct shmipc_loop *loop)
 void shmipc_loop_wake(struct shmipc_loop *loop)
 {
 	atomic_store(&loop->woken, true);
-	ring(loop);
+	shmipc_loop_ring(loop);
 }
 
 static void hush(struct shmipc_loop *loop)
@@ -209,180 +185,7 @@ void shmipc_loop_remove(struct shmipc_loop *loop, struct shmipc_source *source)
 	source->next_gone = loop->gone;
 	loop->gone = source;
 	shmipc_mutex_unlock(&loop->lock);
-	ring(loop);
-}
-
-/* ---- tasks ---------------------------------------------------------------------------------- */
-
-void shmipc_loop_queue(struct shmipc_loop *loop, struct shmipc_task *task)
-{
-	bool first = false;
-
-	shmipc_mutex_lock(&loop->lock);
-	if (!task->next) {
-		first = true;
-		task->next = &loop->tasks;
-		task->previous = loop->tasks.previous;
-		task->previous->next = task;
-		loop->tasks.previous = task;
-	}
-	shmipc_mutex_unlock(&loop->lock);
-	if (first && !shmipc_loop_is_here(loop))
-		ring(loop);
-}
-
-static void unlink_task(struct shmipc_task *task)
-{
-	task->next->previous = task->previous;
-	task->previous->next = task->next;
-	task->next = task->previous = NULL;
-}
-
-void shmipc_loop_cancel(struct shmipc_loop *loop, struct shmipc_task *task)
-{
-	shmipc_mutex_lock(&loop->lock);
-	if (task->next)
-		unlink_task(task);
-	if (loop->running == task)
-		loop->running = NULL;
-	shmipc_mutex_unlock(&loop->lock);
-}
-
-bool shmipc_loop_still_runs(struct shmipc_loop *loop, const struct shmipc_task *task)
-{
-	bool runs;
-
-	shmipc_mutex_lock(&loop->lock);
-	runs = loop->running == task;
-	shmipc_mutex_unlock(&loop->lock);
-	return runs;
-}
-
-static struct shmipc_task *next_task(struct shmipc_loop *loop)
-{
-	struct shmipc_task *task;
-
-	shmipc_mutex_lock(&loop->lock);
-	task = loop->tasks.next;
-	if (task == &loop->tasks)
-		task = NULL;
-	else
-		unlink_task(task);
-	loop->running = task;
-	shmipc_mutex_unlock(&loop->lock);
-	return task;
-}
-
-static int run_tasks(struct shmipc_loop *loop)
-{
-	int calls = 0;
-
-	for (int i = 0; i < TASKS_IN_A_ROW; i++) {
-		struct shmipc_task *task = next_task(loop);
-
-		if (!task)
-			break;
-		calls += task->run(task);
-	}
-	shmipc_mutex_lock(&loop->lock);
-	loop->running = NULL;
-	shmipc_mutex_unlock(&loop->lock);
-	return calls;
-}
-
-static bool has_tasks(struct shmipc_loop *loop)
-{
-	bool any;
-
-	shmipc_mutex_lock(&loop->lock);
-	any = loop->tasks.next != &loop->tasks || loop->gone;
-	shmipc_mutex_unlock(&loop->lock);
-	return any;
-}
-
-/* ---- timers --------------------------------------------------------------------------------- */
-
-static void set_timer(struct shmipc_loop *loop)
-{
-	struct itimerspec time = { { 0, 0 }, { 0, 0 } };
-	uint64_t first = 0;
-
-	for (struct shmipc_timer *t = loop->timers.next; t != &loop->timers; t = t->next)
-		if (first == 0 || t->due_ns < first)
-			first = t->due_ns;
-	if (first == loop->armed_ns)
-		return;
-	loop->armed_ns = first;
-	time.it_value.tv_sec = (time_t)(first / 1000000000u);
-	time.it_value.tv_nsec = (long)(first % 1000000000u);
-	sys_timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &time);
-}
-
-static void unlink_timer(struct shmipc_timer *timer)
-{
-	timer->next->previous = timer->previous;
-	timer->previous->next = timer->next;
-	timer->next = timer->previous = NULL;
-}
-
-bool shmipc_loop_arm(struct shmipc_loop *loop, struct shmipc_timer *timer, uint64_t due_ns)
-{
-	bool was_armed;
-
-	shmipc_mutex_lock(&loop->lock);
-	was_armed = timer->next != NULL;
-	if (was_armed)
-		unlink_timer(timer);
-	timer->due_ns = due_ns ? due_ns : 1;
-	timer->next = &loop->timers;
-	timer->previous = loop->timers.previous;
-	timer->previous->next = timer;
-	loop->timers.previous = timer;
-	set_timer(loop);
-	shmipc_mutex_unlock(&loop->lock);
-	return was_armed;
-}
-
-bool shmipc_loop_disarm(struct shmipc_loop *loop, struct shmipc_timer *timer)
-{
-	bool was_armed;
-
-	shmipc_mutex_lock(&loop->lock);
-	was_armed = timer->next != NULL;
-	if (was_armed)
-		unlink_timer(timer);
-	set_timer(loop);
-	shmipc_mutex_unlock(&loop->lock);
-	return was_armed;
-}
-
-static struct shmipc_timer *next_due(struct shmipc_loop *loop, uint64_t now)
-{
-	struct shmipc_timer *due = NULL;
-
-	shmipc_mutex_lock(&loop->lock);
-	for (struct shmipc_timer *t = loop->timers.next; t != &loop->timers; t = t->next)
-		if (t->due_ns <= now) {
-			due = t;
-			unlink_timer(t);
-			break;
-		}
-	set_timer(loop);
-	shmipc_mutex_unlock(&loop->lock);
-	return due;
-}
-
-static void fire_timers(struct shmipc_loop *loop)
-{
-	uint64_t count, now = shmipc_now_ns();
-	struct shmipc_timer *due;
-
-	sys_read(loop->timer_fd, &count, sizeof(count));
-	shmipc_mutex_lock(&loop->lock);
-	loop->armed_ns = 0;
-	shmipc_mutex_unlock(&loop->lock);
-	while ((due = next_due(loop, now)) != NULL)
-		due->fire(due);
+	shmipc_loop_ring(loop);
 }
 
 /* ---- sessions that are awake ---------------------------------------------------------------- */
@@ -489,7 +292,7 @@ static int gather(struct shmipc_loop *loop, int timeout_ms)
 			continue;
 		}
 		if (events[i].data.ptr == &loop->timer_fd) {
-			fire_timers(loop);
+			shmipc_loop_fire_timers(loop);
 			continue;
 		}
 		shmipc_mutex_lock(&loop->lock);
@@ -511,8 +314,8 @@ static void leave(struct shmipc_loop *loop, bool comes_back)
 		return;
 	if (!comes_back || spin_budget(loop) == 0)
 		rested = let_rest(loop);
-	if (!rested || has_tasks(loop))
-		ring(loop);
+	if (!rested || shmipc_loop_has_tasks(loop))
+		shmipc_loop_ring(loop);
 }
 
 static int process(struct shmipc_loop *loop, uint64_t deadline_ns)
@@ -522,7 +325,7 @@ static int process(struct shmipc_loop *loop, uint64_t deadline_ns)
 	for (;;) {
 		atomic_store(&loop->called, false);
 		bury(loop);
-		calls = run_tasks(loop);
+		calls = shmipc_loop_run_tasks(loop);
 		if (calls > 0 || atomic_exchange(&loop->woken, false))
 			break;
 		if (deadline_ns != SHMIPC_NOWAIT && loop->awake && spin(loop)) {
@@ -531,11 +334,11 @@ static int process(struct shmipc_loop *loop, uint64_t deadline_ns)
 				gather(loop, 0);
 			continue;
 		}
-		if (!let_rest(loop) || has_tasks(loop))
+		if (!let_rest(loop) || shmipc_loop_has_tasks(loop))
 			continue;
 		gather(loop, milliseconds_until(deadline_ns));
 		/* also when the kernel always has something that comes to nothing */
-		if (milliseconds_until(deadline_ns) == 0 && !has_tasks(loop))
+		if (milliseconds_until(deadline_ns) == 0 && !shmipc_loop_has_tasks(loop))
 			break;
 	}
 	leave(loop, deadline_ns != SHMIPC_NOWAIT);
