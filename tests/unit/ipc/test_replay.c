@@ -322,7 +322,7 @@ static void message_line(struct replay *replay, const char *line)
 		fail_msg("unknown line: %s", line);
 	type = atoi(kind);
 	if (kind[0] == '-' || type == SHMIPC_MESSAGE_SHARE_FILE || type > 3)
-		return; /* the handshake: test_handshake.c */
+		return; /* the handshake: test_transcript.c */
 	compare_message(strcmp(direction, "C2S") == 0 ? &replay->client : &replay->server,
 			(unsigned int)type, line + at);
 	replay->messages++;
