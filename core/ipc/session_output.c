@@ -120,7 +120,8 @@ void shmipc_session_pump(struct shmipc_session *s)
 		shmipc_session_notify_all(s);
 }
 
-static void queue_bytes(struct shmipc_session *s, const void *from, size_t bytes)
+/* first: before what others have queued meanwhile; it has been counted already. */
+static void queue_bytes(struct shmipc_session *s, const void *from, size_t bytes, bool first)
 {
 	struct shmipc_block *block = shmipc_block_new(bytes);
 
@@ -129,27 +130,39 @@ static void queue_bytes(struct shmipc_session *s, const void *from, size_t bytes
 		return;
 	}
 	memcpy(block->data, from, bytes);
-	shmipc_session_queue_block(s, block);
+	if (first) {
+		block->next = s->out_first;
+		s->out_first = block;
+		if (!s->out_last)
+			s->out_last = block;
+	} else {
+		shmipc_session_queue_block(s, block);
+	}
 	shmipc_session_pump(s);
 }
 
-/* Without a copy and an allocation, if nobody else is sending. */
+/* Without a copy and an allocation, if nobody else is sending.  Over TCP the kernel may take a part
+ * of it, behind which nothing else may come. */
 static void send_small(struct shmipc_session *s, const uint8_t *from, size_t bytes)
 {
-	ssize_t n = 0;
+	ssize_t n;
 
-	if (!s->writing && !s->out_first) {
-		n = send_unlocked(s, from, bytes);
-		if (s->ended)
-			return;
-		if (n < 0 && n != -EAGAIN) {
-			connection_failed(s);
-			return;
-		}
-		n = n < 0 ? 0 : n;
+	if (s->writing || s->out_first) {
+		queue_bytes(s, from, bytes, false);
+		return;
 	}
+	s->out_queued += bytes;
+	n = send_unlocked(s, from, bytes);
+	if (s->ended)
+		return;
+	if (n < 0 && n != -EAGAIN) {
+		connection_failed(s);
+		return;
+	}
+	n = n < 0 ? 0 : n;
+	s->out_sent += (size_t)n;
 	if ((size_t)n < bytes)
-		queue_bytes(s, from + n, bytes - (size_t)n);
+		queue_bytes(s, from + n, bytes - (size_t)n, true);
 	else if (s->out_first)
 		shmipc_session_pump(s);
 }
