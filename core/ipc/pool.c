@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/sys.h"
+
 enum {
 	POOL_HEADER_BYTES = 8,
 	LIST_HEADER_BYTES = 36,
@@ -22,7 +24,13 @@ enum {
 	SLICE_START = 8,
 	SLICE_NEXT = 12,
 	SLICE_FLAGS = 16,
-	TAKE_ATTEMPTS = 200 /* as the other implementations: then it counts as empty */
+	TAKE_ATTEMPTS = 200, /* as the other implementations: then it counts as empty */
+	ATTEMPTS_IN_A_ROW = 50,
+#if defined(__x86_64__)
+	ALIGNMENT = 1
+#else
+	ALIGNMENT = 4
+#endif
 };
 
 static _Atomic uint32_t *word(const struct shmipc_pool *pool, uint32_t offset)
@@ -162,7 +170,7 @@ static int attach_list(struct shmipc_pool *pool, uint32_t end, uint32_t *at)
 	list->count = peek(pool, *at + LIST_CAP);
 	list->capacity = peek(pool, *at + LIST_CAPACITY);
 	list->first = pool->slice_count;
-	if (list->count == 0 || list->capacity == 0 || list->capacity % 4 != 0 ||
+	if (list->count == 0 || list->capacity == 0 || list->capacity % ALIGNMENT != 0 ||
 	    list->capacity > end - SHMIPC_SLICE_HEADER_BYTES)
 		return -EPROTO;
 	if (pool->list_count > 0 && list->capacity <= list[-1].capacity)
@@ -211,33 +219,76 @@ static void count(struct shmipc_pool *pool, const struct shmipc_pool_list *list,
 				  memory_order_relaxed);
 }
 
+/* A word that both sides change, in one piece wherever it lies. */
+static uint32_t whole(const struct shmipc_pool *pool, uint32_t offset)
+{
+	return atomic_fetch_add_explicit(word(pool, offset), 0, memory_order_acq_rel);
+}
+
+static bool has_next(const struct shmipc_pool *pool, uint32_t slice)
+{
+	/* [flags:acq] sees the `next` that was linked; pairs with [flags:rel] in link_behind() */
+	return atomic_load_explicit(flags_of(pool, slice), memory_order_acquire) &
+	       SHMIPC_SLICE_HAS_NEXT;
+}
+
+static bool move_head(struct shmipc_pool *pool, const struct shmipc_pool_list *list, uint32_t from,
+		      uint32_t to)
+{
+	/* [head:acq] the slice is ours with what its last owner wrote to it */
+	return atomic_compare_exchange_strong_explicit(word(pool, list->header + LIST_HEAD), &from,
+						       to, memory_order_acq_rel,
+						       memory_order_relaxed);
+}
+
+/*
+ * Takes the slice at `at` if that is the head.  -EAGAIN: it is not.
+ *
+ * Between our look at the slice and our move of the head it may have gone all the way round and be
+ * at the head again, with another successor or as the last one; the word has no counter to tell.
+ * But then it is ours, and itself says what is right, and a head that is wrong for a few
+ * nanoseconds is not one that is wrong for ever.
+ */
+static int take_at(struct shmipc_pool *pool, const struct shmipc_pool_list *list, uint32_t at)
+{
+	uint32_t slice = list->region + at, next, right;
+
+	if (!has_next(pool, slice))
+		return (int32_t)whole(pool, list->header + LIST_SIZE) <= 1 ? -ENOBUFS : -EAGAIN;
+	next = peek(pool, slice + SLICE_NEXT);
+	/* one that was taken meanwhile may carry the link of a message */
+	if (!is_slice(list, next))
+		return -EAGAIN;
+	/* looked at once more right before the move, in which little can happen */
+	if (peek(pool, slice + SLICE_NEXT) != next || !move_head(pool, list, at, next))
+		return -EAGAIN;
+	if (!has_next(pool, slice)) {
+		move_head(pool, list, next, at);
+		return -EAGAIN;
+	}
+	right = peek(pool, slice + SLICE_NEXT);
+	if (right != next && is_slice(list, right))
+		move_head(pool, list, next, right);
+	return 0;
+}
+
 /* The list said that there are slices to spare: takes the one at its head, or fails. */
 static int take_head(struct shmipc_pool *pool, const struct shmipc_pool_list *list, uint32_t *out)
 {
-	_Atomic uint32_t *head = word(pool, list->header + LIST_HEAD);
-	uint32_t at = atomic_load_explicit(head, memory_order_acquire);
+	uint32_t at = peek(pool, list->header + LIST_HEAD);
+	int error;
 
-	for (int i = 0; i < TAKE_ATTEMPTS && is_slice(list, at); i++) {
-		uint32_t slice = list->region + at;
-
-		/* [flags:acq] sees the `next` that was linked; pairs with [flags:rel] in link() */
-		if (atomic_load_explicit(flags_of(pool, slice), memory_order_acquire) &
-		    SHMIPC_SLICE_HAS_NEXT) {
-			uint32_t next = peek(pool, slice + SLICE_NEXT);
-
-			if (!is_slice(list, next))
-				return -ENOBUFS;
-			/* [head:acq] the slice is ours with what its last owner wrote to it */
-			if (atomic_compare_exchange_weak_explicit(
-				    head, &at, next, memory_order_acq_rel, memory_order_acquire)) {
-				*out = slice;
-				return 0;
-			}
-			continue;
+	for (int i = 0; i < TAKE_ATTEMPTS; i++) {
+		error = is_slice(list, at) ? take_at(pool, list, at) : -EAGAIN;
+		if (error != -EAGAIN) {
+			*out = list->region + at;
+			return error;
 		}
-		if ((int32_t)peek(pool, list->header + LIST_SIZE) <= 1)
-			return -ENOBUFS;
-		at = atomic_load_explicit(head, memory_order_acquire);
+		at = whole(pool, list->header + LIST_HEAD);
+		/* whoever gives one back may have been stopped before he linked it, on this core
+		 * perhaps; who finds no slice at all takes the socket, which costs far more */
+		if (i % ATTEMPTS_IN_A_ROW == ATTEMPTS_IN_A_ROW - 1)
+			sys_sched_yield();
 	}
 	return -ENOBUFS;
 }

@@ -12,6 +12,11 @@
  * moved the tail past it).  The last slice is never handed out, so head and tail never meet.  A
  * slice that was taken belongs to one process alone, until it is given back or sent.
  *
+ * The words need not be aligned: where slices are no multiples of 4, as Go allows on x86-64 alone, the
+ * headers behind them are not either.  There a locked instruction takes such a word in one piece, if
+ * slowly; a plain load of one that crosses a line of the cache may find half of the old value and half
+ * of the new one.  So what a plain load finds wrong in a word that others change is asked again.
+ *
  * Nothing in the mapping is trusted.  Geometry is checked once and kept in private memory, each
  * offset read from the mapping is checked before it is followed, and `held` (private) says which
  * slices this process owns: a slice that comes a second time is a lie of the peer's.
@@ -27,7 +32,7 @@
 #include "shmipc.h"
 
 enum {
-	SHMIPC_POOL_LISTS_MAX = 64,
+	SHMIPC_POOL_LISTS_MAX = 100, /* none has less than one percent */
 	SHMIPC_SLICE_HEADER_BYTES = 20,
 	SHMIPC_SLICE_HAS_NEXT = 1, /* `next` means something */
 	SHMIPC_SLICE_IN_USE = 2
@@ -72,7 +77,8 @@ struct shmipc_slice_content {
 int shmipc_pool_format(struct shmipc_pool *pool, void *base, uint32_t bytes,
 		       const struct shmipc_slice_class *classes, uint32_t class_count);
 
-/* Mapper.  -EPROTO: what lies there is no pool, or one whose words are not aligned. */
+/* Mapper.  -EPROTO: what lies there is no pool, or its words are not aligned as this processor
+ * needs them. */
 int shmipc_pool_attach(struct shmipc_pool *pool, void *base, uint32_t bytes);
 
 /* Frees the private part only. */
