@@ -126,6 +126,18 @@ static inline int sys_stat(const char *path, struct stat *out)
 	return (int)sys_call6(SYS_newfstatat, -100, (long)path, (long)out, 0, 0, 0);
 }
 /* what the symbolic link `from` stands for gets the name `to` too */
+/* Of a name in a directory; a symbolic link is looked at itself. */
+static inline int sys_lstatat(int dir, const char *name, struct stat *out)
+{
+	return (int)sys_call6(SYS_newfstatat, dir, (long)name, (long)out,
+			      0x100 /* AT_SYMLINK_NOFOLLOW */, 0, 0);
+}
+
+static inline int sys_unlinkat(int dir, const char *name)
+{
+	return (int)sys_call3(SYS_unlinkat, dir, (long)name, 0);
+}
+
 static inline int sys_link(const char *from, const char *to)
 {
 	return (int)sys_call6(SYS_linkat, -100, (long)from, -100, (long)to,

@@ -184,8 +184,8 @@ int shmipc_area_open(struct shmipc_area *area, const char *path, uid_t owner, ui
 	int fd, error;
 
 	*area = (struct shmipc_area){ .fd = -1 };
-	/* not to be stopped by a FIFO that somebody put there */
-	fd = sys_openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
+	/* not to be stopped by a FIFO that somebody put there, nor to get a terminal by it */
+	fd = sys_openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
 	if (fd < 0)
 		return fd;
 	error = sys_fstat(fd, &st);
@@ -208,14 +208,31 @@ int shmipc_area_open(struct shmipc_area *area, const char *path, uid_t owner, ui
 
 /* ---- the end -------------------------------------------------------------------------------- */
 
+/* If it is still that file.  The directory is held meanwhile: whoever owns the file could exchange
+ * the directories on the way to it, and have us remove the file of somebody else. */
+static void remove_file(const char *path, uint64_t device, uint64_t inode)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	char directory[PATH_MAX];
+	struct stat st;
+	int fd;
+
+	if ((size_t)(name - path) >= sizeof(directory))
+		return;
+	snprintf(directory, sizeof(directory), "%.*s", (int)(name - path), path);
+	fd = sys_openat(AT_FDCWD, slash ? directory : ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (sys_lstatat(fd, name, &st) == 0 && st.st_dev == device && st.st_ino == inode)
+		sys_unlinkat(fd, name);
+	sys_close(fd);
+}
+
 void shmipc_area_unlink(struct shmipc_area *area)
 {
-	struct stat st;
-
 	if (!area->is_file || !area->path)
 		return;
-	if (sys_stat(area->path, &st) == 0 && st.st_dev == area->device && st.st_ino == area->inode)
-		sys_unlink(area->path);
+	remove_file(area->path, area->device, area->inode);
 	free(area->path);
 	area->path = NULL;
 }
@@ -280,15 +297,14 @@ bool shmipc_area_name_is_ours(const char *name, size_t bytes)
 static void sweep_one(const char *path)
 {
 	int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
-	struct stat st, now;
+	struct stat st;
 
 	if (fd < 0)
 		return;
 	/* its maker holds the lock from before the file has any content until it dies */
 	if (sys_fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 &&
-	    st.st_uid == sys_geteuid() && sys_flock(fd, LOCK_EX | LOCK_NB) == 0 &&
-	    sys_stat(path, &now) == 0 && now.st_dev == st.st_dev && now.st_ino == st.st_ino)
-		sys_unlink(path);
+	    st.st_uid == sys_geteuid() && sys_flock(fd, LOCK_EX | LOCK_NB) == 0)
+		remove_file(path, st.st_dev, st.st_ino);
 	sys_close(fd);
 }
 
