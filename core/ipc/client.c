@@ -101,7 +101,6 @@ static void session_ended(struct shmipc_session_owner *owner, struct shmipc_sess
 
 	shmipc_session_metrics(s, &figures, sizeof(figures));
 	shmipc_mutex_lock(&client->lock);
-	shmipc_metrics_add(&client->metrics, &figures);
 	mine = take_out_retired(client, s);
 	for (uint32_t i = 0; i < client->slot_count; i++) {
 		struct shmipc_slot *slot = &client->slots[i];
@@ -114,6 +113,9 @@ static void session_ended(struct shmipc_session_owner *owner, struct shmipc_sess
 		idle = take_idle(slot);
 		set_next_attempt(client, slot);
 	}
+	if (!s->counted)
+		shmipc_metrics_add(&client->metrics, &figures);
+	s->counted = true;
 	if (!client->destroyed)
 		abandon_buffer(client, s->buffer);
 	shmipc_mutex_unlock(&client->lock);
@@ -172,7 +174,24 @@ static void free_client(struct shmipc_session_owner *owner)
 
 /* ---- slots ---------------------------------------------------------------------------------- */
 
-void shmipc_client_install(struct shmipc_client *client, uint32_t index,
+/* A loop in another thread may have learnt something of the session before it had its slot, and
+ * told us of a session that we did not know. */
+static void hear_again(struct shmipc_client *client, struct shmipc_session *s)
+{
+	bool ended;
+	uint64_t epoch;
+
+	shmipc_session_lock(s);
+	ended = s->ended;
+	epoch = s->epoch;
+	shmipc_session_unlock(s);
+	if (ended)
+		session_ended(&client->owner, s);
+	else if (epoch)
+		session_restarts(&client->owner, s, epoch);
+}
+
+bool shmipc_client_install(struct shmipc_client *client, uint32_t index,
 			   struct shmipc_session *session)
 {
 	struct shmipc_slot *slot = &client->slots[index];
@@ -180,6 +199,10 @@ void shmipc_client_install(struct shmipc_client *client, uint32_t index,
 	struct shmipc_stream *idle;
 
 	shmipc_mutex_lock(&client->lock);
+	if (client->destroyed) {
+		shmipc_mutex_unlock(&client->lock);
+		return false;
+	}
 	before = slot->session;
 	idle = take_idle(slot);
 	slot->session = session;
@@ -190,6 +213,7 @@ void shmipc_client_install(struct shmipc_client *client, uint32_t index,
 		client->retired = before;
 		before->owner_flag = client->restarting;
 	}
+	shmipc_session_get(session);
 	shmipc_mutex_unlock(&client->lock);
 	close_idle(idle);
 	if (before) {
@@ -198,6 +222,9 @@ void shmipc_client_install(struct shmipc_client *client, uint32_t index,
 		shmipc_session_check_idle(before);
 		shmipc_session_unlock(before);
 	}
+	hear_again(client, session);
+	shmipc_session_put(session);
+	return true;
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
@@ -465,8 +492,7 @@ static bool can_be_kept(struct shmipc_stream *stream)
 	bool kept;
 
 	shmipc_session_lock(s);
-	if (s->loop)
-		shmipc_loop_cancel(s->loop, &stream->task);
+	shmipc_stream_mute(stream);
 	kept = shmipc_stream_write_error(stream) == 0 && !stream->fallback && !s->retired &&
 	       stream->rx.unread == 0 && stream->tx.bytes == 0 && stream->out_mark == 0 &&
 	       !stream->close_pending;

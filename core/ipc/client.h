@@ -69,8 +69,9 @@ struct shmipc_client {
 
 /* ---- client.c ------------------------------------------------------------------------------- */
 
-/* Puts a fresh session into a slot; the one before it is retired. */
-void shmipc_client_install(struct shmipc_client *client, uint32_t slot,
+/* Puts a fresh session into a slot; the one before it is retired.  False: the client has been
+ * destroyed meanwhile, and takes none. */
+bool shmipc_client_install(struct shmipc_client *client, uint32_t slot,
 			   struct shmipc_session *session);
 
 /* ---- client_dial.c -------------------------------------------------------------------------- */

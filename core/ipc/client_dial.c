@@ -144,11 +144,12 @@ static int dial_finish(struct shmipc_dial *dial)
 	shmipc_session_set_owner(session, &client->owner);
 	if (client->loop)
 		error = shmipc_session_attach(session, client->loop, NULL, NULL);
+	if (!error && !shmipc_client_install(client, dial->slot, session))
+		error = -ESHUTDOWN;
 	if (error) {
 		shmipc_session_close(session);
 		return error;
 	}
-	shmipc_client_install(client, dial->slot, session);
 	shmipc_log(client->config, SHMIPC_LOG_INFO, "session %s connected", session->id);
 	return 0;
 }
@@ -284,6 +285,7 @@ static void dial_in_loop(struct shmipc_client *client, uint32_t slot)
 {
 	struct shmipc_dial *dial;
 	int error = dial_begin(client, slot, &dial);
+	bool over;
 
 	if (!error) {
 		dial->source.events = EPOLLOUT;
@@ -299,8 +301,13 @@ static void dial_in_loop(struct shmipc_client *client, uint32_t slot)
 	}
 	shmipc_owner_get(&client->owner);
 	shmipc_mutex_lock(&client->lock);
-	client->slots[slot].dial = dial;
+	dial->over = client->destroyed; /* too late to be stopped with the others */
+	if (!dial->over)
+		client->slots[slot].dial = dial;
+	over = dial->over;
 	shmipc_mutex_unlock(&client->lock);
+	if (over)
+		shmipc_loop_remove(client->loop, &dial->source);
 }
 
 static void end_late_dials(struct shmipc_client *client, uint64_t now)

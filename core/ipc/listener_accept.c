@@ -64,7 +64,9 @@ static int enlist(struct shmipc_listener *listener, struct shmipc_session *s)
 	int error = 0;
 
 	shmipc_mutex_lock(&listener->lock);
-	if (listener->session_count == listener->session_room) {
+	if (listener->destroyed) {
+		error = -ESHUTDOWN;
+	} else if (listener->session_count == listener->session_room) {
 		uint32_t room = listener->session_room ? listener->session_room * 2
 						       : ACCEPT_FIRST_ROOM;
 		struct shmipc_session **larger = realloc(listener->sessions,
@@ -166,10 +168,26 @@ static void pending_ready(struct shmipc_source *source, uint32_t events)
 
 /* ---- connections ---------------------------------------------------------------------------- */
 
+/* False: the listener has been destroyed meanwhile. */
+static bool put_in(struct shmipc_listener *listener, struct shmipc_pending *p)
+{
+	bool wanted;
+
+	shmipc_mutex_lock(&listener->lock);
+	wanted = !listener->destroyed;
+	if (wanted) {
+		p->next = listener->pending;
+		listener->pending = p;
+		listener->pending_count++;
+	}
+	shmipc_mutex_unlock(&listener->lock);
+	return wanted;
+}
+
 static int add_pending(struct shmipc_listener *listener, int fd)
 {
 	struct shmipc_pending *p = calloc(1, sizeof(*p));
-	int error = 0;
+	int error;
 
 	if (!p)
 		return -ENOMEM;
@@ -182,20 +200,18 @@ static int add_pending(struct shmipc_listener *listener, int fd)
 	shmipc_handshake_start(&p->handshake, SHMIPC_ROLE_SERVER, fd, &listener->config->values,
 			       NULL, NULL, NULL);
 	p->handshake.events = POLLIN;
-	shmipc_mutex_lock(&listener->lock);
-	p->next = listener->pending;
-	listener->pending = p;
-	listener->pending_count++;
-	shmipc_mutex_unlock(&listener->lock);
-	if (listener->loop) {
-		shmipc_owner_get(&listener->owner);
-		error = shmipc_loop_add(listener->loop, &p->source);
-		if (error) {
-			shmipc_owner_put(&listener->owner);
-			if (take_out(listener, p))
-				free(p);
-		}
+	if (!put_in(listener, p)) {
+		free(p);
+		return -ESHUTDOWN;
 	}
+	if (!listener->loop)
+		return 0;
+	shmipc_owner_get(&listener->owner);
+	error = shmipc_loop_add(listener->loop, &p->source);
+	if (!error || !take_out(listener, p)) /* who took it out frees it, and the descriptor */
+		return 0;
+	shmipc_owner_put(&listener->owner);
+	free(p);
 	return error;
 }
 

@@ -156,6 +156,7 @@ struct shmipc_session {
 	struct shmipc_session_owner *owner;
 	struct shmipc_session *owner_next; /* the owner's */
 	bool owner_flag;		   /* the owner's */
+	bool counted;			   /* the owner's: has the figures of one that has ended */
 	bool retired;			   /* no new streams; ends with its last one */
 	uint32_t news;
 	uint64_t epoch; /* of the last HotRestart or its acknowledgement */
