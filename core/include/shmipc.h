@@ -16,7 +16,9 @@
  *
  * THREADS.  Every function may be called from any thread, objects may be shared, with two limits:
  * one stream is read by one thread and written by one thread at a time, and an object is destroyed
- * when no other call on it is running (shmipc_stream_shutdown() ends such calls).  In a process
+ * when no other call on it is running (shmipc_stream_shutdown() ends such calls).  A callback that
+ * runs in another thread is no such call: closing its stream or session, and changing a stream's
+ * callbacks, waits until it has returned, and afterwards none runs.  In a process
  * made by fork() the objects of its parent are dead: calls return -ECHILD and change nothing that
  * the parent or the peer can see; destroying them there is safe and frees the child's copy.
  *
@@ -132,7 +134,7 @@ enum shmipc_log_level {
 
 /* Slices of one size; `percent` of the buffer goes to them. */
 struct shmipc_slice_class {
-	uint32_t bytes; /* payload of one slice; the header adds 20 */
+	uint32_t bytes; /* payload of one slice, a multiple of 4; the header adds 20 */
 	uint32_t percent;
 };
 
@@ -419,7 +421,8 @@ SHMIPC_API void shmipc_stream_shutdown(struct shmipc_stream *stream);
 
 /* Gives the handle back.  Bytes that were flushed reach the peer, then the close; bytes that were
  * not flushed are dropped, views become invalid.  The peer can then neither read more nor write
- * (the protocol has no half-close).  Does not wait.  May be called from the stream's callbacks. */
+ * (the protocol has no half-close).  Waits for nothing but a callback of the stream that runs in
+ * another thread.  May be called from the stream's callbacks. */
 SHMIPC_API void shmipc_stream_close(struct shmipc_stream *stream);
 
 /* ---- stream: writing ----------------------------------------------------------------------- */

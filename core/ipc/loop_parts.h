@@ -19,10 +19,12 @@ struct shmipc_loop {
 	struct shmipc_source *gone;
 	struct shmipc_awake *awake; /* only in the loop */
 	const struct shmipc_task *running;
-	_Atomic uint32_t thread; /* who is in shmipc_process(), 0 = nobody */
-	_Atomic bool woken;	 /* by shmipc_loop_wake() */
-	_Atomic bool called;	 /* another thread has left something to do */
-	_Atomic bool event_sent; /* event_fd is readable */
+	uint32_t cancelling;	    /* threads that wait for `running` to end */
+	_Atomic uint32_t tasks_run; /* they sleep on it */
+	_Atomic uint32_t thread;    /* who is in shmipc_process(), 0 = nobody */
+	_Atomic bool woken;	    /* by shmipc_loop_wake() */
+	_Atomic bool called;	    /* another thread has left something to do */
+	_Atomic bool event_sent;    /* event_fd is readable */
 	_Atomic uint32_t uses;
 	uint32_t generation;
 	uint32_t looks; /* since the kernel was asked; only in the loop */

@@ -30,13 +30,31 @@ static void unlink_task(struct shmipc_task *task)
 	task->next = task->previous = NULL;
 }
 
+/* Lock held, and let go meanwhile. */
+static void await_end(struct shmipc_loop *loop, const struct shmipc_task *task)
+{
+	loop->cancelling++;
+	while (loop->running == task) {
+		uint32_t before = atomic_load_explicit(&loop->tasks_run, memory_order_relaxed);
+
+		shmipc_mutex_unlock(&loop->lock);
+		shmipc_word_wait(&loop->tasks_run, before, SHMIPC_NEVER);
+		shmipc_mutex_lock(&loop->lock);
+	}
+	loop->cancelling--;
+}
+
 void shmipc_loop_cancel(struct shmipc_loop *loop, struct shmipc_task *task)
 {
 	shmipc_mutex_lock(&loop->lock);
 	if (task->next)
 		unlink_task(task);
-	if (loop->running == task)
-		loop->running = NULL;
+	if (loop->running == task) {
+		if (shmipc_loop_is_here(loop))
+			loop->running = NULL;
+		else
+			await_end(loop, task);
+	}
 	shmipc_mutex_unlock(&loop->lock);
 }
 
@@ -50,6 +68,16 @@ bool shmipc_loop_still_runs(struct shmipc_loop *loop, const struct shmipc_task *
 	return runs;
 }
 
+/* Lock held: the one before has ended, and this one runs now, or none. */
+static void set_running(struct shmipc_loop *loop, const struct shmipc_task *task)
+{
+	loop->running = task;
+	if (loop->cancelling == 0)
+		return;
+	atomic_fetch_add_explicit(&loop->tasks_run, 1, memory_order_relaxed);
+	shmipc_word_wake(&loop->tasks_run);
+}
+
 static struct shmipc_task *next_task(struct shmipc_loop *loop)
 {
 	struct shmipc_task *task;
@@ -60,7 +88,7 @@ static struct shmipc_task *next_task(struct shmipc_loop *loop)
 		task = NULL;
 	else
 		unlink_task(task);
-	loop->running = task;
+	set_running(loop, task);
 	shmipc_mutex_unlock(&loop->lock);
 	return task;
 }
@@ -77,7 +105,7 @@ int shmipc_loop_run_tasks(struct shmipc_loop *loop)
 		calls += task->run(task);
 	}
 	shmipc_mutex_lock(&loop->lock);
-	loop->running = NULL;
+	set_running(loop, NULL);
 	shmipc_mutex_unlock(&loop->lock);
 	return calls;
 }

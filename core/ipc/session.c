@@ -354,9 +354,9 @@ void shmipc_session_close(struct shmipc_session *s)
 			linger(s);
 			shmipc_session_end(s, -ESHUTDOWN, true);
 		}
+		shmipc_session_unlock(s);
 		if (s->loop)
 			shmipc_loop_cancel(s->loop, &s->task);
-		shmipc_session_unlock(s);
 	}
 	shmipc_session_put(s);
 }

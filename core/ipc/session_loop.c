@@ -108,7 +108,7 @@ static struct shmipc_stream *next_new_stream(struct shmipc_session *s)
 {
 	struct shmipc_stream *stream = s->accept_first;
 
-	if (!stream || !s->callbacks.on_stream)
+	if (!stream || !s->callbacks.on_stream || s->closed)
 		return NULL;
 	s->accept_first = stream->next;
 	if (!s->accept_first)
@@ -118,22 +118,45 @@ static struct shmipc_stream *next_new_stream(struct shmipc_session *s)
 	return stream;
 }
 
+/* Once: nobody has been told of it yet. */
+static bool is_new(struct shmipc_session *s)
+{
+	bool yes;
+
+	shmipc_session_lock(s);
+	yes = s->begin_due;
+	s->begin_due = false;
+	shmipc_session_unlock(s);
+	return yes;
+}
+
+/* A listener's, and the application has not closed it meanwhile. */
+static bool frees_itself(struct shmipc_session *s)
+{
+	bool yes;
+
+	shmipc_session_lock(s);
+	yes = s->loop_owned && !s->closed;
+	shmipc_session_unlock(s);
+	return yes;
+}
+
 static int run_session(struct shmipc_task *task)
 {
 	struct shmipc_session *s = OWNER_OF(task, task);
 	struct shmipc_loop *loop = s->loop;
-	bool over, owned;
+	bool over;
 	int calls = 0, reason;
 
-	if (s->begin_due) {
-		s->begin_due = false;
-		if (s->callbacks.on_session) {
-			calls++;
-			if (s->callbacks.on_session(s, s->user)) {
-				s->told_end = true;
-				shmipc_session_close(s);
-				return calls;
-			}
+	if (is_new(s) && s->callbacks.on_session) {
+		bool refused = s->callbacks.on_session(s, s->user) != 0;
+
+		calls++;
+		if (!shmipc_loop_still_runs(loop, task))
+			return calls;
+		if (refused) {
+			shmipc_session_close(s);
+			return calls;
 		}
 	}
 	for (;;) {
@@ -141,10 +164,9 @@ static int run_session(struct shmipc_task *task)
 
 		shmipc_session_lock(s);
 		stream = next_new_stream(s);
-		over = !stream && s->ended && !s->told_end;
+		over = !stream && s->ended && !s->told_end && !s->closed;
 		if (over)
 			s->told_end = true;
-		owned = s->loop_owned;
 		reason = s->orderly ? 0 : s->reason;
 		shmipc_session_unlock(s);
 		if (!stream)
@@ -160,7 +182,7 @@ static int run_session(struct shmipc_task *task)
 		s->callbacks.on_shutdown(s, reason, s->user);
 		calls++;
 	}
-	if (owned && shmipc_loop_still_runs(loop, task))
+	if (shmipc_loop_still_runs(loop, task) && frees_itself(s))
 		shmipc_session_close(s);
 	return calls;
 }
@@ -193,6 +215,10 @@ int shmipc_session_join_loop(struct shmipc_session *s, struct shmipc_loop *loop)
 		shmipc_loop_arm(loop, &s->monitor_timer,
 				shmipc_now_ns() +
 					s->config->values.monitor_interval_ms * UINT64_C(1000000));
+	shmipc_session_lock(s);
+	if (s->ended) /* before it was here, so nobody has taken it out */
+		shmipc_session_leave_loop(s);
+	shmipc_session_unlock(s);
 	return 0;
 }
 

@@ -142,6 +142,19 @@ static int run_stream(struct shmipc_task *task)
 	}
 }
 
+void shmipc_stream_mute(struct shmipc_stream *stream)
+{
+	const struct shmipc_stream_callbacks none = { 0 }, *some = &stream->callbacks;
+	struct shmipc_session *s = stream->session;
+
+	if (!some->on_data && !some->on_close && !some->on_writable)
+		return; /* then the task is not queued either */
+	stream->callbacks = none;
+	shmipc_mutex_unlock(&s->lock);
+	shmipc_loop_cancel(s->loop, &stream->task);
+	shmipc_mutex_lock(&s->lock);
+}
+
 int shmipc_stream_set_callbacks(struct shmipc_stream *stream,
 				const struct shmipc_stream_callbacks *callbacks, void *user)
 {
@@ -152,6 +165,7 @@ int shmipc_stream_set_callbacks(struct shmipc_stream *stream,
 	if (!s->loop)
 		return -ENOTSUP;
 	shmipc_session_lock(s);
+	shmipc_stream_mute(stream);
 	stream->callbacks = callbacks ? *callbacks : (struct shmipc_stream_callbacks){ 0 };
 	stream->callback_user = user;
 	stream->news = 0;
@@ -226,8 +240,7 @@ void shmipc_stream_close(struct shmipc_stream *stream)
 		shmipc_stream_free(stream);
 	} else {
 		shmipc_session_lock(s);
-		if (s->loop)
-			shmipc_loop_cancel(s->loop, &stream->task);
+		shmipc_stream_mute(stream);
 		shmipc_stream_end(stream);
 		shmipc_stream_empty(stream);
 		s->active_streams--;

@@ -100,6 +100,9 @@ void shmipc_stream_tell(struct shmipc_stream *stream, uint32_t news);
 /* A flush of it said -EAGAIN: on_writable is due. */
 void shmipc_stream_try_again(struct shmipc_stream *stream);
 
+/* No callback of it runs any more, or will.  The lock is let go meanwhile. */
+void shmipc_stream_mute(struct shmipc_stream *stream);
+
 /* Gives everything back that it holds; tells the peer nothing. */
 void shmipc_stream_empty(struct shmipc_stream *stream);
 /* Makes it as new, for another user; the arrays are kept. */
