@@ -189,11 +189,26 @@ static int run_session(struct shmipc_task *task)
 
 /* ---- to the loop (lock held) ---------------------------------------------------------------- */
 
+/* With the lock: the loop may run in another thread, and the session end there at once. */
+static int add_to_loop(struct shmipc_session *s, struct shmipc_loop *loop)
+{
+	int error = s->ended ? s->reason : shmipc_loop_add(loop, &s->source);
+
+	if (error)
+		return error;
+	s->loop = loop;
+	shmipc_session_get(s);
+	if (s->config->values.monitor && s->config->values.monitor_interval_ms)
+		shmipc_loop_arm(loop, &s->monitor_timer,
+				shmipc_now_ns() +
+					s->config->values.monitor_interval_ms * UINT64_C(1000000));
+	return 0;
+}
+
 int shmipc_session_join_loop(struct shmipc_session *s, struct shmipc_loop *loop)
 {
 	int error;
 
-	s->loop = loop;
 	s->source = (struct shmipc_source){ .fd = s->fd,
 					    .events = EPOLLIN | EPOLLRDHUP,
 					    .ready = socket_ready,
@@ -203,23 +218,12 @@ int shmipc_session_join_loop(struct shmipc_session *s, struct shmipc_loop *loop)
 	s->monitor_timer.fire = report;
 	s->awake_in_loop = (struct shmipc_awake){ .look = look, .take = take, .rest = rest };
 	shmipc_loop_use(loop);
-	shmipc_session_get(s);
-	error = shmipc_loop_add(loop, &s->source);
-	if (error) {
-		s->loop = NULL;
-		shmipc_loop_leave(loop);
-		shmipc_session_put(s);
-		return error;
-	}
-	if (s->config->values.monitor && s->config->values.monitor_interval_ms)
-		shmipc_loop_arm(loop, &s->monitor_timer,
-				shmipc_now_ns() +
-					s->config->values.monitor_interval_ms * UINT64_C(1000000));
 	shmipc_session_lock(s);
-	if (s->ended) /* before it was here, so nobody has taken it out */
-		shmipc_session_leave_loop(s);
+	error = add_to_loop(s, loop);
 	shmipc_session_unlock(s);
-	return 0;
+	if (error)
+		shmipc_loop_leave(loop);
+	return error;
 }
 
 void shmipc_session_tell(struct shmipc_session *s)
