@@ -262,7 +262,7 @@ lint:
 	@scripts/lint/all $(BUILD)
 
 format:
-	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r ls -d 2>/dev/null | \
+	@scripts/lint/files '*.c' '*.h' | xargs -r ls -d 2>/dev/null | \
 		xargs -r clang-format -i
 
 # ---- install ----------------------------------------------------------------------------------
