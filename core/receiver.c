@@ -424,6 +424,7 @@ static bool nothing_there(struct shmipc_receiver *r)
 		return false;
 	}
 	r->unseen = true;
+	r->own_waits = 0;
 	shmipc_receiver_strict(r, true);
 	return shmipc_receiver_hint(r);
 }
@@ -499,7 +500,7 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 	const bool peek = io->flags & MSG_PEEK;
 	const bool waitall = io->flags & MSG_WAITALL;
 	const size_t target = waitall ? room : low_water(r, room);
-	struct shmipc_receiver_wait wait = { 0 };
+	struct shmipc_receiver_wait wait = { .taken = r->taken };
 	struct patience patience = { 0 };
 	ssize_t total = 0, n;
 

@@ -88,7 +88,7 @@ struct shmipc_receiver {
 	_Atomic uint32_t streak; /* receives since the last sleep */
 	_Atomic int low_water;	 /* SO_RCVLOWAT, if it was set since attach: a receive waits for so
 				    many */
-	uint32_t own_waits;	 /* while strict: waits in receives of ours that no token began */
+	uint32_t own_waits;    /* while strict: receives that waited here and that no token began */
 	_Atomic int peek_from; /* SO_PEEK_OFF: the next peek begins at this byte - 1; 0: not set */
 	struct shmipc_spin spin;
 	struct shmipc_status_rx uncounted;

@@ -131,6 +131,9 @@ struct shmipc_sleeper {
 void shmipc_receiver_undo_plain(void *argument);
 
 struct shmipc_receiver_wait {
+	uint32_t taken;	      /* tokens, when the call began */
+	bool judged;	      /* whether this call shows that the application waits here */
+	bool here;	      /* it does */
 	bool slept;	      /* once, under the kernel's own time limit */
 	bool known;	      /* is there a time limit? */
 	uint64_t started;     /* ticks, at the first sleep */

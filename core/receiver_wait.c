@@ -65,14 +65,29 @@ static void relax_if_alone(struct shmipc_receiver *r)
 	shmipc_receiver_relax(r);
 }
 
-/* A receive that has to wait in our own call shows that the application waits here.  Never one that
- * begins with a token in the socket: that token may have woken, alone, a wait that we cannot see,
- * and whoever counted it would some day leave that waiter without a wake-up.  And not at once. */
-static bool waits_here(struct shmipc_receiver *r)
+/* Does a token lie in the socket, where every wait of the kernel sees it?  Promised is not enough:
+ * a sender publishes, promises, and only then sends. */
+static bool token_is_there(const struct shmipc_receiver *r, int fd)
+{
+	char value;
+
+	return shmipc_receiver_has_tokens(r) &&
+	       sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL) == 1;
+}
+
+/* A receive that has to wait in our own call shows that the application waits here, unless what
+ * brought it into this call may have been a wait that we cannot see.  Such a wait returns for
+ * nothing but a token in the socket, and whoever counted its receive would some day leave that
+ * waiter without a wake-up.  So a call that finds the ring empty counts if the socket is empty too
+ * and it has taken no token itself.  Judged once.  And not at once. */
+static bool waits_here(struct shmipc_receiver *r, int fd, struct shmipc_receiver_wait *wait)
 {
 	if (!shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
 		return true;
-	return !shmipc_receiver_has_tokens(r) && ++r->own_waits >= OWN_WAITS;
+	if (!wait->judged && r->taken == wait->taken && !token_is_there(r, fd))
+		wait->here = ++r->own_waits >= OWN_WAITS;
+	wait->judged = true;
+	return wait->here;
 }
 
 void shmipc_receiver_calm_down(struct shmipc_receiver *r)
@@ -251,7 +266,7 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 
 	if (r->sibling)
 		shmipc_sender_serve(r->sibling, io->fd, io->private_use);
-	here = waits_here(r);
+	here = waits_here(r, io->fd, wait);
 	spin(r);
 	if (shmipc_receiver_hint(r)) {
 		if (here && shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
