@@ -37,15 +37,18 @@ static enum shmipc_ending judge_by_position(struct shmipc_sender *s)
 	return (enum shmipc_ending)s->ending;
 }
 
-/* A half-closed peer lives on; with our own shutdown that alone makes a HUP. */
+/* A half-closed peer lives on; with our own shutdown that alone makes a HUP.  On a Unix socket its
+ * SHUT_RD, by which it is closed for our bytes, does the same with our own. */
 static bool is_ended(const struct shmipc_sender *s, int signs, uint32_t flags)
 {
+	bool refused = s->is_unix && (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED);
+
 	if (signs & POLLERR)
 		return true;
 	if (flags & SHMIPC_TX_FIN)
 		return false;
 	if (s->reverse_shut)
-		return (signs & POLLHUP) && !s->shut;
+		return (signs & POLLHUP) && !s->shut && !refused;
 	return signs & (POLLHUP | POLLRDHUP);
 }
 

@@ -30,10 +30,32 @@ SHIM_EXPORT int epoll_create1(int flags)
 	return opened(real.epoll_create1(flags));
 }
 
+/* A one-shot that was told is out of the kernel's set, as the application cannot know: unless
+ * another process has changed it since. */
+static int control_absent(int epfd, int operation, int fd, struct epoll_event *event)
+{
+	int result;
+
+	if (operation == EPOLL_CTL_ADD && !shim_pointer_is_bad(event, sizeof(*event)))
+		return (int)shim_edge(-EEXIST);
+	if (operation == EPOLL_CTL_DEL) {
+		result = real.epoll_ctl(epfd, operation, fd, event);
+		return result < 0 && errno == ENOENT ? 0 : result;
+	}
+	result = real.epoll_ctl(epfd, EPOLL_CTL_ADD, fd, event);
+	return result < 0 && errno == EEXIST ? real.epoll_ctl(epfd, operation, fd, event) : result;
+}
+
 SHIM_EXPORT int epoll_ctl(int epfd, int operation, int fd, struct epoll_event *event)
 {
-	int result = real.epoll_ctl(epfd, operation, fd, event);
+	int saved = errno, result;
 
+	if (shim_config.enabled && shim_set_lacks(epfd, fd)) {
+		result = control_absent(epfd, operation, fd, event);
+		errno = result < 0 ? errno : saved;
+	} else {
+		result = real.epoll_ctl(epfd, operation, fd, event);
+	}
 	if (result == 0 && shim_config.enabled)
 		shim_set_changed(epfd, operation, fd,
 				 event); /* the kernel has read it: it can be read */

@@ -109,7 +109,7 @@ struct shim_registration *shim_registration_add(struct shim_registrations *list,
 	if (list->all)
 		list->all->back = &r->next;
 	list->all = r;
-	r->stray = false;
+	r->stray = r->absent = false;
 	link_fd(list, r);
 	link_data(list, r, data);
 	return r;

@@ -22,6 +22,7 @@ struct shim_registration {
 	uint64_t seen; /* edge-triggered: position of the sender when we last told */
 	bool armed;    /* one of the connection's sleepers */
 	bool disabled; /* one-shot, told */
+	bool absent;   /* and the kernel's set does not hold it: it would tell of a hang-up */
 	bool stray;    /* its number was closed, the kernel keeps it: `fd` is another one of the
 			  connection, and epoll_ctl reaches it only if `number` is born again as a
 			  duplicate */

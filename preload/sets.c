@@ -45,6 +45,7 @@ void shim_set_opened(int epfd)
 		set->epfd = epfd;
 		set->birth++;
 		set->strict = set->kicked = false;
+		atomic_store(&set->lacks, false);
 		atomic_store(&set->waited, false);
 		atomic_store(&set->sleepers, 0);
 		atomic_store(&set->closed, false);
@@ -77,6 +78,24 @@ void shim_set_arm(struct shim_set *set, struct shim_registration *r)
 			shmipc_receiver_drop_tokens(&r->conn->rx, r->fd, r->seen, alone);
 		else
 			shmipc_receiver_readable(&r->conn->rx, r->fd, alone);
+	}
+}
+
+/* The kernel's own, once told, waits for nothing; one that epoll_ctl has set to nothing waits for a
+ * hang-up still.  Where only we look, its events are dropped; others must find none: it leaves the
+ * kernel's set until the application changes it. */
+void shim_set_silence(struct shim_set *set, struct shim_registration *r)
+{
+	struct epoll_event silent = { .events = EPOLLET | EPOLLONESHOT, .data = r->event.data };
+
+	r->disabled = true;
+	if (r->stray) /* out of reach: its event is dropped when it comes */
+		return;
+	if (!set->strict) {
+		sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &silent);
+	} else if (!r->absent) {
+		r->absent = sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, &silent) == 0;
+		atomic_store(&set->lacks, true);
 	}
 }
 
@@ -183,8 +202,11 @@ void shim_set_make_strict(struct shim_set *set)
 		return;
 	set->strict = true;
 	for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
-	     r = shim_registration_next(r))
+	     r = shim_registration_next(r)) {
 		make_foreign(set, r);
+		if (r->disabled)
+			shim_set_silence(set, r);
+	}
 }
 
 void shim_set_is_foreign(int epfd)
@@ -381,7 +403,7 @@ static void added(struct shim_set *set, struct shim_conn *conn, int fd,
 		shim_registration_rehash(&set->registrations, r, event->data.u64);
 	}
 	r->event = *event;
-	r->disabled = false;
+	r->disabled = r->absent = false;
 	r->quiet = 0;
 	r->seen = shmipc_receiver_arrived(&conn->rx) - 1; /* what is there now is news */
 	shim_registration_disarm(r);
@@ -491,6 +513,21 @@ void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event 
 	else if ((r = shim_registration_by_fd(&set->registrations, fd)))
 		remove_registration(set, r);
 	shim_set_leave(set);
+}
+
+bool shim_set_lacks(int epfd, int fd)
+{
+	struct shim_set *set = shim_set_of(epfd);
+	struct shim_registration *r;
+	bool lacks;
+
+	if (!set || !atomic_load_explicit(&set->lacks, memory_order_relaxed) ||
+	    !shim_set_enter(set))
+		return false;
+	r = shim_registration_by_fd(&set->registrations, fd);
+	lacks = r && r->absent;
+	shim_set_leave(set);
+	return lacks;
 }
 
 bool shim_set_concerns_us(int epfd, bool may_sleep)

@@ -53,6 +53,9 @@ void shim_sets_in_child(void);
 /* After libc's epoll_ctl has succeeded. */
 void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event *event);
 
+/* Is this registration, as the application sees it, missing from the kernel's set? */
+bool shim_set_lacks(int epfd, int fd);
+
 /* Has this set registrations that need more than the kernel's own call, or may it have when a sleep
  * ends? */
 bool shim_set_concerns_us(int epfd, bool may_sleep);

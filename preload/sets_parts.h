@@ -26,6 +26,7 @@ struct shim_set {
 	_Atomic bool waited; /* by a call of ours: until then, who knows by whom */
 	bool strict;	     /* others than one wait of ours may look at it */
 	bool kicked;	     /* the kernel's set holds our eventfd */
+	_Atomic bool lacks;  /* some registration is, or was, absent from the kernel's set */
 	uint32_t looks;
 	bool kernel_first;	   /* whose events get the room in the next wait */
 	_Atomic uint32_t sleepers; /* threads of ours in the kernel on this set */
@@ -112,6 +113,8 @@ static inline void shim_set_give_back(struct shim_set *set)
 void shim_set_arm(struct shim_set *set, struct shim_registration *r);
 /* Others than one wait of ours may look at it from now on. */
 void shim_set_make_strict(struct shim_set *set);
+/* A one-shot that has been told: silent in the kernel's set too, also when the peer hangs up. */
+void shim_set_silence(struct shim_set *set, struct shim_registration *r);
 /* It was made ready by our own hand: only as long as something is there. */
 void shim_set_unkick(struct shim_set *set);
 

@@ -17,13 +17,8 @@ enum {
 /* Reported from memory; the kernel's registration must know that a one-shot has been used. */
 static void used_up(struct shim_set *set, struct shim_registration *r)
 {
-	struct epoll_event silent = { .events = EPOLLET | EPOLLONESHOT, .data = r->event.data };
-
-	if (!(r->event.events & EPOLLONESHOT))
-		return;
-	r->disabled = true;
-	if (!r->stray) /* else its event is dropped when it comes */
-		sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &silent);
+	if (r->event.events & EPOLLONESHOT)
+		shim_set_silence(set, r);
 }
 
 /* Each arrival is an edge of all that is true, and a one-shot is told all that is true, as by the

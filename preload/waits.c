@@ -96,7 +96,12 @@ uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 		signs |= POLLERR;
 	switch (shmipc_ending_of(&conn->tx, (int)signs)) {
 	case SHMIPC_ENDING_ORDERLY:
-		if (conn->tx.answered || (!conn->is_unix && conn->tx.shut && conn->tx.reverse_shut))
+		if (!conn->is_unix && conn->tx.shut && conn->tx.reverse_shut) {
+			/* it is of the peer's bytes, which came too late */
+			told |= signs & POLLERR;
+			break;
+		}
+		if (conn->tx.answered)
 			break;
 		if (conn->tx.swallowed) { /* its answer: a reset, which breaks the pipe */
 			told |= POLLHUP | (conn->tx.pipe_told ? 0 : POLLERR);

@@ -33,7 +33,8 @@ class WaitSteps:
         if there or revents & (ENDED | POLLPRI) or 0 in end.shut or \
                 self.far_end(who, slot).urgent:
             return False
-        wake = self.waker(who, slot, end.low_water, data_only=self.chance(0.7))
+        wake = self.waker(who, slot, end.low_water, data_only=self.chance(0.7),
+                          beside=self.open_slots(who))
         if not wake:
             return False
         if self.chance(0.5):
@@ -134,8 +135,7 @@ class WaitSteps:
         if not places:
             return self.epoll_ctl()
         who, fd_set = self.pick(places)
-        spent = any(f"epoll_ctl {fd_set} " in s and "ONESHOT" in s for s in self.lines)
-        if self.chance(0.15) and not spent:  # a one-shot that is spent may show a hang-up
+        if self.chance(0.15):
             self.do(f"{who} poll {fd_set}:IN {self.pick((0,) * 5 + (SHORT_MS,))} {self.pick(POLLS)}")
             return True
         timeout = self.pick((0,) * 10 + (SHORT_MS,))
