@@ -104,10 +104,14 @@ def show(plan, expected, found, mark):
                   f"    {'':60} shim:   {got}")
 
 
+def place_of(options, plan):
+    os.makedirs(options.out, exist_ok=True)
+    return os.path.join(options.out, plan.comment.replace(" ", "-") + ".plan")
+
+
 def investigate(lab, options, tally, plan, expected, found):
     """A difference: is it real, and what is the least of it?"""
-    path = os.path.join(options.out, plan.comment.replace(" ", "-") + ".plan")
-    os.makedirs(options.out, exist_ok=True)
+    path = place_of(options, plan)
     if not oracle.is_stable(lab, plan, CONFIRM):
         tally.unstable += 1
         plan.save(path + ".unstable")
@@ -142,6 +146,7 @@ def run_batch(lab, options, tally, seed):
         plan, expected, found = batch.plan(index)
         if found is None:
             tally.unmade += 1
+            plan.save(place_of(options, plan) + ".unmade")
             print(f"? {plan.comment} ({plan.family}): blocked under the kernel: {plan.steps[-1]}",
                   flush=True)
             batch.close(False)

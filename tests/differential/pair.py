@@ -12,6 +12,7 @@ ACTORS = {"S": ("S", 0), "St": ("S", 1), "Sk": ("S", 2),
           "C": ("C", 0), "Ct": ("C", 1), "Ck": ("C", 2)}
 BLOCKED = "blocked"
 FIN_SENT = {4, 5, 6, 9, 11}  # FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING
+FIN_UNHEARD = {4, 9, 11}
 LEAVE_S = 5
 ASLEEP_S = 0.02  # so long an actor may take to fall asleep
 DEATH_S = 0.003  # a sender looks for a peer that was killed once in a millisecond
@@ -152,7 +153,21 @@ class Pair:
             return text
         outcome, _, probe = text[1:].rpartition("|")
         self.note(who, probe)
+        self.hear_end(who)
         return outcome
+
+    def hear_end(self, who):
+        """That our end has been heard of is news to our kernel, and an edge.  The other kernel may
+        take its time to say so, unless it is asked."""
+        if not any(view and view[2] in FIN_UNHEARD for view in self.views[who]):
+            return
+        side = ACTORS[who][0]
+        other = "C" if side == "S" else "S"
+        for asked, wait in ((other, "hear"), (who, "heard")):
+            if asked not in self.pending and self.roles[asked[0]].alive:
+                self.channel(asked).send((self.settle(asked[0]) + wait).encode())
+                text = self.channel(asked).recv(4096).decode("ascii", "replace")
+                self.note(asked, text.rpartition("|")[2])
 
     def step(self, line):
         """`WHO order`, `WHO & order` (it is not waited for), `WHO =` (now it is), `WHO kill`,

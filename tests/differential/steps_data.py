@@ -105,9 +105,10 @@ class DataSteps:
         self.do(f"{who} receive {slot} {call} {count} {text} {parts}")
         return True
 
-    def waker(self, who, slot, least=1, data_only=False):
+    def waker(self, who, slot, least=1, data_only=False, beside=()):
         """A step of the other side after which a wait for bytes ends, or None.  It must be one after
-        which nothing more comes."""
+        which nothing more comes: not a death of which the wait hears by two connections, those
+        of `beside` too.  Nothing is unread now."""
         partner = self.partner(who, slot[0])
         if not partner:
             return None
@@ -115,13 +116,15 @@ class DataSteps:
         end = self.end(peer, far)
         if 1 in end.shut:
             return None
+        end.unread = 0
         choice = self.random.random()
         if not data_only and choice < 0.12:
             end.shut.add(1)
             return lambda: self.do(f"{peer} shutdown {far} 1")
         if not data_only and choice < 0.2 and self.is_last(peer, far):
             return lambda: self.close(peer, far)
-        if not data_only and choice < 0.23 and peer in ("S", "C") and self.is_alone(peer):
+        if not data_only and choice < 0.23 and peer in ("S", "C") and \
+                self.is_alone(peer) and not any(s[0] != slot[0] for s in beside):
             return lambda: self.kill_actor(peer)
         return lambda: self.send((peer, far), one=True, least=least)
 

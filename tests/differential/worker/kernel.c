@@ -18,11 +18,18 @@
 #include <unistd.h>
 
 enum {
-	SETTLE_US = 20 * 1000,
-	FLUSH_US = 60 * 1000,
-	END_US = 3 * 1000, /* an end that does not come to the kernel's knowledge is no error */
+	/* No outcome hangs on these: what has been sent arrives, at the latest when the kernel has
+	 * asked for a closed window again, and its threads may have to wait for a processor before
+	 * that.  They are for what never comes. */
+	SETTLE_US = 2000 * 1000,
+	FLUSH_US = 1000 * 1000,
+	END_US = 100 * 1000, /* somebody else may hold the other end */
+	HEARD_US = 300 * 1000,
+	TCP_FIN_WAIT1_STATE = 4,
 	TCP_TIME_WAIT_STATE = 6,
 	TCP_CLOSE_STATE = 7,
+	TCP_LAST_ACK_STATE = 9,
+	TCP_CLOSING_STATE = 11,
 };
 
 long long now_us(void)
@@ -80,6 +87,39 @@ static void flush(int fd, struct tcp_info *info)
 	while (!corked && info->tcpi_notsent_bytes && now_us() - start < FLUSH_US) {
 		bare_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 		tcp_info(fd, info);
+	}
+}
+
+static bool is_heard(const struct tcp_info *info)
+{
+	return info->tcpi_state != TCP_FIN_WAIT1_STATE && info->tcpi_state != TCP_LAST_ACK_STATE &&
+	       info->tcpi_state != TCP_CLOSING_STATE;
+}
+
+/* The other end's kernel is told at once what has come: it need not wait for bytes to tell it
+ * with. */
+void kernel_acknowledge(void)
+{
+	int one = 1;
+
+	for (int i = 0; i < CONNECTIONS; i++)
+		if (slot_of_connection(i) >= 0)
+			bare(SYS_setsockopt, slot_of_connection(i), IPPROTO_TCP, TCP_QUICKACK,
+			     (long)&one, sizeof(one));
+}
+
+/* ... and we have heard that it knows of our end. */
+void kernel_await_acknowledgement(void)
+{
+	long long start = now_us();
+
+	for (int i = 0; i < CONNECTIONS; i++) {
+		int fd = slot_of_connection(i);
+		struct tcp_info info;
+
+		while (fd >= 0 && tcp_info(fd, &info) && !is_heard(&info) &&
+		       now_us() - start < HEARD_US)
+			bare(SYS_sched_yield, 0, 0, 0, 0, 0);
 	}
 }
 

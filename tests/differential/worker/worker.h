@@ -83,6 +83,8 @@ int split(struct iovec *iov, unsigned char *bytes, size_t count, int parts);
 /* ended: 1, so is the other side; 2, and its reset is here. */
 void kernel_settle(int connection, uint64_t received, int ended);
 void kernel_probe(struct actor *actor, bool holds_back);
+void kernel_acknowledge(void);
+void kernel_await_acknowledgement(void);
 long long now_us(void);
 int signals_seen(void); /* of SIGPIPE, by this thread, since the last call */
 void signals_start(void);
