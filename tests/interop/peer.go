@@ -3,7 +3,12 @@
 // The Go side of `make interop`: what echo.c does in C, with shmipc-go.
 //
 //	peer server NETWORK ADDRESS
+//	peer listener ADDRESS
 //	peer client NETWORK ADDRESS file|memfd PREFIX BUFFER_BYTES SIZE...
+//	peer load ADDRESS file|memfd PREFIX
+//
+// A listener (of a Unix path) at SIGUSR1 tells its clients to move, and ends when they have.  A load asks one
+// thing after the other until SIGTERM, then says how many, and how many were not answered.
 //
 // A request is its length in 4 bytes, big endian, and so many bytes; the reply is the same again.
 package main
@@ -14,8 +19,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	shmipc "github.com/cloudwego/shmipc-go"
@@ -97,6 +104,33 @@ func serve(network, address string) {
 	}
 }
 
+type newStreams struct{}
+
+func (newStreams) OnNewStream(stream *shmipc.Stream) { go echo(stream) }
+func (newStreams) OnShutdown(string)                 {}
+
+func listen(address string) {
+	listener, err := shmipc.NewListener(newStreams{}, shmipc.NewDefaultListenerConfig(address, "unix"))
+	must(err, "listen")
+	listener.SetUnlinkOnClose(false)
+	restart := make(chan os.Signal, 1)
+	signal.Notify(restart, syscall.SIGUSR1)
+	go listener.Run()
+	fmt.Println("listening on", listener.Addr())
+	<-restart
+	for listener.HotRestart(7) == shmipc.ErrInHandshakeStage {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for !listener.IsHotRestartDone() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	fmt.Println("all clients have moved")
+	time.Sleep(500 * time.Millisecond) // for what is open here
+	must(listener.Close(), "close")
+	time.Sleep(1200 * time.Millisecond) // its sessions are closed later than it says
+	os.Exit(0)
+}
+
 func converse(manager *shmipc.SessionManager, sizes []int, seed int) {
 	stream, err := manager.GetStream()
 	must(err, "get a stream")
@@ -115,17 +149,67 @@ func converse(manager *shmipc.SessionManager, sizes []int, seed int) {
 	manager.PutBack(stream)
 }
 
-func drive(network, address, memory, prefix string, bufferBytes int, sizes []int) {
+func connect(network, address, memory, prefix string, bufferBytes int) *shmipc.SessionManager {
 	config := shmipc.DefaultSessionManagerConfig()
 	config.Network, config.Address = network, address
 	config.SessionNum = 2
 	config.ShareMemoryPathPrefix = prefix
 	config.ShareMemoryBufferCap = uint32(bufferBytes)
+	if os.Getenv("ODD_SLICES") != "" { // as it allows them on amd64 alone
+		config.BufferSliceSizes = []*shmipc.SizePercentPair{{Size: 8171, Percent: 50}, {Size: 32745, Percent: 50}}
+	}
 	if memory == "memfd" {
 		config.MemMapType = shmipc.MemMapTypeMemFd
 	}
 	manager, err := shmipc.NewSessionManager(config)
 	must(err, "connect")
+	return manager
+}
+
+// Wrong bytes end the process; anything else that goes wrong is an error.
+func ask(manager *shmipc.SessionManager, size, seed int) error {
+	stream, err := manager.GetStream()
+	if err != nil {
+		return err
+	}
+	body := pattern(size, seed)
+	stream.SetDeadline(time.Now().Add(5 * time.Second))
+	if err = write(stream, body); err == nil {
+		var answer []byte
+		if answer, err = read(stream); err == nil && !bytes.Equal(answer, body) {
+			must(fmt.Errorf("%d bytes came back wrong", size), "load")
+		}
+	}
+	if err != nil {
+		stream.Close()
+	} else {
+		manager.PutBack(stream)
+	}
+	return err
+}
+
+func load(address, memory, prefix string) {
+	manager := connect("unix", address, memory, prefix, 32<<20)
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	asked, lost := 0, 0
+	for len(stop) == 0 {
+		if err := ask(manager, 1+asked*997%20000, asked); err != nil {
+			fmt.Fprintln(os.Stderr, "peer: load:", err)
+			lost++
+			time.Sleep(5 * time.Millisecond)
+		}
+		if asked++; asked == 50 {
+			fmt.Println("under load")
+		}
+	}
+	fmt.Printf("%d requests, %d lost\n", asked, lost)
+	manager.Close()
+	time.Sleep(1200 * time.Millisecond)
+}
+
+func drive(network, address, memory, prefix string, bufferBytes int, sizes []int) {
+	manager := connect(network, address, memory, prefix, bufferBytes)
 	var all sync.WaitGroup
 	for i := 0; i < streams; i++ {
 		all.Add(1)
@@ -143,6 +227,13 @@ func drive(network, address, memory, prefix string, bufferBytes int, sizes []int
 func main() {
 	if len(os.Args) == 4 && os.Args[1] == "server" {
 		serve(os.Args[2], os.Args[3])
+	}
+	if len(os.Args) == 3 && os.Args[1] == "listener" {
+		listen(os.Args[2])
+	}
+	if len(os.Args) == 5 && os.Args[1] == "load" {
+		load(os.Args[2], os.Args[3], os.Args[4])
+		return
 	}
 	if len(os.Args) < 8 || os.Args[1] != "client" {
 		fmt.Fprintln(os.Stderr, "usage: see peer.go")
