@@ -172,7 +172,8 @@ struct shmipc_config {
 	 * for streams, of which the new one is closed again */
 	uint32_t streams_max;	     /* 65536 open streams of a session */
 	uint32_t accept_backlog;     /* 1024 streams that nobody has accepted yet */
-	uint64_t fallback_bytes_max; /* 256 MiB received by the socket and not read yet */
+	uint64_t fallback_bytes_max; /* 256 MiB received by the socket and not read yet; each
+					message counts 128 bytes more */
 	uint32_t handshakes_max;     /* 256 connections of a listener that are not sessions yet */
 	uint32_t foreign_buffer_max_bytes; /* 4 GiB - 1: a larger mapping is refused */
 

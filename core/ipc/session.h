@@ -36,6 +36,15 @@ struct shmipc_block {
 	uint8_t data[];
 };
 
+/* What a received block counts for against fallback_bytes_max: the memory that it takes too, else a
+ * peer that sends single bytes could have us hold many times as much. */
+static inline uint64_t shmipc_block_weight(uint64_t bytes)
+{
+	enum { BLOCK_BYTES = 128 };
+
+	return bytes + BLOCK_BYTES;
+}
+
 struct shmipc_slice_cache {
 	uint32_t *offsets; /* `limit` of them */
 	uint32_t count, limit;
@@ -113,7 +122,7 @@ struct shmipc_session {
 	uint8_t input[SHMIPC_INPUT_ROOM];
 	size_t input_bytes;
 	struct shmipc_block *incoming; /* a fallback message, not complete */
-	uint64_t fallback_held;	       /* bytes received by the socket and not freed */
+	uint64_t fallback_held;	       /* weight of what came by the socket and is not freed */
 	bool harvesting, reading;
 
 	/* to the socket */

@@ -203,9 +203,10 @@ void shmipc_session_reclaim(struct shmipc_session *s)
 static struct shmipc_block *fallback_block(struct shmipc_session *s,
 					   const struct shmipc_fallback *fallback)
 {
+	uint64_t weight = shmipc_block_weight(fallback->payload_bytes);
 	struct shmipc_block *block;
 
-	if (s->fallback_held + fallback->payload_bytes > s->config->values.fallback_bytes_max) {
+	if (s->fallback_held + weight > s->config->values.fallback_bytes_max) {
 		shmipc_session_end(s, -ENOBUFS, false);
 		return NULL;
 	}
@@ -218,7 +219,7 @@ static struct shmipc_block *fallback_block(struct shmipc_session *s,
 	block->bytes = fallback->payload_bytes;
 	block->done = 0;
 	block->fallback = *fallback;
-	s->fallback_held += fallback->payload_bytes;
+	s->fallback_held += weight;
 	return block;
 }
 
@@ -242,7 +243,7 @@ static void take_fallback(struct shmipc_session *s)
 	if (!stream || !stream->close_pending)
 		stream = stream_for(s, block->fallback.stream);
 	if (!stream || block->bytes == 0 || shmipc_stream_receive_block(stream, block)) {
-		s->fallback_held -= block->bytes;
+		s->fallback_held -= shmipc_block_weight(block->bytes);
 		free(block);
 	}
 	if (!stream)

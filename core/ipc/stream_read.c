@@ -78,7 +78,7 @@ static void give_piece(struct shmipc_stream *stream, const struct shmipc_rx_piec
 	struct shmipc_session *s = stream->session;
 
 	if (piece->block) {
-		s->fallback_held -= piece->block->bytes;
+		s->fallback_held -= shmipc_block_weight(piece->block->bytes);
 		free(piece->block);
 	} else if (!shmipc_session_is_foreign(s)) {
 		shmipc_session_give(s, piece->slice);

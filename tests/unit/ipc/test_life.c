@@ -183,6 +183,59 @@ static void callbacks_run_in_the_applications_loop(void **state)
 	assert_int_equal(peer_files(&peer), 0);
 }
 
+/* The child has the parent's epoll set, timer and sockets by the same descriptions. */
+static void a_child_of_a_loop_does_no_harm(void **state)
+{
+	struct counter counter = { 0 };
+	struct shmipc_stream *stream;
+	struct shmipc_client *client;
+	struct shmipc_loop *loop;
+	struct peer peer;
+	uint8_t bytes[10000] = { 0 };
+	int status;
+
+	(void)state;
+	peer_prepare(&peer, PEER_UNIX_FILE);
+	peer_start(&peer);
+	assert_int_equal(shmipc_loop_create(&loop), 0);
+	client = peer_connect(&peer, loop);
+	stream = peer_stream(client);
+	assert_int_equal(shmipc_stream_set_callbacks(stream, &counting, &counter), 0);
+	assert_int_equal(shmipc_stream_send(stream, bytes, sizeof(bytes)), 0);
+	for (int round = 0; round < 5; round++) {
+		if (fork() == 0) {
+			int bad = shmipc_process(loop, SHMIPC_NOWAIT) != -ECHILD;
+
+			bad |= shmipc_loop_start(loop) != -ECHILD;
+			bad |= shmipc_stream_set_callbacks(stream, NULL, NULL) != -ECHILD;
+			shmipc_stream_close(stream);
+			shmipc_client_destroy(client);
+			bad |= shmipc_loop_destroy(loop) != 0;
+			_exit(bad);
+		}
+		if (round % 2 == 0)
+			assert_int_equal(shmipc_stream_send(stream, bytes, sizeof(bytes)), 0);
+		wait(&status);
+		assert_int_equal(status, 0);
+		if (round % 2)
+			assert_int_equal(shmipc_stream_send(stream, bytes, sizeof(bytes)), 0);
+	}
+	for (int i = 6; i < 10; i++)
+		assert_int_equal(shmipc_stream_send(stream, bytes, sizeof(bytes)), 0);
+	while (counter.bytes < 100000) {
+		struct pollfd wait = { .fd = shmipc_fd(loop), .events = POLLIN };
+
+		assert_int_equal(poll(&wait, 1, 10000), 1);
+		assert_true(shmipc_process(loop, SHMIPC_NOWAIT) >= 0);
+	}
+	assert_int_equal(counter.closes, 0);
+	shmipc_stream_close(stream);
+	shmipc_client_destroy(client);
+	assert_int_equal(shmipc_loop_destroy(loop), 0);
+	peer_stop(&peer);
+	assert_int_equal(peer_files(&peer), 0);
+}
+
 /* ---- reconnecting --------------------------------------------------------------------------- */
 
 static void lost_sessions_are_replaced(void **state)
@@ -425,6 +478,33 @@ static void bad_messages_end_the_session_alone(void **state)
 	}
 }
 
+/* Single bytes take much more memory than they are. */
+static void small_messages_by_the_socket_are_limited_too(void **state)
+{
+	enum { BYTES = 17, LIMIT = 1000 };
+	static uint8_t messages[LIMIT + 1][BYTES];
+	struct shmipc_stream *stream;
+	struct pair pair;
+	const void *view;
+
+	(void)state;
+	for (int i = 0; i <= LIMIT; i++)
+		memcpy(messages[i], "\0\0\0\x11\x77\x58\3\3\0\0\0\2\0\0\0\0x", BYTES);
+	peer_prepare(&pair.peer, PEER_UNIX_MEMFD);
+	pair.peer.config.fallback_bytes_max = LIMIT * 129;
+	make_pair(&pair);
+	assert_int_equal(send(pair.wire, messages, LIMIT * BYTES, 0), LIMIT * BYTES);
+	assert_int_equal(shmipc_session_accept_stream(pair.server, SHMIPC_NEVER, &stream), 0);
+	/* who reads has room for more */
+	assert_int_equal(shmipc_stream_read_view(stream, LIMIT, &view), 0);
+	shmipc_stream_release(stream);
+	assert_int_equal(send(pair.wire, messages, sizeof(messages), 0), sizeof(messages));
+	assert_int_equal(shmipc_stream_read_view(stream, LIMIT + 1, &view), -ENOBUFS);
+	assert_int_equal(shmipc_session_health(pair.server), -ENOBUFS);
+	shmipc_stream_close(stream);
+	close_pair(&pair);
+}
+
 static void streams_that_nobody_wants_are_refused(void **state)
 {
 	struct shmipc_stream *streams[4], *stream;
@@ -495,10 +575,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(messages_allocate_nothing),
 		cmocka_unit_test(callbacks_run_in_the_applications_loop),
+		cmocka_unit_test(a_child_of_a_loop_does_no_harm),
 		cmocka_unit_test(lost_sessions_are_replaced),
 		cmocka_unit_test(what_killed_clients_leave_is_swept),
 		cmocka_unit_test(a_hot_restart_loses_no_request),
 		cmocka_unit_test(bad_messages_end_the_session_alone),
+		cmocka_unit_test(small_messages_by_the_socket_are_limited_too),
 		cmocka_unit_test(streams_that_nobody_wants_are_refused),
 		cmocka_unit_test(configurations_are_checked),
 	};
