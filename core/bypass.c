@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "core/receiver_parts.h"
+
 int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use)
 {
 	int error = 0;
@@ -30,13 +32,15 @@ void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n)
 	atomic_fetch_sub(&s->kernel_senders, 1);
 }
 
-bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, bool private_use)
+bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, int fd, bool private_use)
 {
 	bool by_kernel;
 
 	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
 		return false;
-	by_kernel = !r->ready || r->stopped;
+	if (r->unsettled)
+		shmipc_receiver_settle_stop(r, fd);
+	by_kernel = !r->ready || (r->stopped && !r->broken);
 	if (by_kernel)
 		atomic_fetch_add(&r->kernel_readers, 1);
 	shmipc_lock_drop(&r->lock, private_use);

@@ -20,7 +20,7 @@ int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use);
 void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n);
 
 /* False: the peer may cut to the ring at any time: bytes must be received by receiver.c. */
-bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, bool private_use);
+bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, int fd, bool private_use);
 void shmipc_bypass_receive_end(struct shmipc_receiver *r, ssize_t n);
 
 #endif

@@ -8,7 +8,7 @@
 bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s)
 {
 	/* somebody sends, or reads, past us: nobody knows */
-	if (atomic_load(&s->count_lost) || (atomic_load(&s->want->want) & SHMIPC_WANT_STOP))
+	if (atomic_load(&s->count_lost) || (atomic_load(&s->want->want) & SHMIPC_WANT_STOPPED))
 		return true;
 	return shmipc_sender_unread(s) > 0 ||
 	       atomic_load(&s->rx->kernel_read) != atomic_load(&s->kernel_bytes);
@@ -19,7 +19,7 @@ bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s)
 static bool kernel_has_the_rest(const struct shmipc_sender *s)
 {
 	return !shmipc_sender_on_ring(s) ||
-	       ((atomic_load(&s->want->want) & SHMIPC_WANT_STOP) && shmipc_sender_unread(s) == 0);
+	       ((atomic_load(&s->want->want) & SHMIPC_WANT_STOPPED) && shmipc_sender_unread(s) == 0);
 }
 
 /* It counts as of the first look: later sends of ours were never delivered. */

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 enum {
-	SHMIPC_LAYOUT_VERSION = 1,
+	SHMIPC_LAYOUT_VERSION = 2,
 	SHMIPC_PAGE_BYTES = 4096,
 	SHMIPC_LINE_BYTES = 128, /* two cache lines: adjacent-line prefetchers pull pairs */
 	SHMIPC_KEY_BYTES = 32,
@@ -89,6 +89,7 @@ enum shmipc_tx_flag {
 	SHMIPC_TX_LATE = 32,	/* the reset came after this direction's own end: no news to a
 				   receive, and a broken pipe to a send */
 	SHMIPC_TX_AGAIN = 64, /* both directions are over, this program ends: meet its successor */
+	SHMIPC_TX_SERVING = 128, /* about to send what the receiver has not read, or has done so */
 };
 
 /* Receiver's line: written by the receiving end only. */
@@ -116,11 +117,12 @@ enum shmipc_want {
 	SHMIPC_WANT_STRICT = 1 << 16,  /* keep the kernel's readiness true for every arrival */
 	SHMIPC_WANT_EDGE = 1 << 17,   /* ... with a new token, hence a new edge, for each arrival */
 	SHMIPC_WANT_FENCE = 1 << 18,  /* the sender must order publish before this load itself */
-	SHMIPC_WANT_STOP = 1 << 19,   /* the receiver reads the ring no more: send the rest by the
-					 kernel */
+	SHMIPC_WANT_STOP = 1 << 19,   /* no token and no cut to the ring: STOPPED or LEAVE follows */
 	SHMIPC_WANT_CLOSED = 1 << 20, /* the receiving end is closed: no tokens */
 	SHMIPC_WANT_LEAVE = 1 << 21,  /* go by the kernel from the next send on; what is in the ring
 					 is still read */
+	SHMIPC_WANT_STOPPED = 1 << 22, /* `head` is final: send what lies behind it by the kernel */
+	SHMIPC_WANT_HELPING = 1 << 23, /* the receiver does so for a silent sender: wait for it */
 };
 
 struct shmipc_direction {
@@ -146,13 +148,14 @@ struct shmipc_stream_control {
 enum shmipc_token { SHMIPC_TOKEN_WAKE = 'w', SHMIPC_TOKEN_LAST = 'L' };
 
 _Static_assert((SHMIPC_TX_FIN | SHMIPC_TX_RESET | SHMIPC_TX_CLOSED | SHMIPC_TX_UNFENCED |
-		SHMIPC_TX_CUTTING | SHMIPC_TX_LATE | SHMIPC_TX_AGAIN) == (1 << 7) - 1,
+		SHMIPC_TX_CUTTING | SHMIPC_TX_LATE | SHMIPC_TX_AGAIN | SHMIPC_TX_SERVING) ==
+		       (1 << 8) - 1,
 	       "a bit for each flag");
 _Static_assert(sizeof(struct shmipc_segment_header) <= SHMIPC_PAGE_BYTES, "header fits its page");
 _Static_assert(sizeof(struct shmipc_stream_control) <= SHMIPC_PAGE_BYTES, "control fits its page");
 _Static_assert(sizeof(struct shmipc_direction) == 3 * SHMIPC_LINE_BYTES, "one line a writer");
 _Static_assert(offsetof(struct shmipc_stream_control, direction) == 2 * SHMIPC_LINE_BYTES,
-	       "layout 1");
+	       "layout 2");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "lock-free words");
 
 #endif

@@ -603,11 +603,14 @@ ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io)
 		io->control_room = io->message->msg_controllen;
 	if (r->is_unix) /* has no such queue and does not look at the flag */
 		io->flags &= ~MSG_ERRQUEUE;
-	if (!r->ready || r->stopped || (io->flags & (MSG_OOB | MSG_ERRQUEUE)))
-		return receive_plain(r, io);
-	n = receive_managed(r, io);
-	if (n == -ESTALE)
-		return receive_plain(r, io);
+	do {
+		if (__builtin_expect(r->unsettled, 0))
+			shmipc_receiver_settle_stop(r, io->fd);
+		if (!r->ready || (r->stopped && !r->broken) ||
+		    (io->flags & (MSG_OOB | MSG_ERRQUEUE)))
+			return receive_plain(r, io);
+		n = receive_managed(r, io);
+	} while (n == -ESTALE);
 	shmipc_lock_drop(&r->lock, io->private_use);
 	return n;
 }

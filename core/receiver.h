@@ -57,6 +57,7 @@ struct shmipc_receiver {
 	_Atomic int pending_error; /* the kernel said so; told when the ring is empty */
 	_Atomic bool unseen;	   /* strict because a nonblocking receive waits by means unknown */
 	_Atomic bool stopped;	   /* the ring is read no more: downgrade on our request */
+	bool unsettled;		   /* stopped, but a promised token or LAST is not there yet */
 	bool blocks;		   /* the last receive that found nothing was a blocking one */
 	bool last_seen; /* LAST was taken off the socket: the ring ends at its present tail */
 	bool reset_told;
@@ -165,7 +166,7 @@ void shmipc_receiver_ask_to_leave(struct shmipc_receiver *r, bool private_use);
  * nothing is missing from the kernel's stream; false: call again when the sender has had time (a
  * nudge in the other direction wakes it).  A token that lies behind unread payload, or LAST before
  * an unread ring, cannot be called back: then this end goes on reading by the rules, the sender
- * cuts to the ring no more, and `true` comes when all of that has been read. */
+ * leaves the ring for good, and `true` comes when all of that has been read. */
 bool shmipc_receiver_stop(struct shmipc_receiver *r, int fd, bool private_use);
 
 /* Unread ring bytes that nobody will send again: the peer has ended its direction, or died, before
@@ -176,9 +177,13 @@ bool shmipc_receiver_is_stranded(const struct shmipc_receiver *r, int fd);
  */
 void shmipc_receiver_go_on(struct shmipc_receiver *r, int fd, bool private_use);
 
-/* Stopped and stranded: write the rest of the stream to the descriptor `to`, which has room.
- * 0 or -errno. */
-int shmipc_receiver_salvage(struct shmipc_receiver *r, int fd, int to, bool private_use);
+/* Stopped, and the sender makes no call that would serve it: do its part, by a copy of its socket,
+ * as far as there is room. */
+void shmipc_receiver_help(struct shmipc_receiver *r, int peer_socket, bool private_use);
+
+/* After a stop that is not done: the kernel's bytes are not payload alone, so nobody but us can read
+ * the stream right. */
+bool shmipc_receiver_is_entangled(const struct shmipc_receiver *r);
 
 /* After a stop: 0 when the stream is the kernel's alone, else -EAGAIN. */
 int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use);

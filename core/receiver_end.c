@@ -1,22 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Questions about an end, and leaving it. */
+/* Questions about an end, and how it is told. */
 #include "core/receiver.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
-#include "core/cpu.h"
 #include "core/ending.h"
 #include "core/receiver_parts.h"
 #include "core/sys.h"
-#include "core/thread.h"
 
 enum {
 	CUTS_AT_ONCE_MAX = 8,  /* an honest sender is never more than two ahead */
-	CUTTING_TRIES = 20000, /* a sender inside its cut stays there for nanoseconds, unless it
-				  lost its processor */
-	CUTTING_PAUSES = 1000,
 };
 
 static bool kernel_says_readable(int fd)
@@ -242,164 +237,4 @@ void shmipc_receiver_keep_error(struct shmipc_receiver *r, int error, bool priva
 	if (r->sibling)
 		r->sibling->reset_told = false;
 	shmipc_lock_drop(&r->lock, private_use);
-}
-
-/* ---- leaving ---- */
-
-/* After this the sender promises no token and makes no cut to the ring that it has not made
- * already. */
-static void forbid(struct shmipc_receiver *r, uint32_t bits)
-{
-	atomic_fetch_or(&r->want->want, bits);
-	shmipc_membarrier();
-	atomic_fetch_or(&r->want->want, SHMIPC_WANT_FENCE);
-	atomic_thread_fence(memory_order_seq_cst); /* [stop] */
-	for (int i = 0; i < CUTTING_TRIES && (atomic_load(&r->tx->flags) & SHMIPC_TX_CUTTING);
-	     i++) {
-		if (i < CUTTING_PAUSES)
-			shmipc_cpu_pause();
-		else
-			sys_sched_yield();
-	}
-	if (!shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) &&
-	    shmipc_receiver_before_cut(r) == 0)
-		shmipc_receiver_pass_cut(r);
-}
-
-void shmipc_receiver_ask_to_leave(struct shmipc_receiver *r, bool private_use)
-{
-	if (!r->attached || shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
-		return;
-	if (r->ready)
-		atomic_fetch_or(&r->want->want, SHMIPC_WANT_LEAVE);
-	else
-		r->attached = false; /* never consented: the sender never leaves the kernel */
-	shmipc_lock_drop(&r->lock, private_use);
-}
-
-/* Locked, STOP has been said, the ledger is drained as far as it can be. */
-static bool is_clean(struct shmipc_receiver *r)
-{
-	if (shmipc_receiver_on_ring(r)) {
-		if (!r->last_seen)
-			return true; /* no LAST under way: the sender will leave without one */
-		if (shmipc_receiver_unread(r) > 0)
-			return false;
-		shmipc_receiver_pass_cut(r);
-	}
-	/* tokens behind unread payload stay where they are */
-	return !shmipc_receiver_sender_ahead(r) || !shmipc_receiver_has_tokens(r);
-}
-
-bool shmipc_receiver_stop(struct shmipc_receiver *r, int fd, bool private_use)
-{
-	bool done;
-
-	if (!r->attached)
-		return true;
-	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
-		return false;
-	if (!r->ready) {
-		r->attached = false; /* never consented: the sender never leaves the kernel */
-	} else if (!r->stopped) {
-		if (!shmipc_receiver_wants(r, SHMIPC_WANT_STOP))
-			forbid(r, SHMIPC_WANT_STOP);
-		if (shmipc_receiver_on_ring(r))
-			shmipc_receiver_drain_ledger(r, fd);
-		r->stopped = is_clean(r);
-	}
-	done = !r->ready || (r->stopped &&
-			     (shmipc_receiver_unread(r) == 0 || !(atomic_load(&r->tx->phase) & 1)));
-	shmipc_lock_drop(&r->lock, private_use);
-	return done;
-}
-
-bool shmipc_receiver_is_stranded(const struct shmipc_receiver *r, int fd)
-{
-	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
-
-	if (!r->attached || !r->ready || shmipc_receiver_unread(r) == 0)
-		return false;
-	/* flags before phase: a sender that serves a stop does it before it says FIN */
-	if (!(atomic_load(&r->tx->flags) & SHMIPC_TX_FIN) &&
-	    (sys_poll(&real, 1, 0) <= 0 || !real.revents))
-		return false;
-	return !r->stopped || (atomic_load(&r->tx->phase) & 1);
-}
-
-void shmipc_receiver_go_on(struct shmipc_receiver *r, int fd, bool private_use)
-{
-	if (!shmipc_receiver_is_stranded(r, fd) ||
-	    shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
-		return;
-	r->stopped = false;
-	shmipc_lock_drop(&r->lock, private_use);
-}
-
-static int write_all(int to, const void *from, size_t bytes)
-{
-	size_t done = 0;
-
-	while (done < bytes) {
-		ssize_t n = sys_write(to, (const char *)from + done, bytes - done);
-
-		if (n < 0 && n != -EINTR)
-			return (int)n;
-		done += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
-}
-
-/* Locked.  The ring, then what the sender has sent by the kernel behind LAST. */
-static int salvage(struct shmipc_receiver *r, int fd, int to)
-{
-	uint64_t head = shmipc_receiver_head(r), unread = shmipc_receiver_unread(r);
-	struct iovec pieces[2];
-	int count = shmipc_ring_pieces(&r->ring, atomic_load(&r->tx->base), head, (size_t)unread,
-				       pieces);
-	char bytes[4096];
-	ssize_t n;
-	int error = 0;
-
-	for (int i = 0; i < count && !error; i++)
-		error = write_all(to, pieces[i].iov_base, pieces[i].iov_len);
-	if (error)
-		return error;
-	atomic_store(&r->head, head + unread);
-	atomic_store_explicit(&r->rx->head, head + unread, memory_order_release);
-	while (r->last_seen && !error &&
-	       (n = sys_recvfrom(fd, bytes, sizeof(bytes), MSG_DONTWAIT, NULL, NULL)) > 0)
-		error = write_all(to, bytes, (size_t)n);
-	return error;
-}
-
-int shmipc_receiver_salvage(struct shmipc_receiver *r, int fd, int to, bool private_use)
-{
-	int error;
-
-	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
-		return -EDEADLK;
-	error = salvage(r, fd, to);
-	shmipc_lock_drop(&r->lock, private_use);
-	return error;
-}
-
-int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use)
-{
-	if (!r->attached || !r->ready)
-		return 0;
-	return shmipc_receiver_stop(r, fd, private_use) ? 0 : -EAGAIN;
-}
-
-bool shmipc_receiver_close(struct shmipc_receiver *r, int fd)
-{
-	if (!r->attached || !r->ready)
-		return false;
-	/* [close] forbid, then drain: pairs with promise() in sender_cut.c */
-	forbid(r, SHMIPC_WANT_CLOSED);
-	if (r->stopped)
-		return false;
-	if (shmipc_receiver_on_ring(r))
-		shmipc_receiver_drain_ledger(r, fd);
-	return shmipc_receiver_unread(r) > 0;
 }

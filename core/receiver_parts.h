@@ -114,6 +114,12 @@ void shmipc_receiver_settle_tokens(struct shmipc_receiver *r, int fd);
 /* Forbid has been said (STOP or CLOSED): take off the socket what was promised before. */
 void shmipc_receiver_drain_ledger(struct shmipc_receiver *r, int fd);
 
+/* ---- receiver_leave.c; locked ---- */
+
+/* Stopped: has the last of what was promised come off the socket?  If it does not come, only an
+ * error can follow.  False: it was LAST, so the ring is read after all. */
+bool shmipc_receiver_settle_stop(struct shmipc_receiver *r, int fd);
+
 /* ---- receiver_end.c; locked ---- */
 
 /* The end of the stream, as the kernel would have told it: 0 or -errno. */

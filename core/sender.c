@@ -341,7 +341,7 @@ static ssize_t ring_send(struct shmipc_sender *s, struct shmipc_io *io, bool *go
 		}
 		want = atomic_load_explicit(&s->want->want, memory_order_relaxed);
 		if (__builtin_expect(want != 0, 0)) {
-			*go_by_kernel = want & SHMIPC_WANT_STOP;
+			*go_by_kernel = want & SHMIPC_WANT_STOPPED;
 			error = shmipc_sender_wake(s, io->fd, tail_before);
 			if (error)
 				return reader_is_gone(s, io, &start, done, error, go_by_kernel);
@@ -431,7 +431,9 @@ static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
 
 	/* another thread may have ended the direction: what is done is done, and no SIGPIPE for it
 	 */
-	if (error || (done > 0 && (s->shut || s->broken))) {
+	if (!error && s->broken)
+		error = -ECONNRESET;
+	if (error || (done > 0 && s->shut)) {
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return done ? done : error;
 	}
@@ -457,7 +459,7 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 		return -ECONNRESET;
 	}
 	want = s->attached ? atomic_load_explicit(&s->want->want, memory_order_relaxed) : 0;
-	if (want & SHMIPC_WANT_STOP)
+	if (want & SHMIPC_WANT_STOPPED)
 		shmipc_sender_serve_stop(s, io->fd);
 	if (want & (SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED))
 		s->no_more_ring = true;

@@ -16,9 +16,9 @@
  * even -> odd rule keeps at most two cuts unseen, so `cut` and the tail at LAST are never
  * overwritten before they are used.
  *
- * A receiver that stops (want STOP) reads the ring no more from its declared head on; the sender
- * leaves the ring without LAST, because no token is under way, and sends what is unread by the
- * kernel.
+ * A receiver that stops (want STOP, then STOPPED) reads the ring no more from its declared head on;
+ * the sender leaves the ring without LAST, because no token is under way, and sends what is unread
+ * by the kernel.
  *
  * Wake protocol, sender's half (receiver's half: receiver.h):
  *   publish tail; [full fence unless the receiver dispensed with it]; load want.

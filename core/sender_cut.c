@@ -19,13 +19,15 @@ enum {
 	VERIFY_WAIT_US = 200,
 	FINALLY_TRIES = 20, /* without any progress */
 	FINALLY_WAIT_MS = 100,
+	HELPER_TRIES = 4000, /* a receiver that helps never waits for anything */
+	HELPER_NAP_NS = 500 * 1000,
 };
 
 /* ---- tokens ---- */
 
 /* Promise first, then look whether the other end is leaving: it forbids first, then drains what was
  * promised
- * ([close] in receiver_end.c), so no token is left behind unread. */
+ * ([close] in receiver_leave.c), so no token is left behind unread. */
 static uint32_t promise(struct shmipc_sender *s)
 {
 	shmipc_sender_doing(s, SHMIPC_SENDER_IN_TOKEN);
@@ -196,10 +198,27 @@ static void leave(struct shmipc_sender *s)
 	s->token_owed = false;
 }
 
+/* A receiver may be sending for us, by a copy of our socket (receiver_leave.c): one at a time. */
+static void wait_for_helper(struct shmipc_sender *s)
+{
+	const struct timespec nap = { 0, HELPER_NAP_NS };
+
+	for (int i = 0; i < HELPER_TRIES; i++) {
+		atomic_fetch_or(&s->tx->flags, SHMIPC_TX_SERVING);
+		atomic_thread_fence(memory_order_seq_cst); /* [help] */
+		if (!(atomic_load(&s->want->want) & SHMIPC_WANT_HELPING))
+			return;
+		atomic_fetch_and(&s->tx->flags, ~(uint32_t)SHMIPC_TX_SERVING);
+		sys_nanosleep(&nap);
+	}
+	s->broken = true; /* it died half way: what has been sent? */
+}
+
 /* The receiver has declared where it stopped, and no token is under way or will be: the kernel's
  * stream is clean without LAST. */
 static void leave_stopped(struct shmipc_sender *s)
 {
+	wait_for_helper(s);
 	shmipc_sender_load_head(s);
 	s->resend_to = s->tail;
 	s->owing = s->head < s->resend_to;
@@ -216,7 +235,7 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 	ssize_t n;
 
 	shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
-	if (want & SHMIPC_WANT_STOP) {
+	if (want & SHMIPC_WANT_STOPPED) {
 		take_promise_back(s);
 		leave_stopped(s);
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
@@ -282,14 +301,14 @@ int shmipc_sender_serve_stop(struct shmipc_sender *s, int fd)
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 	}
 	s->no_more_ring = true;
-	return shmipc_sender_resend(s, fd, MSG_DONTWAIT);
+	return s->broken ? -ECONNRESET : shmipc_sender_resend(s, fd, MSG_DONTWAIT);
 }
 
 void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd)
 {
 	if (!s->attached)
 		return;
-	if (atomic_load(&s->want->want) & SHMIPC_WANT_STOP)
+	if (atomic_load(&s->want->want) & SHMIPC_WANT_STOPPED)
 		shmipc_sender_serve_stop(s, fd);
 	else if (s->token_owed && shmipc_sender_on_ring(s))
 		send_token(s, fd);
@@ -321,7 +340,7 @@ void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use)
 
 	if (!s->attached)
 		return;
-	if (!(atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOP) &&
+	if (!(atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOPPED) &&
 	    !s->token_owed && !shmipc_sender_owes(s))
 		return;
 	locked = shmipc_lock_take(&s->lock, private_use);

@@ -122,7 +122,7 @@ static int duplicated(int from, int to)
 	shim_conn_duplicate(from, to);
 	/* from here on stdin, stdout or stderr may use it, which call no hook */
 	if (conn && to <= STDERR_FILENO)
-		shim_handover(conn, to);
+		shim_handover_standard(conn, to);
 	return to;
 }
 

@@ -150,7 +150,7 @@ SHIM_EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_off
 	/* of nothing, and with what a socket cannot do: the kernel's own answer */
 	if (!from || in_offset || out_offset || bytes == 0 || (flags & ~known))
 		return real.splice(in, in_offset, out, out_offset, bytes, flags);
-	if (!shmipc_bypass_receive_begin(&from->rx, shim_conn_private(from)))
+	if (!shmipc_bypass_receive_begin(&from->rx, in, shim_conn_private(from)))
 		return splice_from(from, in, out, bytes, flags);
 	n = real.splice(in, in_offset, out, out_offset, bytes, flags);
 	shmipc_bypass_receive_end(&from->rx, n < 0 ? -errno : n);

@@ -5,10 +5,12 @@
 #include <fcntl.h>
 
 #include "core/sys.h"
+#include "preload/peer_socket.h"
 
 enum {
 	ANSWER_TRIES = 400, /* how long the peer may take: naps of ANSWER_NAP_NS */
 	ANSWER_NAP_NS = 500 * 1000,
+	TRIES_BEFORE_HELP = 20,
 	LAST_TRIES = 100,
 };
 
@@ -27,6 +29,17 @@ static void nudge(struct shim_conn *conn, int fd, bool alone)
 	shmipc_lock_drop(&conn->tx.lock, alone);
 }
 
+/* It may make no call for long, and wait for what the new program does with these bytes. */
+static void help_sender(struct shim_conn *conn, int fd, bool alone)
+{
+	int socket = conn->rx.stopped ? shim_peer_socket(conn, fd) : -1;
+
+	if (socket < 0)
+		return;
+	shmipc_receiver_help(&conn->rx, socket, alone);
+	sys_close(socket);
+}
+
 static bool stop_receiving(struct shim_conn *conn, int fd, bool alone)
 {
 	bool stopped = shmipc_receiver_stop(&conn->rx, fd, alone);
@@ -36,6 +49,8 @@ static bool stop_receiving(struct shim_conn *conn, int fd, bool alone)
 	for (int i = 0; i < ANSWER_TRIES && !stopped; i++) {
 		if (shmipc_receiver_is_stranded(&conn->rx, fd))
 			break; /* no answer will come */
+		if (i == TRIES_BEFORE_HELP)
+			help_sender(conn, fd, alone);
 		nap();
 		stopped = shmipc_receiver_stop(&conn->rx, fd, alone);
 	}

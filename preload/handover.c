@@ -3,72 +3,15 @@
 
 #include <fcntl.h>
 #include <stddef.h>
-#include <sys/mman.h>
+#include <unistd.h>
 
 #include "core/sys.h"
 #include "preload/config.h"
 #include "preload/conn.h"
 #include "preload/downgrade.h"
 #include "preload/pointers.h"
-
-enum {
-	SOCKET_REST_BYTES = 48 * 1024, /* fits any socket buffer; more goes into a file */
-};
-
-/* ---- what only we still have ---- */
-
-bool shim_handover_peer_is_gone(const struct shim_conn *conn, int fd)
-{
-	struct pollfd real = { .fd = fd, .events = 0 };
-
-	return (atomic_load(&conn->rx.tx->flags) & SHMIPC_TX_CLOSED) ||
-	       (sys_poll(&real, 1, 0) > 0 && (real.revents & (POLLHUP | POLLERR)));
-}
-
-/* Like the end of the connection: bytes, then the end; writing fails. */
-static int rest_in_socket(struct shim_conn *conn, int fd)
-{
-	int ends[2];
-	int error = sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
-
-	if (error)
-		return error;
-	error = shmipc_receiver_salvage(&conn->rx, fd, ends[1], shim_conn_private(conn));
-	sys_close(ends[1]);
-	if (!error)
-		return ends[0];
-	sys_close(ends[0]);
-	return error;
-}
-
-static int rest_in_file(struct shim_conn *conn, int fd)
-{
-	int file = sys_memfd_create("shmipc-rest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int error;
-
-	if (file < 0)
-		return file;
-	error = shmipc_receiver_salvage(&conn->rx, fd, file, shim_conn_private(conn));
-	if (error) {
-		sys_close(file);
-		return error;
-	}
-	sys_fcntl(file, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK);
-	sys_call3(SYS_lseek, file, 0, SEEK_SET);
-	return file;
-}
-
-int shim_handover_rest(struct shim_conn *conn, int fd)
-{
-	shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
-	if (!shim_conn_is_attached(conn) || !shmipc_receiver_is_stranded(&conn->rx, fd))
-		return -1;
-	if (shmipc_receiver_pending(&conn->rx, fd, shim_conn_private(conn)) <= SOCKET_REST_BYTES &&
-	    !conn->rx.last_seen &&
-	    shmipc_receiver_arrived(&conn->rx) - conn->rx.head <= SOCKET_REST_BYTES)
-		return rest_in_socket(conn, fd);
-	return rest_in_file(conn, fd);
-}
+#include "preload/rest.h"
+#include "preload/stream.h"
 
 bool shim_handover_is_inherited(int fd, const struct shim_conn *conn)
 {
@@ -88,11 +31,11 @@ static void replace(int fd, int rest)
 void shim_handover(struct shim_conn *conn, int fd)
 {
 	bool gone;
-	int rest = shim_handover_rest(conn, fd);
+	int rest = shim_rest_of(conn, fd);
 
 	if (rest < 0)
 		return;
-	gone = shim_handover_peer_is_gone(conn, fd);
+	gone = shim_rest_peer_is_gone(conn, fd);
 	if (gone) {
 		for (int other = shim_fd_limit() - 1; other > fd; other--)
 			if (shim_handover_is_inherited(other, conn))
@@ -105,14 +48,11 @@ void shim_handover(struct shim_conn *conn, int fd)
 	sys_close(rest);
 }
 
-void shim_handover_shared(struct shim_conn *conn, int fd)
+/* Under all our numbers, so that we and the others go on sharing one stream. */
+static void replace_all(struct shim_conn *conn, int fd)
 {
-	int rest;
+	int rest = shim_rest_of(conn, fd);
 
-	shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
-	if (!shim_conn_is_attached(conn) || !shim_handover_peer_is_gone(conn, fd))
-		return;
-	rest = shim_handover_rest(conn, fd);
 	if (rest < 0)
 		return;
 	for (int other = shim_fd_limit() - 1; other >= 0; other--)
@@ -120,6 +60,25 @@ void shim_handover_shared(struct shim_conn *conn, int fd)
 			replace(other, rest);
 	replace(fd, rest);
 	sys_close(rest);
+}
+
+void shim_handover_shared(struct shim_conn *conn, int fd)
+{
+	shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
+	if (shim_conn_is_attached(conn) && shim_rest_peer_is_gone(conn, fd))
+		replace_all(conn, fd);
+}
+
+/* stdin, stdout and stderr call no hook. */
+void shim_handover_standard(struct shim_conn *conn, int fd)
+{
+	if (shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE) == 0)
+		return;
+	if (shmipc_receiver_is_stranded(&conn->rx, fd))
+		shim_handover(conn, fd);
+	else if (fd == STDIN_FILENO ? shmipc_receiver_is_entangled(&conn->rx)
+				    : shmipc_sender_on_ring(&conn->tx))
+		shim_stream_stand_in(fd);
 }
 
 /* Both directions, for good: a successor of ours may begin anew. */
@@ -147,11 +106,11 @@ void shim_handover_exec(void)
 void shim_handover_number(int from, int to)
 {
 	struct shim_conn *conn = shim_conn_of(from);
-	int rest = conn ? shim_handover_rest(conn, from) : -1;
+	int rest = conn ? shim_rest_of(conn, from) : -1;
 
 	if (rest < 0)
 		return;
-	if (to == 0 || shim_handover_peer_is_gone(conn, from))
+	if (to == 0 || shim_rest_peer_is_gone(conn, from))
 		sys_dup3(rest, to, 0);
 	sys_close(rest);
 }
@@ -181,7 +140,7 @@ static void send_number(int fd)
 	struct shim_conn *conn = shim_conn_of(fd);
 
 	if (conn)
-		shim_handover_shared(conn, fd);
+		replace_all(conn, fd);
 }
 
 void shim_handover_sent(const struct msghdr *message)

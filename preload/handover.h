@@ -4,10 +4,9 @@
  * SCM_RIGHTS.
  *
  * It is downgraded first (downgrade.h); the peer sends again by the kernel what we have not read.
- * A peer that has ended its direction, or died, cannot: then the unread bytes exist in this
- * process's mapping only, and a descriptor that holds them and ends takes the place of the socket
- * as the new program's input (number 0; or every number where the peer is gone altogether).  This
- * is the one case in which the number is not the kernel's real socket any more.
+ * Where it cannot (rest.h) a descriptor that holds the unread bytes and ends takes the place of the
+ * socket as the new program's input (number 0; or every number where the peer is gone altogether).
+ * This is the one case in which the number is not the kernel's real socket any more.
  */
 #ifndef SHMIPC_PRELOAD_HANDOVER_H
 #define SHMIPC_PRELOAD_HANDOVER_H
@@ -27,16 +26,13 @@ void shim_handover_to_filter(void);
 
 /* This one. */
 void shim_handover(struct shim_conn *conn, int fd);
-/* One that we keep as well.  Where the peer has ended altogether, what it left takes the socket's
- * place under all our numbers, so that we and the others go on sharing one stream; one that can
- * still be written to keeps its socket. */
+/* One that has become descriptor 0, 1 or 2 of this process. */
+void shim_handover_standard(struct shim_conn *conn, int fd);
+/* One that we keep as well, and a child may never use.  Where the peer has ended altogether, what
+ * it left takes the socket's place under all our numbers; one that can still be written to keeps
+ * its socket. */
 void shim_handover_shared(struct shim_conn *conn, int fd);
 bool shim_handover_is_inherited(int fd, const struct shim_conn *conn);
-
-/* To the kernel.  A close-on-exec descriptor of the bytes that cannot go there, or negative: there
- * are none. */
-int shim_handover_rest(struct shim_conn *conn, int fd);
-bool shim_handover_peer_is_gone(const struct shim_conn *conn, int fd);
 
 /* In a vfork child, which has numbers of its own but our tables: `to` has just become a name of
  * `from`. */

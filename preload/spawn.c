@@ -7,6 +7,7 @@
 #include "preload/config.h"
 #include "preload/conn.h"
 #include "preload/handover.h"
+#include "preload/rest.h"
 
 enum { RESTS_MAX = 32, CLOSINGS_MAX = 256 };
 
@@ -34,12 +35,12 @@ static bool keep_rest(const void *actions, int fd)
 int shim_spawn_duplicates(const void *actions, int from, int to)
 {
 	struct shim_conn *conn = shim_conn_of(from);
-	int rest = conn ? shim_handover_rest(conn, from) : -1;
+	int rest = conn ? shim_rest_of(conn, from) : -1;
 
 	if (rest < 0)
 		return from;
 	rest = shim_fd_hide(rest);
-	if ((to == 0 || shim_handover_peer_is_gone(conn, from)) && keep_rest(actions, rest))
+	if ((to == 0 || shim_rest_peer_is_gone(conn, from)) && keep_rest(actions, rest))
 		return rest;
 	shim_fd_unhide(rest);
 	sys_close(rest);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdio_ext.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -47,4 +48,21 @@ FILE *shim_stream_open(int fd, const char *mode)
 	if (file)
 		file->_fileno = fd; /* for fileno() and whoever looks at it */
 	return file;
+}
+
+void shim_stream_stand_in(int fd)
+{
+	FILE **const standard[] = { &stdin, &stdout, &stderr };
+	FILE **file = standard[fd], *ours;
+
+	/* bytes of what the number was before are still to be read, or written */
+	if (!*file || fileno(*file) != fd || __fpending(*file) > 0 ||
+	    (*file)->_IO_read_ptr != (*file)->_IO_read_end)
+		return;
+	ours = shim_stream_open(fd, fd == STDIN_FILENO ? "r" : "w");
+	if (!ours)
+		return;
+	if (fd == STDERR_FILENO)
+		setvbuf(ours, NULL, _IONBF, 0);
+	*file = ours;
 }

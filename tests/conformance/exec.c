@@ -191,3 +191,99 @@ static void failed_server(int fd)
 	send_pat(fd, 100, 0);
 }
 CASE("exec.failed", failed_server, system_client, ANY);
+
+/* ---- bytes that wait when the program starts ---- */
+
+enum { BACKLOG_BYTES = 7000000 };
+
+/* A program without a shim reads them all, from its standard input. */
+static void sum_input(int fd, char *script, char sum[64])
+{
+	char sh[] = "/bin/sh", dash_c[] = "-c";
+	char *argv[] = { sh, dash_c, script, NULL };
+	int out[2];
+	pid_t child;
+
+	if (pipe(out) < 0)
+		return;
+	child = fork();
+	if (child == 0) {
+		dup2(fd, 0);
+		dup2(out[1], 1);
+		close(fd);
+		execve(sh, argv, no_env);
+		_exit(127);
+	}
+	close(out[1]);
+	for (ssize_t n, done = 0; done < 32; done += n) {
+		n = read(out[0], sum + done, 32 - (size_t)done);
+		if (n <= 0)
+			break;
+	}
+	close(out[0]);
+	reap(child);
+}
+
+/* A stream that is longer than ring and socket together and does not end cannot be handed over:
+ * the program may get an error, and never a wrong byte. */
+static void backlog_server(int fd)
+{
+	char script[] = "head -c 7000000 2>/dev/null | md5sum", sum[64] = "";
+
+	both();
+	nap_ms(200);
+	sum_input(fd, script, sum);
+	obs_val("right, or nothing", strcmp(sum, "2433f3d3699254472f40fc7226abc892") == 0 ||
+					     strcmp(sum, "d41d8cd98f00b204e9800998ecf8427e") == 0);
+	both();
+}
+
+/* This end sleeps in the middle of it. */
+static void backlog_client(int fd)
+{
+	both();
+	send_pat(fd, BACKLOG_BYTES, 0);
+	both();
+}
+CASE("exec.backlog", backlog_server, backlog_client, ANY | CONF_EITHER);
+
+static void backlog_ended_server(int fd)
+{
+	char script[] = "md5sum", sum[64] = "";
+
+	both();
+	nap_ms(200);
+	sum_input(fd, script, sum);
+	obs_text("sum %s", sum);
+	both();
+}
+
+static void backlog_ended_client(int fd)
+{
+	both();
+	send_pat(fd, BACKLOG_BYTES, 0);
+	obs("shutdown", shutdown(fd, SHUT_WR));
+	both();
+}
+CASE("exec.backlog_ended", backlog_ended_server, backlog_ended_client, ANY | CONF_EITHER);
+
+/* The other end makes no call before the program has read what was sent. */
+static void silent_server(int fd)
+{
+	char script[] = "head -c 20000 | md5sum", sum[64] = "";
+
+	await();
+	sum_input(fd, script, sum);
+	obs_text("sum %s", sum);
+	tell(0);
+	both();
+}
+
+static void silent_client(int fd)
+{
+	send_pat(fd, 20000, 0);
+	tell(0);
+	await();
+	both();
+}
+CASE("exec.silent_peer", silent_server, silent_client, ANY | CONF_EITHER);

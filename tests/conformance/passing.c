@@ -241,7 +241,8 @@ static void ended_then_passed_server(int fd)
 {
 	int pair[2];
 	char bytes[4] = "fd";
-	int status;
+	int status, closed;
+	ssize_t sent;
 	pid_t child;
 
 	both();
@@ -259,9 +260,11 @@ static void ended_then_passed_server(int fd)
 		recv_to_eof(got, 1000);
 		_exit(0);
 	}
-	obs("sendmsg", send_fd(pair[0], bytes, 2, fd));
-	obs("close", close(fd));
+	sent = send_fd(pair[0], bytes, 2, fd);
+	closed = close(fd);
 	waitpid(child, &status, 0);
+	obs("sendmsg", sent);
+	obs("close", closed);
 	obs_exit("child", status);
 	close(pair[0]);
 	close(pair[1]);
@@ -276,6 +279,23 @@ static void ended_then_passed_client(int fd)
 }
 CASE("passing.ended_then_passed", ended_then_passed_server, ended_then_passed_client,
      ANY | CONF_EITHER);
+
+/* The peer has shut its direction and lives on. */
+static void half_closed_client(int fd)
+{
+	both();
+	send_pat(fd, 20000, 0);
+	obs("shutdown", shutdown(fd, SHUT_WR));
+	tell(0);
+	await();
+}
+
+static void half_closed_server(int fd)
+{
+	ended_then_passed_server(fd);
+	tell(0);
+}
+CASE("passing.half_closed_then_passed", half_closed_server, half_closed_client, ANY | CONF_EITHER);
 
 /* Passed and kept: both ends of it are one stream. */
 static void passed_and_kept_server(int fd)

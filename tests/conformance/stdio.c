@@ -200,6 +200,44 @@ static void backlog_client(int fd)
 }
 CASE("stdio.backlog", backlog_server, backlog_client, ANY | CONF_EITHER);
 
+/* The same as standard input; the sender does not end. */
+static void standard_backlog_server(int fd)
+{
+	char *bytes = big_buffer();
+	size_t done = 0;
+	bool good = true;
+
+	both();
+	nap_ms(200);
+	if (dup2(fd, 0) != 0)
+		return;
+	close(fd);
+	while (done < 7000000) {
+		size_t n = fread(bytes, 1, 100000, stdin);
+
+		if (n == 0)
+			break;
+		good = good && pat_good(bytes, n, done);
+		done += n;
+	}
+	obs_text("received %zu, %s", done, good ? "right" : "WRONG");
+	obs("write", write(0, "x", 1));
+	close(0);
+	both();
+}
+
+static void standard_backlog_client(int fd)
+{
+	char byte;
+
+	both();
+	send_pat(fd, 7000000, 0);
+	obs("recv", recv(fd, &byte, 1, 0));
+	both();
+}
+CASE("stdio.standard_backlog", standard_backlog_server, standard_backlog_client,
+     ANY | CONF_EITHER);
+
 static void many_bytes_server(int fd)
 {
 	FILE *f = fdopen(fd, "r+");

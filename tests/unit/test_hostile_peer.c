@@ -75,7 +75,7 @@ static void hostile_receiver(void)
 			break;
 		default:
 			atomic_store(&d->wait.want,
-				     i < 2000 ? (uint32_t)wild & ~(uint32_t)(SHMIPC_WANT_STOP |
+				     i < 2000 ? (uint32_t)wild & ~(uint32_t)(SHMIPC_WANT_STOPPED |
 									     SHMIPC_WANT_CLOSED)
 					      : (uint32_t)wild);
 		}
