@@ -2,12 +2,11 @@
 #include "core/lock.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <stddef.h>
 
 #include "core/cpu.h"
+#include "core/gone.h"
 #include "core/sys.h"
 
 enum {
@@ -15,42 +14,6 @@ enum {
 	OWNER_CHECK_NS = 10 * 1000 *
 			 1000, /* how often a sleeper asks whether the owner still lives */
 };
-
-/* A dead process that nobody has waited for still takes signals; its parent may be the one who
- * waits here.  /proc tells; without /proc it counts as alive until it is reaped. */
-static bool thread_is_corpse(uint32_t tid)
-{
-	char path[] = "/proc/0000000000/stat", text[256],
-	     *digit = path + sizeof("/proc/0000000000") - 2;
-	ssize_t n;
-	int fd;
-
-	for (; tid > 0; tid /= 10)
-		*digit-- = (char)('0' + tid % 10);
-	digit++;
-	/* "/proc/" moves up to the first digit */
-	for (int i = 5; i >= 0; i--)
-		*--digit = "/proc/"[i];
-	fd = sys_openat(AT_FDCWD, digit, O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	n = sys_read(fd, text, sizeof(text) - 2);
-	sys_close(fd);
-	if (n <= 0)
-		return false;
-	text[n] = text[n + 1] = 0;
-	/* "1234 (name) Z ...": the name may hold anything, so from the right */
-	while (n > 2 && text[n - 1] != ')')
-		n--;
-	return (text[n + 1] == 'Z' || text[n + 1] == 'X');
-}
-
-/* Signal 0 to a thread of any process: -ESRCH when it is gone.  A forked relative lives in the same
- * PID namespace; a reused id delays recovery, it does not break exclusion. */
-static bool thread_is_gone(uint32_t tid)
-{
-	return (int)sys_call3(SYS_tkill, (long)tid, 0, 0) == -ESRCH || thread_is_corpse(tid);
-}
 
 static enum shmipc_lock_result sleep_for(struct shmipc_lock *lock, uint32_t self)
 {
@@ -73,7 +36,7 @@ static enum shmipc_lock_result sleep_for(struct shmipc_lock *lock, uint32_t self
 			continue;
 		}
 		if (sys_futex(&lock->owner, FUTEX_WAIT, owner, &pause) == -ETIMEDOUT &&
-		    thread_is_gone(owner & ~SHMIPC_LOCK_WAITERS) &&
+		    shmipc_thread_is_gone(owner & ~SHMIPC_LOCK_WAITERS) &&
 		    atomic_compare_exchange_strong(&lock->owner, &owner,
 						   self | SHMIPC_LOCK_WAITERS))
 			return SHMIPC_LOCK_RECOVERED;

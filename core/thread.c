@@ -19,11 +19,42 @@
 
 /* One page that reads 0 in a child that was forked by whatever means. */
 static _Atomic uint32_t *alive_page;
+/* One word for the whole family: some member lives in another PID namespace. */
+static _Atomic uint32_t *numbers_differ;
+static int known_pid;
+static uint64_t known_namespace; /* 0: not known */
 static _Atomic uint32_t generation = 1;
 static _Atomic bool membarrier_ok;
 
 static __thread uint32_t cached_tid __attribute__((tls_model("initial-exec")));
 static __thread uint32_t cached_generation __attribute__((tls_model("initial-exec")));
+
+/* "pid:[4026531836]" */
+static uint64_t read_namespace(void)
+{
+	char text[64];
+	ssize_t bytes = sys_readlink("/proc/self/ns/pid", text, sizeof(text));
+	uint64_t number = 0;
+
+	for (ssize_t i = 0; i < bytes; i++)
+		if (text[i] >= '0' && text[i] <= '9')
+			number = number * 10 + (uint64_t)(text[i] - '0');
+	return number;
+}
+
+/* In a new child.  One whose parent has ended already is looked at more closely. */
+static void note_namespace(void)
+{
+	if ((int)sys_call3(SYS_getppid, 0, 0, 0) != known_pid &&
+	    (known_namespace == 0 || read_namespace() != known_namespace))
+		atomic_store(numbers_differ, 1);
+	known_pid = sys_getpid();
+}
+
+bool shmipc_process_numbers_differ(void)
+{
+	return numbers_differ && atomic_load_explicit(numbers_differ, memory_order_relaxed) != 0;
+}
 
 int shmipc_process_init(void)
 {
@@ -31,6 +62,12 @@ int shmipc_process_init(void)
 
 	if (alive_page)
 		return 0;
+	at = sys_mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (at < 0 && at > -4096)
+		return (int)at;
+	numbers_differ = (_Atomic uint32_t *)at;
+	known_pid = sys_getpid();
+	known_namespace = read_namespace();
 	at = sys_mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (at < 0 && at > -4096)
 		return (int)at;
@@ -50,8 +87,10 @@ uint32_t shmipc_process_generation(void)
 		 * too */
 		uint32_t expected = 0;
 
-		if (atomic_compare_exchange_strong(alive_page, &expected, 1))
+		if (atomic_compare_exchange_strong(alive_page, &expected, 1)) {
 			atomic_fetch_add(&generation, 1);
+			note_namespace();
+		}
 	}
 	return atomic_load_explicit(&generation, memory_order_relaxed);
 }

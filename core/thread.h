@@ -13,6 +13,11 @@ int shmipc_process_init(void);
  * tells). The first call in the child registers the child's own number. */
 uint32_t shmipc_process_generation(void);
 
+/* Some relative by fork lives in another PID namespace: its numbers and ours mean nothing to each
+ * other.  Known before that relative takes its first lock. */
+bool shmipc_process_numbers_differ(void);
+
+
 /* True while only one thread exists (glibc keeps the word). */
 bool shmipc_single_threaded(void);
 

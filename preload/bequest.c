@@ -60,12 +60,14 @@ static bool loads_shim(char *const environment[])
 }
 
 /* accept, fork, exec: the parent closes its copy meanwhile. */
-static bool is_held_alone(const struct shim_conn *conn)
+static bool is_held_alone(struct shim_conn *conn)
 {
 	const struct timespec nap = { 0, CLOSE_NAP_NS };
 
-	for (int i = 0; i < CLOSE_TRIES && atomic_load(&conn->holders) > 1; i++)
+	for (int i = 0; i < CLOSE_TRIES && atomic_load(&conn->holders) > 1; i++) {
+		shim_conn_count_holders(conn);
 		sys_nanosleep(&nap);
+	}
 	return atomic_load(&conn->holders) == 1;
 }
 

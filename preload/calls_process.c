@@ -23,8 +23,10 @@ extern char **environ;
 
 static pid_t forked(pid_t pid)
 {
-	if (pid < 0)
-		shim_conn_fork_failed();
+	int saved = errno;
+
+	shim_conn_forked(pid);
+	errno = saved;
 	return pid;
 }
 

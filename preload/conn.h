@@ -29,6 +29,7 @@ enum {
 	SHIM_CONN_LINE_BYTES = 64,
 	SHIM_SESSION_NONE = -1,
 	SHIM_CONN_LIVES = 4, /* streams that one connection may have, one after the other */
+	SHIM_CONN_HOLDERS_KNOWN = 8,
 };
 
 enum shim_conn_used {
@@ -74,6 +75,8 @@ struct shim_conn {
 	} former[SHIM_CONN_LIVES - 1];
 	uint32_t formers;
 	bool handed_over; /* both directions are over, for a program that takes our place */
+	/* Of the holders those whose numbers are known: once it is shared by fork. */
+	_Atomic int holder_pids[SHIM_CONN_HOLDERS_KNOWN];
 
 	_Alignas(SHIM_CONN_LINE_BYTES) struct shmipc_sender tx;
 	_Alignas(SHIM_CONN_LINE_BYTES) struct shmipc_receiver rx;
@@ -127,13 +130,17 @@ void shim_conn_duplicate(int from, int to);
 
 /* Never accelerated (any more): why. */
 void shim_conn_make_plain(struct shim_conn *conn, enum shmipc_reason reason);
+/* Downgraded, and nothing of either direction is left to us: this process makes no call of ours on
+ * it any more, not even at the close. */
+void shim_conn_leave_to_libc(struct shim_conn *conn);
 void shim_conn_set_reason(struct shim_conn *conn, enum shmipc_reason reason);
 void shim_conn_log(const struct shim_conn *conn, int fd, const char *event, bool with_counts);
 
-/* fork: in the parent before, in the parent after (failed: undo too), in the child. */
+/* fork: in the parent before, in the parent after, in the child. */
 void shim_conn_before_fork(void);
 void shim_conn_after_fork(void);
-void shim_conn_fork_failed(void);
+/* What fork returned to the parent. */
+void shim_conn_forked(int pid);
 void shim_conn_in_child(void);
 /* A candidate that a former holder has left to this process alone (accept, fork, close) becomes
  * like one of its own.  Step lock held; false: others hold it too. */
@@ -152,6 +159,10 @@ void shim_conn_exit_all(void);
 /* Children that no table of ours knows: how many spawns this process has seen. */
 uint32_t shim_process_spawns(void);
 void shim_process_spawned(void);
+/* Holders that were killed hold it no more. */
+void shim_conn_count_holders(struct shim_conn *conn);
+/* This process holds it no more: how many did. */
+uint32_t shim_conn_leave(struct shim_conn *conn);
 /* True in a child that shares our memory (vfork, clone): its closes are not ours. */
 bool shim_process_is_borrowed(void);
 

@@ -65,7 +65,7 @@ void shim_conn_end(struct shim_conn *conn, int fd)
 {
 	int session = conn->session;
 
-	if (atomic_fetch_sub(&conn->holders, 1) != 1) {
+	if (shim_conn_leave(conn) != 1) {
 		shim_upgrade_release(session);
 		return;
 	}
@@ -101,7 +101,7 @@ static void leave_at_exit(struct shim_conn *conn)
 		return;
 	shim_conn_log(conn, fd, "closed", true);
 	shim_upgrade_abandon(conn);
-	if (atomic_fetch_sub(&conn->holders, 1) != 1)
+	if (shim_conn_leave(conn) != 1)
 		return;
 	conn->pid = shim_process_id();
 	atomic_store(&conn->used, SHIM_CONN_LEFT);

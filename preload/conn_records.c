@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
+#include "core/gone.h"
 #include "core/sys.h"
 #include "preload/conn_parts.h"
 
@@ -50,7 +51,7 @@ static void reclaim(void)
 		bool alone = atomic_load(&conn->holders) == 1 && atomic_load(&conn->shared) == 0;
 
 		if ((used == SHIM_CONN_LEFT || (used == SHIM_CONN_USED && alone)) &&
-		    conn->pid > 0 && sys_call3(SYS_kill, conn->pid, 0, 0) == -ESRCH)
+		    conn->pid > 0 && shmipc_process_is_gone((uint32_t)conn->pid))
 			atomic_compare_exchange_strong(&conn->used, &used, SHIM_CONN_FREE);
 	}
 }

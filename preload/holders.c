@@ -5,17 +5,20 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
+#include "core/gone.h"
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/config.h"
 #include "preload/conn_parts.h"
 #include "preload/handlers.h"
+#include "preload/identity.h"
 #include "preload/pins.h"
 #include "preload/real.h"
 #include "preload/sets.h"
 #include "preload/upgrade.h"
 
 static uint32_t *marks; /* by record: the fork that counted it, or MARK_LEFT; private memory */
+static uint32_t *births; /* by record: the connection that exec is about to leave */
 static uint32_t forks;
 static struct shmipc_lock fork_lock;
 static uint32_t fork_lock_generation;
@@ -23,16 +26,24 @@ static _Atomic uint32_t spawns;
 static int own_pid;
 static uint32_t own_generation;
 
+/* A child that nobody has named yet, by the fork that makes it: negative.  Of the thread that forks.
+ */
+static __thread int unborn __attribute__((tls_model("initial-exec")));
+static __thread int child_pid __attribute__((tls_model("initial-exec")));
+
+enum { PIDS_MAX = 1 << 22, FORKS_TOLD_APART = 64 };
+
 #define MARK_LEFT UINT32_MAX /* exec is about to end our hold on it */
 
 int shim_holders_start(void)
 {
-	long seen = sys_mmap(NULL, SHIM_CONN_MAX * sizeof(uint32_t), PROT_READ | PROT_WRITE,
+	long seen = sys_mmap(NULL, 2 * SHIM_CONN_MAX * sizeof(uint32_t), PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (seen < 0 && seen > -4096)
 		return -ENOMEM;
 	marks = (uint32_t *)seen;
+	births = marks + SHIM_CONN_MAX;
 	own_pid = sys_getpid();
 	own_generation = shmipc_process_generation();
 	return 0;
@@ -60,12 +71,63 @@ bool shim_process_is_borrowed(void)
 	       (shim_vfork_was_used() && sys_getpid() != own_pid);
 }
 
+/* ---- who ---- */
+
+static void rename_holder(struct shim_conn *conn, int from, int to)
+{
+	for (int i = 0; i < SHIM_CONN_HOLDERS_KNOWN; i++) {
+		int old = from;
+
+		if (atomic_compare_exchange_strong(&conn->holder_pids[i], &old, to))
+			return;
+	}
+}
+
+static void enlist(struct shim_conn *conn)
+{
+	for (int i = 0; i < SHIM_CONN_HOLDERS_KNOWN; i++)
+		if (atomic_load(&conn->holder_pids[i]) == own_pid)
+			return;
+	rename_holder(conn, 0, own_pid);
+}
+
+/* Off the list first: a holder that dies between is counted for ever, never twice less. */
+static void strike_off(struct shim_conn *conn)
+{
+	rename_holder(conn, own_pid, 0);
+}
+
+uint32_t shim_conn_leave(struct shim_conn *conn)
+{
+	if (atomic_load(&conn->shared)) {
+		shim_conn_count_holders(conn);
+		strike_off(conn);
+	}
+	return atomic_fetch_sub(&conn->holders, 1);
+}
+
+void shim_conn_count_holders(struct shim_conn *conn)
+{
+	/* a filter may kill for such calls */
+	if (atomic_load(&conn->holders) <= 1 || shim_identity_seccomp_filtered())
+		return;
+	for (int i = 0; i < SHIM_CONN_HOLDERS_KNOWN; i++) {
+		int pid = atomic_load(&conn->holder_pids[i]);
+
+		if (pid > 0 && pid != own_pid && shmipc_process_is_gone((uint32_t)pid) &&
+		    atomic_compare_exchange_strong(&conn->holder_pids[i], &pid, 0))
+			atomic_fetch_sub(&conn->holders, 1);
+	}
+}
+
 /* ---- fork ---- */
 
 static void one_more_holder(struct shim_conn *conn)
 {
 	if (!shim_upgrade_share(conn))
 		return;
+	enlist(conn);
+	rename_holder(conn, 0, unborn);
 	marks[shim_conn_index(conn)] = forks;
 	if (shim_conn_is_attached(conn) && conn->rx.ready)
 		shmipc_receiver_strict(&conn->rx, true);
@@ -74,8 +136,10 @@ static void one_more_holder(struct shim_conn *conn)
 
 static void one_holder_less(struct shim_conn *conn)
 {
-	if (marks[shim_conn_index(conn)] == forks)
-		atomic_fetch_sub(&conn->holders, 1);
+	if (marks[shim_conn_index(conn)] != forks)
+		return;
+	rename_holder(conn, unborn, 0);
+	atomic_fetch_sub(&conn->holders, 1);
 }
 
 void shim_conn_before_fork(void)
@@ -89,6 +153,7 @@ void shim_conn_before_fork(void)
 	fork_lock_generation = now;
 	shmipc_lock_take(&fork_lock, false);
 	forks = forks + 1 == MARK_LEFT ? 1 : forks + 1;
+	unborn = -(own_pid % PIDS_MAX * FORKS_TOLD_APART + (int)(forks % FORKS_TOLD_APART));
 	shim_sets_before_fork();
 	shim_conn_for_each_held(one_more_holder);
 	shim_upgrade_before_fork();
@@ -103,10 +168,18 @@ void shim_conn_after_fork(void)
 	shmipc_lock_drop(&fork_lock, false);
 }
 
-void shim_conn_fork_failed(void)
+static void name_child(struct shim_conn *conn)
 {
-	if (shim_config.enabled)
-		shim_conn_for_each_held(one_holder_less);
+	rename_holder(conn, unborn, child_pid);
+}
+
+/* The child names itself too; whoever comes first.  It may have been killed before it could. */
+void shim_conn_forked(int pid)
+{
+	if (!shim_config.enabled || pid == 0)
+		return;
+	child_pid = pid;
+	shim_conn_for_each_held(pid > 0 ? name_child : one_holder_less);
 }
 
 /* Between the counting and the copy other threads may have made connections, which nobody counted
@@ -127,9 +200,13 @@ static void reconcile(void)
 		else
 			shim_fd_set(fd, 0);
 	}
-	for (uint32_t i = 0; i < limit; i++)
-		if (marks[i] == forks && atomic_load(&shim_conn_descriptors[i]) == 0)
+	for (uint32_t i = 0; i < limit; i++) {
+		if (marks[i] != forks)
+			continue;
+		rename_holder(&shim_conns[i], unborn, own_pid);
+		if (atomic_load(&shim_conn_descriptors[i]) == 0)
 			shim_conn_end(&shim_conns[i], -1);
+	}
 }
 
 void shim_conn_in_child(void)
@@ -171,14 +248,20 @@ bool shim_conn_adopt(struct shim_conn *conn)
 static void leave_for_exec(struct shim_conn *conn)
 {
 	uint32_t index = shim_conn_index(conn);
-	uint32_t holders = atomic_load(&conn->holders);
+	uint32_t holders;
 
 	if (marks[index] == forks) /* inherited by the program */
 		return;
+	shim_conn_count_holders(conn);
+	births[index] = conn->birth;
+	strike_off(conn);
+	holders = atomic_load(&conn->holders);
 	while (holders > 1 && !atomic_compare_exchange_weak(&conn->holders, &holders, holders - 1))
 		;
 	if (holders > 1)
 		marks[index] = MARK_LEFT;
+	else
+		enlist(conn);
 }
 
 /* The last holder keeps it: if the call fails it must still be there, and if not, the kernel ends
@@ -198,20 +281,33 @@ void shim_conn_before_exec(void)
 	shim_conn_for_each_held(leave_for_exec);
 }
 
+/* The others have closed it meanwhile, and the record may serve another connection. */
+static void forget_numbers(uint32_t index)
+{
+	for (int fd = 0; fd < shim_fd_limit(); fd++)
+		if (shim_fd_word(fd) && shim_fd_kind(shim_fd_word(fd)) != SHIM_FD_SET &&
+		    shim_fd_index(shim_fd_word(fd)) == index)
+			shim_fd_set(fd, 0);
+	atomic_store(&shim_conn_descriptors[index], 0);
+}
+
 static void stay(struct shim_conn *conn)
 {
 	uint32_t index = shim_conn_index(conn), holders = atomic_load(&conn->holders);
+	bool back = false;
 
 	if (marks[index] != MARK_LEFT)
 		return;
 	marks[index] = 0;
-	while (holders > 0 && !atomic_compare_exchange_weak(&conn->holders, &holders, holders + 1))
-		;
-	/* else the others have closed it meanwhile: the record may serve another connection */
-	for (int fd = 0; holders == 0 && fd < shim_fd_limit(); fd++)
-		if (shim_fd_word(fd) && shim_fd_kind(shim_fd_word(fd)) != SHIM_FD_SET &&
-		    shim_fd_index(shim_fd_word(fd)) == index)
-			shim_fd_set(fd, 0);
+	while (!back && holders > 0 && conn->birth == births[index])
+		back = atomic_compare_exchange_weak(&conn->holders, &holders, holders + 1);
+	if (back && conn->birth == births[index]) {
+		enlist(conn);
+		return;
+	}
+	if (back) /* born again between the two looks */
+		atomic_fetch_sub(&conn->holders, 1);
+	forget_numbers(index);
 }
 
 void shim_conn_exec_failed(void)

@@ -203,6 +203,7 @@ static void step(struct shim_conn *conn, int fd)
 	int result = 0;
 
 	atomic_store(&conn->next_step, calls + pause_after(calls));
+	shim_conn_count_holders(conn);
 	if (!may_step(conn)) {
 		if (calls >= STEPS_MAX && is_shared(conn))
 			shim_conn_make_plain(conn, SHMIPC_REASON_SHARED);

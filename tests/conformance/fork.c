@@ -291,3 +291,38 @@ static void left_client(int none)
 	leave_to_child(conf_connect());
 }
 CASE("fork.left_to_child", left_server, left_client, CONF_RAW | CONF_MUST);
+
+/* A child that shared it was killed: the parent has it alone again. */
+static void killed_sharer_server(int listener)
+{
+	int fd = conf_accept(listener);
+	int status = 0;
+	pid_t child;
+
+	warm_up(fd, 1);
+	child = fork();
+	if (child == 0) {
+		for (;;)
+			pause();
+	}
+	obs("kill", kill(child, SIGKILL));
+	obs("waitpid", waitpid(child, &status, 0) == child ? 0 : -1);
+	obs_exit("child", status);
+	warm_up(fd, CONF_WARM_ROUNDS);
+	recv_pat(fd, 5000, 0);
+	send_pat(fd, 5000, 0);
+	obs("close", close(fd));
+}
+
+static void killed_sharer_client(int none)
+{
+	int fd = conf_connect();
+
+	(void)none;
+	warm_up(fd, 1);
+	warm_up(fd, CONF_WARM_ROUNDS);
+	send_pat(fd, 5000, 0);
+	recv_to_eof(fd, 0);
+	close(fd);
+}
+CASE("fork.killed_sharer", killed_sharer_server, killed_sharer_client, CONF_RAW | CONF_MUST);
