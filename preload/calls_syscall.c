@@ -115,6 +115,7 @@ const unsigned char shim_syscall_is_ours[SHIM_SYSCALLS] = {
 	[SYS_prctl] = PROCESS,
 	[SYS_seccomp] = PROCESS,
 #if defined(__x86_64__) /* the older forms */
+	[SYS_fork] = PROCESS,
 	[SYS_poll] = WAITS,
 	[SYS_select] = WAITS,
 	[SYS_epoll_create] = SETS,
@@ -357,6 +358,10 @@ static long change_process(long number, long a, long b, long c, long d, long e, 
 				(int)e);
 	case SYS_exit_group:
 		_exit((int)a);
+#if defined(__x86_64__)
+	case SYS_fork:
+		return _Fork();
+#endif
 	case SYS_prctl:
 		return prctl((int)a, b, c, d, e);
 	default: /* SYS_seccomp */

@@ -234,6 +234,75 @@ static void clone_vm_server(int fd)
 }
 CASE("spawn.clone_vm_closes", clone_vm_server, line_then_rounds_client, ANY & ~CONF_EITHER);
 
+static int serve_in_clone(void *arg)
+{
+	int fd = *(int *)arg;
+
+	send_exact(fd, "hello\n", 6);
+	rounds(fd);
+	exit(0);
+}
+
+/* A child with memory of its own, by whatever call. */
+static void clone_copy_server(int fd)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+	fflush(stdout);
+	child = clone(serve_in_clone, stack + sizeof(stack), SIGCHLD, &fd);
+	close(fd);
+	reap(child);
+}
+CASE("spawn.clone_child_serves", clone_copy_server, line_then_rounds_client, ANY);
+
+/* Both ends of the fork write at the same time: whole records, none lost. */
+enum { RECORDS = 3000, RECORD_BYTES = 64 };
+
+static int write_records(void *arg)
+{
+	char record[RECORD_BYTES];
+	int fd = *(int *)arg;
+
+	memset(record, 'c', sizeof(record));
+	for (int i = 0; i < RECORDS; i++)
+		send_exact(fd, record, sizeof(record));
+	_exit(0);
+}
+
+static void clone_both_server(int fd)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	char record[RECORD_BYTES];
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+	memset(record, 'p', sizeof(record));
+	child = clone(write_records, stack + sizeof(stack), SIGCHLD, &fd);
+	for (int i = 0; i < RECORDS; i++)
+		send_exact(fd, record, sizeof(record));
+	reap(child);
+}
+
+static void clone_both_client(int fd)
+{
+	char record[RECORD_BYTES];
+	int of_child = 0, of_parent = 0, torn = 0;
+
+	send_pat(fd, 100, 0);
+	for (int i = 0; i < 2 * RECORDS; i++) {
+		if (recv_exact(fd, record, sizeof(record)) != RECORD_BYTES)
+			break;
+		of_child += record[0] == 'c';
+		of_parent += record[0] == 'p';
+		for (int j = 1; j < RECORD_BYTES; j++)
+			torn += record[j] != record[0];
+	}
+	obs_text("child %d parent %d torn %d", of_child, of_parent, torn);
+}
+CASE("spawn.clone_both_write", clone_both_server, clone_both_client, ANY);
+
 /* The child of a child serves, without a terminal or a parent. */
 static void daemon_server(int fd)
 {
