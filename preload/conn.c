@@ -92,21 +92,35 @@ void shim_conn_inherit(int fd, bool is_server, uint64_t sent, uint64_t received,
 	atomic_fetch_or(&conn->rx.foreign, SHMIPC_FOREIGN_WAITS); /* sets of before are inherited */
 }
 
-void shim_conn_make_plain(struct shim_conn *conn, enum shmipc_reason reason)
+/* From here on this process's calls on its numbers are libc's own. */
+static void show_plain(const struct shim_conn *conn)
 {
 	uint32_t index = shim_conn_index(conn);
 
-	if (!shim_upgrade_forbid(conn))
-		return;
-	if (conn->row)
-		atomic_store(&conn->row->state, SHMIPC_STATE_PLAIN);
-	shim_conn_set_reason(conn, reason);
 	for (int fd = 0; fd < shim_fd_limit(); fd++) {
 		if (shim_fd_word(fd) == shim_fd_make(SHIM_FD_CONN, index)) {
 			shim_fd_set(fd, shim_fd_make(SHIM_FD_PLAIN, index));
 			shim_conn_log(conn, fd, "plain", false);
 		}
 	}
+}
+
+void shim_conn_make_plain(struct shim_conn *conn, enum shmipc_reason reason)
+{
+	if (!shim_upgrade_forbid(conn))
+		return;
+	if (conn->row)
+		atomic_store(&conn->row->state, SHMIPC_STATE_PLAIN);
+	shim_conn_set_reason(conn, reason);
+	show_plain(conn);
+}
+
+void shim_conn_leave_to_libc(struct shim_conn *conn)
+{
+	atomic_store(&conn->state, SHMIPC_STATE_PLAIN);
+	if (conn->row)
+		atomic_store(&conn->row->state, SHMIPC_STATE_PLAIN);
+	show_plain(conn);
 }
 
 /* ---- numbers ---- */

@@ -13,6 +13,8 @@
 #include "preload/rest.h"
 #include "preload/stream.h"
 
+enum { FILTER_TRIES = 20 };
+
 bool shim_handover_is_inherited(int fd, const struct shim_conn *conn)
 {
 	return shim_conn_of(fd) == conn && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
@@ -157,6 +159,20 @@ void shim_handover_received(const struct msghdr *message)
 
 /* ---- a filter ---- */
 
+/* A peer that is slow to answer is waited for: a call of ours under the filter would be the end. */
+static void leave_to_libc(struct shim_conn *conn, int fd)
+{
+	for (int i = 0; i < FILTER_TRIES; i++) {
+		if (shim_downgrade(conn, fd, SHMIPC_REASON_SYSTEM) == 0) {
+			shim_conn_leave_to_libc(conn);
+			return;
+		}
+		if (shmipc_receiver_is_stranded(&conn->rx, fd) ||
+		    shmipc_receiver_is_entangled(&conn->rx))
+			return; /* somebody has to read the ring: that is us */
+	}
+}
+
 void shim_handover_to_filter(void)
 {
 	atomic_store(&shim_config.closed, true);
@@ -164,7 +180,7 @@ void shim_handover_to_filter(void)
 		struct shim_conn *conn = shim_conn_of(fd);
 
 		if (conn && shim_conn_is_attached(conn))
-			shim_downgrade(conn, fd, SHMIPC_REASON_SYSTEM);
+			leave_to_libc(conn, fd);
 		else if (conn)
 			shim_conn_make_plain(conn, SHMIPC_REASON_SYSTEM);
 	}

@@ -76,3 +76,72 @@ static void filtered_client(int none)
 	close(fd);
 }
 CASE("filter.own", filtered_server, filtered_client, CONF_RAW | CONF_NEVER);
+
+/* One that has been used for long before, in the process that used it. */
+static void late_filter_server(int fd)
+{
+	int status = -1;
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+	child = fork();
+	if (child == 0)
+		child_serves(fd);
+	waitpid(child, &status, 0);
+	obs_exit("child", status);
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+}
+
+static void late_filter_client(int fd)
+{
+	bool good = true;
+
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+	for (int i = 0; i < ROUNDS; i++) {
+		char byte = (char)i, answer = 0;
+
+		good = good && send(fd, &byte, 1, 0) == 1 && recv(fd, &answer, 1, 0) == 1 &&
+		       answer == byte;
+	}
+	obs_val("answers right", good);
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+}
+CASE("filter.late_and_shared", late_filter_server, late_filter_client,
+     CONF_COLD | CONF_SWAP | CONF_EITHER);
+
+static void used_server(int fd)
+{
+	char byte;
+	int rounds = 0, status = -1;
+	pid_t child = fork();
+
+	if (child == 0) {
+		recv_pat(fd, 100, 0);
+		send_pat(fd, 100, 0);
+		forbid_socket_calls();
+		while (rounds < ROUNDS && read(fd, &byte, 1) == 1 && write(fd, &byte, 1) == 1)
+			rounds++;
+		close(fd);
+		_exit(rounds == ROUNDS ? 0 : 1);
+	}
+	close(fd);
+	waitpid(child, &status, 0);
+	obs_exit("child", status);
+}
+
+static void used_client(int fd)
+{
+	char byte = 0, answer;
+
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+	for (int i = 0; i < ROUNDS; i++)
+		if (send(fd, &byte, 1, 0) != 1 || recv(fd, &answer, 1, 0) != 1)
+			break;
+	obs("recv", recv(fd, &byte, 1, 0));
+}
+CASE("filter.late", used_server, used_client, CONF_COLD | CONF_SWAP | CONF_EITHER);
