@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A process that changes what it is, or where, while it has a connection. */
+#include "tests/conformance/lib/conf.h"
+
+#include <sched.h>
+#include <sys/resource.h>
+
+enum { ANY = CONF_COLD | CONF_SWAP, ROUNDS = 30, NOBODY = 65534 };
+
+static void one_round(int fd, uint64_t i)
+{
+	recv_pat(fd, 100, i * 100);
+	send_pat(fd, 100, i * 100);
+}
+
+static void asks(int fd)
+{
+	for (uint64_t i = 0; i < 2 * ROUNDS; i++) {
+		send_pat(fd, 100, i * 100);
+		recv_pat(fd, 100, i * 100);
+	}
+	recv_to_eof(fd, 0);
+}
+
+/* Half of the rounds before, half of them after, in a child where the harness must not change. */
+static void serve_around(int fd, void (*change)(void))
+{
+	int status = 0;
+	pid_t child = fork();
+
+	if (child == 0) {
+		for (uint64_t i = 0; i < ROUNDS; i++)
+			one_round(fd, i);
+		change();
+		for (uint64_t i = ROUNDS; i < 2 * ROUNDS; i++)
+			one_round(fd, i);
+		close(fd);
+		fflush(stdout);
+		_exit(0);
+	}
+	close(fd);
+	waitpid(child, &status, 0);
+	obs_exit("child", status);
+}
+
+static char empty_root[] = "/tmp/conf-root-XXXXXX";
+
+static void go_to_empty_root(void)
+{
+	obs("chroot", chroot(empty_root));
+	obs("chdir", chdir("/"));
+}
+
+static void chroot_server(int fd)
+{
+	if (!mkdtemp(empty_root))
+		return;
+	serve_around(fd, go_to_empty_root);
+	obs("rmdir", rmdir(empty_root));
+}
+CASE("world.chroot", chroot_server, asks, ANY | CONF_EITHER);
+
+static void become_nobody(void)
+{
+	obs("setgid", setgid(NOBODY));
+	obs("setuid", setuid(NOBODY));
+}
+
+static void setuid_server(int fd)
+{
+	serve_around(fd, become_nobody);
+}
+CASE("world.setuid", setuid_server, asks, ANY | CONF_EITHER);
+
+static void go_elsewhere(void)
+{
+	obs("unshare", unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC));
+}
+
+static void unshare_server(int fd)
+{
+	serve_around(fd, go_elsewhere);
+}
+CASE("world.unshare", unshare_server, asks, ANY | CONF_EITHER);
+
+static void allow_few_descriptors(void)
+{
+	struct rlimit few = { 32, 32 };
+	int files[40], n = 0;
+
+	obs("setrlimit", setrlimit(RLIMIT_NOFILE, &few));
+	while (n < 40 && (files[n] = dup(0)) >= 0)
+		n++;
+	obs_val("full", n < 40 && errno == EMFILE);
+	while (n > 0)
+		close(files[--n]);
+}
+
+static void nofile_server(int fd)
+{
+	serve_around(fd, allow_few_descriptors);
+}
+CASE("world.few_descriptors", nofile_server, asks, ANY | CONF_EITHER);
+
+/* The child numbers its processes anew, and both use the connection: turn by turn, so that each
+ * finds the lock that the other has left. */
+static void pid_namespace_server(int fd)
+{
+	int turns[2][2], status = 0;
+	char turn = 0;
+	pid_t child;
+
+	if (pipe(turns[0]) < 0 || pipe(turns[1]) < 0)
+		return;
+	obs("unshare", unshare(CLONE_NEWPID));
+	child = fork();
+	for (uint64_t i = 0; i < 2 * ROUNDS; i++) {
+		if ((i & 1) != (child == 0)) {
+			if (read(turns[child == 0][0], &turn, 1) != 1)
+				break;
+			continue;
+		}
+		one_round(fd, i);
+		if (write(turns[child != 0][1], &turn, 1) != 1)
+			break;
+	}
+	if (child == 0) {
+		fflush(stdout);
+		_exit(getpid());
+	}
+	waitpid(child, &status, 0);
+	obs_exit("child", status);
+	close(fd);
+}
+
+static void asks_quietly(int fd)
+{
+	char bytes[100];
+	bool good = true;
+
+	for (uint64_t i = 0; i < 2 * ROUNDS; i++) {
+		pat_fill(bytes, 100, i * 100);
+		send_exact(fd, bytes, 100);
+		good = good && recv_exact(fd, bytes, 100) == 100 && pat_good(bytes, 100, i * 100);
+	}
+	obs_val("right", good);
+	recv_to_eof(fd, 0);
+}
+CASE("world.pid_namespace", pid_namespace_server, asks_quietly, ANY | CONF_EITHER);
+
+/* Another user may run it: the linker does not look at the environment then. */
+static void secure_server(int fd)
+{
+	char path[] = "/tmp/conf-secure-XXXXXX", command[256], program[64];
+	char *argv[] = { program, NULL };
+	int status = 0;
+	pid_t child;
+
+	if (!mkdtemp(path))
+		return;
+	snprintf(program, sizeof(program), "%s/cat", path);
+	snprintf(command, sizeof(command), "cp /bin/cat %s && chmod 4755 %s && chmod 755 %s",
+		 program, program, path);
+	obs("made", system(command));
+	child = fork();
+	if (child == 0) {
+		dup2(fd, 0);
+		dup2(fd, 1);
+		close(fd);
+		if (setuid(NOBODY) < 0)
+			_exit(1);
+		execv(program, argv);
+		_exit(127);
+	}
+	close(fd);
+	waitpid(child, &status, 0);
+	obs_exit("child", status);
+	unlink(program);
+	obs("rmdir", rmdir(path));
+}
+
+static void echo_client(int fd)
+{
+	send_pat(fd, 30000, 0);
+	obs("shutdown", shutdown(fd, SHUT_WR));
+	recv_to_eof(fd, 0);
+}
+CASE("world.secure_exec", secure_server, echo_client, ANY | CONF_EITHER);
