@@ -18,8 +18,8 @@ bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s)
  * nothing is in a ring that the peer has stopped to read. */
 static bool kernel_has_the_rest(const struct shmipc_sender *s)
 {
-	return !shmipc_sender_on_ring(s) ||
-	       ((atomic_load(&s->want->want) & SHMIPC_WANT_STOPPED) && shmipc_sender_unread(s) == 0);
+	return !shmipc_sender_on_ring(s) || ((atomic_load(&s->want->want) & SHMIPC_WANT_STOPPED) &&
+					     shmipc_sender_unread(s) == 0);
 }
 
 /* It counts as of the first look: later sends of ours were never delivered. */

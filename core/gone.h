@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Has a thread, or a process, ended?  By its number: one that is used again delays the answer, it
- * does not make a wrong one.  Where a relative has numbers of its own (thread.h) nobody is ever said
- * to have ended.
+ * does not make a wrong one.  Where a relative has numbers of its own (thread.h) nobody is ever
+ * said to have ended.
  */
 #ifndef SHMIPC_CORE_GONE_H
 #define SHMIPC_CORE_GONE_H

@@ -115,9 +115,9 @@ enum shmipc_want {
 	SHMIPC_WANT_SLEEPERS = 0xffff, /* number of waiters that need a token before they look again
 					*/
 	SHMIPC_WANT_STRICT = 1 << 16,  /* keep the kernel's readiness true for every arrival */
-	SHMIPC_WANT_EDGE = 1 << 17,   /* ... with a new token, hence a new edge, for each arrival */
-	SHMIPC_WANT_FENCE = 1 << 18,  /* the sender must order publish before this load itself */
-	SHMIPC_WANT_STOP = 1 << 19,   /* no token and no cut to the ring: STOPPED or LEAVE follows */
+	SHMIPC_WANT_EDGE = 1 << 17,  /* ... with a new token, hence a new edge, for each arrival */
+	SHMIPC_WANT_FENCE = 1 << 18, /* the sender must order publish before this load itself */
+	SHMIPC_WANT_STOP = 1 << 19,  /* no token and no cut to the ring: STOPPED or LEAVE follows */
 	SHMIPC_WANT_CLOSED = 1 << 20, /* the receiving end is closed: no tokens */
 	SHMIPC_WANT_LEAVE = 1 << 21,  /* go by the kernel from the next send on; what is in the ring
 					 is still read */

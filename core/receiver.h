@@ -181,8 +181,8 @@ void shmipc_receiver_go_on(struct shmipc_receiver *r, int fd, bool private_use);
  * as far as there is room. */
 void shmipc_receiver_help(struct shmipc_receiver *r, int peer_socket, bool private_use);
 
-/* After a stop that is not done: the kernel's bytes are not payload alone, so nobody but us can read
- * the stream right. */
+/* After a stop that is not done: the kernel's bytes are not payload alone, so nobody but us can
+ * read the stream right. */
 bool shmipc_receiver_is_entangled(const struct shmipc_receiver *r);
 
 /* After a stop: 0 when the stream is the kernel's alone, else -EAGAIN. */

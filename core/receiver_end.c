@@ -11,7 +11,7 @@
 #include "core/sys.h"
 
 enum {
-	CUTS_AT_ONCE_MAX = 8,  /* an honest sender is never more than two ahead */
+	CUTS_AT_ONCE_MAX = 8, /* an honest sender is never more than two ahead */
 };
 
 static bool kernel_says_readable(int fd)

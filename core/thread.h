@@ -17,7 +17,6 @@ uint32_t shmipc_process_generation(void);
  * other.  Known before that relative takes its first lock. */
 bool shmipc_process_numbers_differ(void);
 
-
 /* True while only one thread exists (glibc keeps the word). */
 bool shmipc_single_threaded(void);
 

@@ -17,7 +17,7 @@
 #include "preload/sets.h"
 #include "preload/upgrade.h"
 
-static uint32_t *marks; /* by record: the fork that counted it, or MARK_LEFT; private memory */
+static uint32_t *marks;	 /* by record: the fork that counted it, or MARK_LEFT; private memory */
 static uint32_t *births; /* by record: the connection that exec is about to leave */
 static uint32_t forks;
 static struct shmipc_lock fork_lock;
@@ -26,7 +26,8 @@ static _Atomic uint32_t spawns;
 static int own_pid;
 static uint32_t own_generation;
 
-/* A child that nobody has named yet, by the fork that makes it: negative.  Of the thread that forks.
+/* A child that nobody has named yet, by the fork that makes it: negative.  Of the thread that
+ * forks.
  */
 static __thread int unborn __attribute__((tls_model("initial-exec")));
 static __thread int child_pid __attribute__((tls_model("initial-exec")));

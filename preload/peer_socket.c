@@ -27,7 +27,8 @@ static uint64_t inode_of_peer(const struct shim_conn *conn, int fd)
 
 	if (conn->is_unix)
 		return shim_identity_self(fd, &self) == 0 &&
-				       shim_identity_unix_lookup(self.inode, self.cookie, &peer) == 0
+				       shim_identity_unix_lookup(self.inode, self.cookie, &peer) ==
+					       0
 			       ? peer.peer_inode
 			       : 0;
 	found = sys_getsockname(fd, &mine, &my_bytes) == 0 &&
@@ -134,7 +135,9 @@ static bool look_at_descriptor(struct search *search, int number)
 
 static bool look_at_process(struct search *search, int pid)
 {
-	struct search inside = { .path = "/proc/", .inode = search->inode, .pid = pid, .found = -1 };
+	struct search inside = {
+		.path = "/proc/", .inode = search->inode, .pid = pid, .found = -1
+	};
 
 	strcpy(append_number(inside.path + strlen(inside.path), (uint64_t)pid), "/fd/");
 	for_each_number(&inside, look_at_descriptor);

@@ -235,8 +235,7 @@ static void standard_backlog_client(int fd)
 	obs("recv", recv(fd, &byte, 1, 0));
 	both();
 }
-CASE("stdio.standard_backlog", standard_backlog_server, standard_backlog_client,
-     ANY | CONF_EITHER);
+CASE("stdio.standard_backlog", standard_backlog_server, standard_backlog_client, ANY | CONF_EITHER);
 
 static void many_bytes_server(int fd)
 {
