@@ -104,8 +104,8 @@ void kernel_acknowledge(void)
 
 	for (int i = 0; i < CONNECTIONS; i++)
 		if (slot_of_connection(i) >= 0)
-			bare(SYS_setsockopt, slot_of_connection(i), IPPROTO_TCP, TCP_QUICKACK,
-			     (long)&one, sizeof(one));
+			bare_call(SYS_setsockopt, slot_of_connection(i), IPPROTO_TCP, TCP_QUICKACK,
+				  (long)&one, sizeof(one), 0);
 }
 
 /* ... and we have heard that it knows of our end. */
@@ -119,7 +119,7 @@ void kernel_await_acknowledgement(void)
 
 		while (fd >= 0 && tcp_info(fd, &info) && !is_heard(&info) &&
 		       now_us() - start < HEARD_US)
-			bare(SYS_sched_yield, 0, 0, 0, 0, 0);
+			bare_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 	}
 }
 
