@@ -192,7 +192,7 @@ endef
 $(foreach t,$(patsubst tests/unit/%.c,%,$(UNIT_SRC) $(SHIM_UNIT_SRC) $(IPC_UNIT_SRC)),$(eval $(call unit_rule,$(t))))
 
 # This one counts allocations.
-$(OUT)/unit/ipc/test_life: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+$(OUT)/unit/ipc/test_allocations: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
 $(UNIT):
 	@mkdir -p $(@D)

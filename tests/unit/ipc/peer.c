@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -269,6 +271,53 @@ void peer_kill(struct peer *peer)
 	peer_wait(peer);
 	if (strncmp(peer->address, "unix:", 5) == 0)
 		unlink(peer->address + 5);
+}
+
+/* ---- both in this process ------------------------------------------------------------------- */
+
+struct shake {
+	const struct peer *peer;
+	int fd;
+	struct shmipc_session *session;
+};
+
+static void *shake_as_client(void *argument)
+{
+	struct shake *shake = argument;
+	int error = shmipc_session_create(shake->fd, SHMIPC_ROLE_CLIENT, &shake->peer->config, NULL,
+					  NULL, NULL, &shake->session);
+
+	if (error)
+		die("client's session", error);
+	return NULL;
+}
+
+void peer_make_pair(const struct peer *peer, struct shmipc_loop *loop,
+		    const struct shmipc_session_callbacks *callbacks, void *user,
+		    struct peer_pair *pair)
+{
+	struct shake shake = { .peer = peer };
+	pthread_t thread;
+	int fds[2], error;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
+		die("socketpair", -errno);
+	pair->wire = dup(fds[0]);
+	shake.fd = fds[0];
+	pthread_create(&thread, NULL, shake_as_client, &shake);
+	error = shmipc_session_create(fds[1], SHMIPC_ROLE_SERVER, &peer->config, loop, callbacks,
+				      user, &pair->server);
+	if (error)
+		die("server's session", error);
+	pthread_join(thread, NULL);
+	pair->client = shake.session;
+}
+
+void peer_close_pair(struct peer_pair *pair)
+{
+	shmipc_session_close(pair->server);
+	shmipc_session_close(pair->client);
+	close(pair->wire);
 }
 
 /* ---- clients -------------------------------------------------------------------------------- */

@@ -36,6 +36,18 @@ void peer_run(struct peer *peer, void (*serve)(struct shmipc_session *session));
 /* Its exit status: 0 when peer_run's function returned. */
 int peer_wait(struct peer *peer);
 
+/* Two sessions in this process over one connection. */
+struct peer_pair {
+	struct shmipc_session *client, *server;
+	int wire; /* another descriptor of the client's socket, to talk behind its back */
+};
+
+/* With the peer's configuration; loop and what follows are the server's and may be NULL. */
+void peer_make_pair(const struct peer *peer, struct shmipc_loop *loop,
+		    const struct shmipc_session_callbacks *callbacks, void *user,
+		    struct peer_pair *pair);
+void peer_close_pair(struct peer_pair *pair);
+
 struct shmipc_client *peer_connect(struct peer *peer, struct shmipc_loop *loop);
 struct shmipc_stream *peer_stream(struct shmipc_client *client);
 

@@ -106,21 +106,6 @@ static void streams_are_closed_beside_their_callbacks(void **state)
 	peer_stop(&peer);
 }
 
-struct both {
-	int fds[2];
-	struct peer peer;
-	struct shmipc_session *client;
-};
-
-static void *shake_as_client(void *argument)
-{
-	struct both *both = argument;
-
-	shmipc_session_create(both->fds[0], SHMIPC_ROLE_CLIENT, &both->peer.config, NULL, NULL,
-			      NULL, &both->client);
-	return NULL;
-}
-
 static void slow_stream(struct shmipc_session *session, struct shmipc_stream *stream, void *user)
 {
 	(void)session;
@@ -140,40 +125,34 @@ static void sessions_are_closed_beside_their_callbacks(void **state)
 	static const struct shmipc_session_callbacks callbacks = { .on_stream = slow_stream,
 								   .on_shutdown = slow_shutdown };
 	struct shmipc_loop *loop = start_loop();
+	struct peer peer;
 
 	(void)state;
 	late_calls = 0;
+	peer_prepare(&peer, PEER_UNIX_MEMFD);
 	for (unsigned int i = 0; i < 60; i++) {
 		struct work *work = calloc(1, sizeof(*work));
 		struct shmipc_stream *streams[3];
-		struct shmipc_session *server;
-		struct both both = { .client = NULL };
-		pthread_t thread;
+		struct peer_pair pair;
 
-		peer_prepare(&both.peer, PEER_UNIX_MEMFD);
-		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, both.fds), 0);
-		pthread_create(&thread, NULL, shake_as_client, &both);
-		assert_int_equal(shmipc_session_create(both.fds[1], SHMIPC_ROLE_SERVER,
-						       &both.peer.config, loop, &callbacks, work,
-						       &server),
-				 0);
-		pthread_join(thread, NULL);
+		peer_make_pair(&peer, loop, &callbacks, work, &pair);
 		for (int k = 0; k < 3; k++) {
-			assert_int_equal(shmipc_session_open_stream(both.client, &streams[k]), 0);
+			assert_int_equal(shmipc_session_open_stream(pair.client, &streams[k]), 0);
 			assert_int_equal(shmipc_stream_send(streams[k], "x", 1), 0);
 		}
 		if (i % 3 == 0)
 			while (work->calls == 0)
 				;
 		if (i % 5 == 0) /* on_shutdown may run meanwhile */
-			shmipc_session_close(both.client);
-		shmipc_session_close(server);
+			shmipc_session_close(pair.client);
+		shmipc_session_close(pair.server);
 		work->gone = true;
 		free(work);
 		for (int k = 0; k < 3; k++)
 			shmipc_stream_close(streams[k]);
 		if (i % 5)
-			shmipc_session_close(both.client);
+			shmipc_session_close(pair.client);
+		close(pair.wire);
 	}
 	assert_int_equal(late_calls, 0);
 	assert_int_equal(shmipc_loop_destroy(loop), 0);

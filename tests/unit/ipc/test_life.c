@@ -37,80 +37,6 @@ static int try_round_trip(struct shmipc_stream *stream, size_t bytes)
 	return error;
 }
 
-/* ---- allocations ---------------------------------------------------------------------------- */
-
-static _Atomic unsigned long allocations;
-
-void *__real_malloc(size_t bytes);
-void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *at, size_t bytes);
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *at, size_t bytes);
-
-void *__wrap_malloc(size_t bytes)
-{
-	allocations++;
-	return __real_malloc(bytes);
-}
-
-void *__wrap_calloc(size_t count, size_t bytes)
-{
-	allocations++;
-	return __real_calloc(count, bytes);
-}
-
-void *__wrap_realloc(void *at, size_t bytes)
-{
-	allocations++;
-	return __real_realloc(at, bytes);
-}
-
-static void messages_allocate_nothing(void **state)
-{
-	struct shmipc_client *client;
-	struct shmipc_stream *stream;
-	struct peer peer;
-	unsigned long before = 0;
-	const void *view;
-	void *room;
-
-	(void)state;
-	peer_prepare(&peer, PEER_UNIX_MEMFD);
-	peer_start(&peer);
-	client = peer_connect(&peer, NULL);
-	for (int i = 0; i < 3000; i++) {
-		size_t bytes = i % 3 == 0 ? 64 : i % 3 == 1 ? 20000 : 300000;
-
-		if (i == 1000)
-			before = allocations;
-		/* a new stream each time: opening and closing is part of it */
-		stream = peer_stream(client);
-		assert_int_equal(shmipc_stream_reserve(stream, 16, &room), 0);
-		memset(room, 1, 16);
-		assert_int_equal(shmipc_stream_commit(stream, 16), 0);
-		for (size_t done = 0; done < bytes;) {
-			ssize_t n = shmipc_stream_reserve_some(stream, bytes - done, &room);
-
-			assert_true(n > 0);
-			memset(room, 2, (size_t)n);
-			assert_int_equal(shmipc_stream_commit(stream, (size_t)n), 0);
-			done += (size_t)n;
-		}
-		assert_int_equal(shmipc_stream_flush(stream), 0);
-		assert_int_equal(shmipc_stream_read_view(stream, 16 + bytes, &view), 0);
-		shmipc_stream_reuse(stream);
-		if (i % 2)
-			shmipc_client_put_stream(client, stream);
-		else
-			shmipc_stream_close(stream);
-	}
-	assert_true(before > 0);
-	assert_int_equal(allocations - before, 0);
-	shmipc_client_destroy(client);
-	peer_stop(&peer);
-}
-
 /* ---- loops ---------------------------------------------------------------------------------- */
 
 struct counter {
@@ -406,45 +332,6 @@ static void a_hot_restart_loses_no_request(void **state)
 
 /* ---- limits and hostile peers --------------------------------------------------------------- */
 
-/* Two sessions of this process, and a second descriptor of the client's socket to talk on. */
-struct pair {
-	struct shmipc_session *client, *server;
-	struct peer peer;
-	int fds[2];
-	int wire;
-};
-
-static void *shake_as_client(void *argument)
-{
-	struct pair *pair = argument;
-
-	shmipc_session_create(pair->fds[0], SHMIPC_ROLE_CLIENT, &pair->peer.config, NULL, NULL,
-			      NULL, &pair->client);
-	return NULL;
-}
-
-static void make_pair(struct pair *pair)
-{
-	pthread_t thread;
-
-	pair->client = NULL;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair->fds), 0);
-	pair->wire = dup(pair->fds[0]);
-	pthread_create(&thread, NULL, shake_as_client, pair);
-	assert_int_equal(shmipc_session_create(pair->fds[1], SHMIPC_ROLE_SERVER, &pair->peer.config,
-					       NULL, NULL, NULL, &pair->server),
-			 0);
-	pthread_join(thread, NULL);
-	assert_non_null(pair->client);
-}
-
-static void close_pair(struct pair *pair)
-{
-	shmipc_session_close(pair->server);
-	shmipc_session_close(pair->client);
-	close(pair->wire);
-}
-
 static void bad_messages_end_the_session_alone(void **state)
 {
 	static const struct {
@@ -465,16 +352,17 @@ static void bad_messages_end_the_session_alone(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct shmipc_stream *stream;
-		struct pair pair;
+		struct peer_pair pair;
+		struct peer peer;
 
-		peer_prepare(&pair.peer, PEER_UNIX_MEMFD);
-		pair.peer.config.fallback_bytes_max = 1 << 20;
-		make_pair(&pair);
+		peer_prepare(&peer, PEER_UNIX_MEMFD);
+		peer.config.fallback_bytes_max = 1 << 20;
+		peer_make_pair(&peer, NULL, NULL, NULL, &pair);
 		assert_int_equal(send(pair.wire, bad[i].bytes, bad[i].count, 0), bad[i].count);
 		assert_int_equal(shmipc_session_accept_stream(pair.server, SHMIPC_NEVER, &stream),
 				 bad[i].reason);
 		assert_int_equal(shmipc_session_health(pair.server), bad[i].reason);
-		close_pair(&pair);
+		peer_close_pair(&pair);
 	}
 }
 
@@ -484,15 +372,16 @@ static void small_messages_by_the_socket_are_limited_too(void **state)
 	enum { BYTES = 17, LIMIT = 1000 };
 	static uint8_t messages[LIMIT + 1][BYTES];
 	struct shmipc_stream *stream;
-	struct pair pair;
+	struct peer_pair pair;
+	struct peer peer;
 	const void *view;
 
 	(void)state;
 	for (int i = 0; i <= LIMIT; i++)
 		memcpy(messages[i], "\0\0\0\x11\x77\x58\3\3\0\0\0\2\0\0\0\0x", BYTES);
-	peer_prepare(&pair.peer, PEER_UNIX_MEMFD);
-	pair.peer.config.fallback_bytes_max = LIMIT * 129;
-	make_pair(&pair);
+	peer_prepare(&peer, PEER_UNIX_MEMFD);
+	peer.config.fallback_bytes_max = LIMIT * 129;
+	peer_make_pair(&peer, NULL, NULL, NULL, &pair);
 	assert_int_equal(send(pair.wire, messages, LIMIT * BYTES, 0), LIMIT * BYTES);
 	assert_int_equal(shmipc_session_accept_stream(pair.server, SHMIPC_NEVER, &stream), 0);
 	/* who reads has room for more */
@@ -502,19 +391,20 @@ static void small_messages_by_the_socket_are_limited_too(void **state)
 	assert_int_equal(shmipc_stream_read_view(stream, LIMIT + 1, &view), -ENOBUFS);
 	assert_int_equal(shmipc_session_health(pair.server), -ENOBUFS);
 	shmipc_stream_close(stream);
-	close_pair(&pair);
+	peer_close_pair(&pair);
 }
 
 static void streams_that_nobody_wants_are_refused(void **state)
 {
 	struct shmipc_stream *streams[4], *stream;
 	const void *view;
-	struct pair pair;
+	struct peer_pair pair;
+	struct peer peer;
 
 	(void)state;
-	peer_prepare(&pair.peer, PEER_UNIX_FILE);
-	pair.peer.config.accept_backlog = 2;
-	make_pair(&pair);
+	peer_prepare(&peer, PEER_UNIX_FILE);
+	peer.config.accept_backlog = 2;
+	peer_make_pair(&peer, NULL, NULL, NULL, &pair);
 	for (int i = 0; i < 4; i++) {
 		assert_int_equal(shmipc_session_open_stream(pair.client, &streams[i]), 0);
 		assert_int_equal(shmipc_stream_send(streams[i], "hello", 5), 0);
@@ -535,8 +425,8 @@ static void streams_that_nobody_wants_are_refused(void **state)
 			 -EAGAIN);
 	for (int i = 0; i < 4; i++)
 		shmipc_stream_close(streams[i]);
-	close_pair(&pair);
-	assert_int_equal(peer_files(&pair.peer), 0);
+	peer_close_pair(&pair);
+	assert_int_equal(peer_files(&peer), 0);
 }
 
 static void configurations_are_checked(void **state)
@@ -573,7 +463,6 @@ static void configurations_are_checked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(messages_allocate_nothing),
 		cmocka_unit_test(callbacks_run_in_the_applications_loop),
 		cmocka_unit_test(a_child_of_a_loop_does_no_harm),
 		cmocka_unit_test(lost_sessions_are_replaced),
