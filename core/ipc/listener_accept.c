@@ -226,13 +226,33 @@ static void watch_late_ones(struct shmipc_listener *listener, uint64_t due_ns)
 	shmipc_mutex_unlock(&listener->lock);
 }
 
+/* Is another connection wanted now? */
+static bool has_room(struct shmipc_listener *listener)
+{
+	bool yes;
+
+	shmipc_mutex_lock(&listener->lock);
+	yes = listener->listening && !listener->destroyed &&
+	      listener->pending_count < listener->config->values.handshakes_max;
+	shmipc_mutex_unlock(&listener->lock);
+	return yes;
+}
+
+/* A connection that cannot be taken now must not keep the loop awake. */
+static void watch_for_more(struct shmipc_listener *listener, bool wanted)
+{
+	shmipc_mutex_lock(&listener->lock);
+	if (listener->in_loop && wanted != (listener->source.events != 0))
+		shmipc_loop_change(listener->loop, &listener->source, wanted ? EPOLLIN : 0);
+	shmipc_mutex_unlock(&listener->lock);
+}
+
 void shmipc_listener_take_connections(struct shmipc_listener *listener)
 {
 	uint64_t due = SHMIPC_NEVER;
 	int fd, error;
 
-	while (listener->listening &&
-	       listener->pending_count < listener->config->values.handshakes_max) {
+	while (has_room(listener)) {
 		fd = sys_accept4(listener->source.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (is_passing(fd))
 			continue;
@@ -245,12 +265,7 @@ void shmipc_listener_take_connections(struct shmipc_listener *listener)
 			sys_close(fd);
 	}
 	if (listener->loop) {
-		/* a connection that cannot be taken now must not keep the loop awake */
-		bool full = due != SHMIPC_NEVER ||
-			    listener->pending_count >= listener->config->values.handshakes_max;
-
-		if (listener->in_loop && full != (listener->source.events == 0))
-			shmipc_loop_change(listener->loop, &listener->source, full ? 0 : EPOLLIN);
+		watch_for_more(listener, due == SHMIPC_NEVER && has_room(listener));
 		watch_late_ones(listener, due);
 	}
 }
@@ -286,8 +301,7 @@ void shmipc_listener_timer(struct shmipc_timer *timer)
 									timer));
 
 	end_late_ones(listener);
-	if (!listener->destroyed)
-		shmipc_listener_take_connections(listener);
+	shmipc_listener_take_connections(listener);
 	shmipc_owner_put(&listener->owner);
 }
 
@@ -322,41 +336,59 @@ static struct shmipc_session *take_ready(struct shmipc_listener *listener)
 	return s;
 }
 
+/* Others may put some in meanwhile, in front; nobody else takes one out. */
 static void step_all(struct shmipc_listener *listener)
 {
-	struct shmipc_pending *p = listener->pending, *next;
+	struct shmipc_pending *p, *next;
 
+	shmipc_mutex_lock(&listener->lock);
+	p = listener->pending;
+	shmipc_mutex_unlock(&listener->lock);
 	for (; p; p = next) {
 		next = p->next;
 		step(listener, p, shmipc_now_ns());
 	}
 }
 
+/* What to poll for; the listening socket is the first.  NULL: no memory. */
+static struct pollfd *gather(struct shmipc_listener *listener, nfds_t *count_out,
+			     uint64_t *deadline_ns)
+{
+	bool more = has_room(listener);
+	struct pollfd *fds;
+	nfds_t n = 1;
+
+	shmipc_mutex_lock(&listener->lock);
+	fds = calloc(listener->pending_count + 1, sizeof(*fds));
+	for (struct shmipc_pending *p = fds ? listener->pending : NULL; p; p = p->next, n++) {
+		fds[n].fd = p->source.fd;
+		fds[n].events = p->handshake.events;
+		*deadline_ns = p->deadline_ns < *deadline_ns ? p->deadline_ns : *deadline_ns;
+	}
+	shmipc_mutex_unlock(&listener->lock);
+	if (fds) {
+		fds[0].fd = more ? listener->source.fd : -1;
+		fds[0].events = POLLIN;
+	}
+	*count_out = n;
+	return fds;
+}
+
 /* Sleeps until a connection or a handshake has something to say. */
 static int sleep_for_any(struct shmipc_listener *listener, uint64_t deadline_ns)
 {
-	struct pollfd *fds = calloc(listener->pending_count + 1, sizeof(*fds));
 	uint64_t now = shmipc_now_ns();
-	nfds_t n = 1;
+	nfds_t count;
+	struct pollfd *fds = gather(listener, &count, &deadline_ns);
 	int ms;
 
 	if (!fds)
 		return -ENOMEM;
-	fds[0].fd = listener->listening && listener->pending_count <
-						   listener->config->values.handshakes_max
-			    ? listener->source.fd
-			    : -1;
-	fds[0].events = POLLIN;
-	for (struct shmipc_pending *p = listener->pending; p; p = p->next, n++) {
-		fds[n].fd = p->source.fd;
-		fds[n].events = p->handshake.events;
-		deadline_ns = p->deadline_ns < deadline_ns ? p->deadline_ns : deadline_ns;
-	}
 	/* after a while look again: the kernel may have had no descriptor to give */
 	ms = deadline_ns <= now			       ? 0
 	     : deadline_ns - now > UINT64_C(100000000) ? 100
 						       : (int)((deadline_ns - now) / 1000000) + 1;
-	sys_poll(fds, n, ms);
+	sys_poll(fds, count, ms);
 	free(fds);
 	return 0;
 }

@@ -48,7 +48,9 @@ static void stop_listening_on_tcp(struct shmipc_listener *listener)
 	if (shmipc_address_parse(listener->address, &address) == 0 &&
 	    !shmipc_address_is_unix(&address)) {
 		shmipc_listener_take_connections(listener);
+		shmipc_mutex_lock(&listener->lock);
 		listener->listening = false;
+		shmipc_mutex_unlock(&listener->lock);
 		if (listener->loop) /* where it would be in error for ever */
 			shmipc_listener_leave_loop(listener);
 		sys_shutdown(listener->source.fd, SHUT_RD);
