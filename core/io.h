@@ -14,6 +14,12 @@ struct shmipc_io {
 	int flags;	  /* MSG_*, as passed */
 	bool private_use; /* one thread, never shared: locks are plain stores, sleeps may consume */
 	struct shmipc_cursor cursor;
+	/* sending: the bytes are those of `file` before file_end, and the cursor only counts them
+	 */
+	bool from_file;
+	bool file_is_over; /* sender_file.c's own: its end, or an error, came before the count */
+	int file;
+	off_t file_end;
 	struct msghdr *message; /* control and name of sendmsg/recvmsg, or NULL */
 	size_t control_room;	/* receiver.c's own: room for control data that the caller gave */
 	bool control_dropped; /* receiver.c's own: descriptors came with the bytes, without room */
@@ -24,6 +30,14 @@ struct shmipc_io {
 	void (*release)(void *argument); /* the thread is cancelled inside the call; or NULL */
 	void *release_argument;
 };
+
+static inline void shmipc_io_skip(struct shmipc_io *io, size_t bytes)
+{
+	if (io->from_file)
+		io->cursor.left -= bytes;
+	else
+		shmipc_cursor_skip(&io->cursor, bytes);
+}
 
 /* After a sleep, before the next system call. */
 static inline void shmipc_io_follow(struct shmipc_io *io)

@@ -83,13 +83,27 @@ static void undo_kernel_send(void *argument)
 	shmipc_io_release(sleeper->io);
 }
 
+static ssize_t kernel_send(struct shmipc_sender *s, struct shmipc_io *io,
+			   const struct msghdr *message, size_t bytes, int flags)
+{
+	struct sleeper sleeper = { s, io };
+
+	if (io->from_file)
+		return shmipc_sender_kernel_file(io, undo_kernel_send, &sleeper);
+	/* the kernel copies a message header first: spare it where there is nothing in it */
+	if (!io->message && message->msg_iovlen == 1)
+		return SHMIPC_SLEEP(undo_kernel_send, &sleeper, SYS_sendto, io->fd,
+				    message->msg_iov[0].iov_base, bytes, flags, 0, 0);
+	return SHMIPC_SLEEP(undo_kernel_send, &sleeper, SYS_sendmsg, io->fd, message, flags, 0, 0,
+			    0);
+}
+
 /* Not locked: a blocking kernel send must not keep other threads out.  Signal handlers wait but for
  * the sleep, so none finds bytes that are sent and not counted.  kernel_senders was raised
  * under the lock, so no cut can pass us; the byte count is raised before the number of senders
  * falls. */
 static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io)
 {
-	struct sleeper sleeper = { s, io };
 	struct iovec iov[KERNEL_IOV];
 	struct msghdr message = { 0 };
 	ssize_t n, total = 0;
@@ -100,21 +114,16 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 	if (io->message)
 		message = *io->message;
 	do {
-		bytes = shmipc_io_message(io, io->cursor.left, iov, KERNEL_IOV, &message);
-		/* the kernel copies a message header first: spare it where there is nothing in it
-		 */
-		if (!io->message && message.msg_iovlen == 1)
-			n = SHMIPC_SLEEP(undo_kernel_send, &sleeper, SYS_sendto, io->fd,
-					 message.msg_iov[0].iov_base, bytes, flags, 0, 0);
-		else
-			n = SHMIPC_SLEEP(undo_kernel_send, &sleeper, SYS_sendmsg, io->fd, &message,
-					 flags, 0, 0, 0);
+		bytes = io->from_file
+				? io->cursor.left
+				: shmipc_io_message(io, io->cursor.left, iov, KERNEL_IOV, &message);
+		n = kernel_send(s, io, &message, bytes, flags);
 		if (n > 0) {
 			atomic_fetch_add_explicit(&s->kernel_bytes, (uint64_t)n,
 						  memory_order_relaxed);
 			atomic_fetch_add_explicit(&s->count->kernel_bytes, (uint64_t)n,
 						  memory_order_relaxed);
-			shmipc_cursor_skip(&io->cursor, (size_t)n);
+			shmipc_io_skip(io, (size_t)n);
 			total += n;
 		}
 		message.msg_control = NULL; /* goes with the first byte only */
@@ -241,9 +250,8 @@ static void maybe_restart(struct shmipc_sender *s)
 	atomic_store_explicit(&s->tx->base, s->base, memory_order_relaxed);
 }
 
-static void publish(struct shmipc_sender *s, struct shmipc_io *io, size_t bytes)
+static void publish(struct shmipc_sender *s, size_t bytes)
 {
-	shmipc_ring_put(&s->ring, s->base, s->tail, &io->cursor, bytes);
 	/* copied first, counted then: a holder of the lock that dies between leaves only whole
 	 * bytes behind */
 	atomic_signal_fence(memory_order_seq_cst);
@@ -279,10 +287,12 @@ static bool peer_is_gone(struct shmipc_sender *s, int fd)
 	return look_for_peer(s, fd, now);
 }
 
-/* Put the next chunk into the ring: its bytes, or why no room came. */
+/* Put the next chunk into the ring: its bytes, or why no room came; 0 or an error where a file has
+ * no more. */
 static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
 {
 	size_t n = io->cursor.left < CHUNK_BYTES ? io->cursor.left : CHUNK_BYTES;
+	ssize_t put;
 
 	if (free_bytes(s) < n)
 		shmipc_sender_load_head(s);
@@ -295,11 +305,17 @@ static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
 	}
 	if (free_bytes(s) < n)
 		n = (size_t)free_bytes(s);
-	if (!shmipc_cursor_reaches(&io->cursor, n, SHMIPC_REACH_READ))
+	put = (ssize_t)n;
+	if (!io->from_file && !shmipc_cursor_reaches(&io->cursor, n, SHMIPC_REACH_READ))
 		return -EFAULT;
 	maybe_restart(s);
-	publish(s, io, n);
-	return (ssize_t)n;
+	if (__builtin_expect(io->from_file, 0))
+		put = shmipc_sender_read_file(s, io, n);
+	else
+		shmipc_ring_put(&s->ring, s->base, s->tail, &io->cursor, n);
+	if (put > 0)
+		publish(s, (size_t)put);
+	return put;
 }
 
 /* The peer is closed or dead and reads no more: nothing of this chunk arrives.  The kernel says
@@ -329,7 +345,7 @@ static ssize_t ring_send(struct shmipc_sender *s, struct shmipc_io *io, bool *go
 		uint32_t want;
 		int error;
 
-		if (n == -EFAULT)
+		if (n == -EFAULT || io->file_is_over)
 			return done ? done : n;
 		if (n < 0) {
 			/* part of the call is done: a signal ends it, as in the kernel */
@@ -472,7 +488,7 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 		return -error;
 	}
 	if (s->gone && shmipc_ending_accepts_send(s, io->fd, io->cursor.left)) {
-		done = (ssize_t)io->cursor.left;
+		done = io->from_file ? shmipc_sender_swallow_file(io) : (ssize_t)io->cursor.left;
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return done;
 	}

@@ -52,4 +52,17 @@ int shmipc_sender_resend(struct shmipc_sender *s, int fd, int flags);
  */
 void shmipc_sender_recover(struct shmipc_sender *s, int fd);
 
+/* ---- sender_file.c: calls whose bytes come from a file ---- */
+
+/* Read the next bytes (<= room in the ring) to where the ring's next bytes lie.  How many have
+ * come; 0 at the end of the file, or the error of the read: then the call is over. */
+ssize_t shmipc_sender_read_file(struct shmipc_sender *s, struct shmipc_io *io, size_t bytes);
+
+/* The rest of the call by the kernel's own sendfile(); may sleep, and be left by `undo`. */
+ssize_t shmipc_sender_kernel_file(struct shmipc_io *io, void (*undo)(void *argument),
+				  void *argument);
+
+/* What the kernel would take of the call although nobody will read it. */
+ssize_t shmipc_sender_swallow_file(struct shmipc_io *io);
+
 #endif

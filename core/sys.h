@@ -103,6 +103,11 @@ static inline ssize_t sys_pread(int fd, void *to, size_t bytes, off_t offset)
 {
 	return sys_call6(SYS_pread64, fd, (long)to, (long)bytes, offset, 0, 0);
 }
+static inline ssize_t sys_preadv(int fd, const struct iovec *to, int count, off_t offset)
+{
+	/* the second half of the offset is for machines whose words do not hold it */
+	return sys_call6(SYS_preadv, fd, (long)to, count, offset, 0, 0);
+}
 static inline ssize_t sys_readlink(const char *path, char *to, size_t bytes)
 {
 	return sys_call6(SYS_readlinkat, -100 /* AT_FDCWD */, (long)path, (long)to, (long)bytes, 0,

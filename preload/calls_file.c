@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sendfile and splice, and the FILE functions, which reach no hook once a FILE exists. */
 #include <errno.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 
 #include "core/bypass.h"
 #include "core/sys.h"
+#include "core/thread.h"
 #include "preload/conn.h"
 #include "preload/downgrade.h"
 #include "preload/real.h"
@@ -19,29 +21,19 @@ enum { PIECE_BYTES = 32 * 1024 };
 
 /* ---- sendfile ---- */
 
-/* From a file into the ring: read a piece at the offset, send it, advance by what was taken. */
-static ssize_t send_pieces(struct shim_conn *conn, int out, int in, off64_t *offset, size_t count)
+/* libc's is no cancellation point. */
+static ssize_t send_undisturbed(struct shim_conn *conn, int out, int in, off64_t at, size_t count)
 {
-	char piece[PIECE_BYTES];
-	size_t done = 0;
+	bool threads = !shmipc_single_threaded();
+	ssize_t n;
+	int state;
 
-	while (done < count) {
-		size_t want = count - done < sizeof(piece) ? count - done : sizeof(piece);
-		ssize_t n = sys_pread(in, piece, want, *offset);
-		const struct iovec iov = { piece, n > 0 ? (size_t)n : 0 };
-		ssize_t sent;
-
-		if (n <= 0)
-			return done ? (ssize_t)done : shim_edge(n);
-		sent = shim_send(conn, out, &iov, 1, 0, NULL);
-		if (sent < 0)
-			return done ? (ssize_t)done : -1;
-		*offset += sent;
-		done += (size_t)sent;
-		if (sent < n)
-			break;
-	}
-	return (ssize_t)done;
+	if (threads)
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	n = shim_send_file(conn, out, in, at, count);
+	if (threads)
+		pthread_setcancelstate(state, NULL);
+	return n;
 }
 
 static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offset, size_t count)
@@ -52,7 +44,7 @@ static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offse
 
 	if (shim_conn_is_attached(conn) && !conn->tx.settled)
 		shim_upgrade_settle_tx(conn, out);
-	/* an attached one is cut over by send_pieces(), a candidate is the kernel's and counted */
+	/* an attached one is cut over by its sender, a candidate is the kernel's and counted */
 	if (!shim_conn_is_attached(conn) && shmipc_bypass_send_begin(&conn->tx, out, alone) == 0) {
 		n = real.sendfile64(out, in, offset, count);
 		shmipc_bypass_send_end(&conn->tx, n < 0 ? -errno : n);
@@ -62,19 +54,20 @@ static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offse
 	}
 	/* of nothing: the kernel's own look at descriptors and offset, and its errors */
 	n = real.sendfile64(out, in, offset, 0);
-	if (n < 0)
+	if (n < 0 || count == 0)
 		return n;
-	if (offset) {
-		at = *offset;
-		n = send_pieces(conn, out, in, &at, count);
-		*offset = at;
-		return n;
-	}
-	at = lseek64(in, 0, SEEK_CUR);
+	at = offset ? *offset : lseek64(in, 0, SEEK_CUR);
 	if (at < 0)
 		return -1;
-	n = send_pieces(conn, out, in, &at, count);
-	lseek64(in, at, SEEK_SET);
+	if (count > (size_t)(INT64_MAX - at))
+		return shim_edge(-EINVAL);
+	n = send_undisturbed(conn, out, in, at, count);
+	if (n <= 0)
+		return n;
+	if (offset)
+		*offset = at + n;
+	else
+		lseek64(in, at + n, SEEK_SET);
 	return n;
 }
 

@@ -86,12 +86,28 @@ static void drop_ignored_name(const struct shim_conn *conn, int flags, struct ms
 	message->msg_namelen = 0;
 }
 
+static inline ssize_t send_prepared(struct shim_conn *conn, struct shmipc_io *io)
+{
+	int fd = io->fd;
+	ssize_t n;
+
+	if (shim_conn_is_attached(conn) &&
+	    (!conn->tx.settled || atomic_load_explicit(&conn->tx.count_lost, memory_order_relaxed)))
+		shim_upgrade_settle_tx(conn, fd);
+	n = shmipc_sender_send(&conn->tx, io);
+	if (__builtin_expect(shmipc_restart_is_offered(&conn->tx, &conn->rx), 0))
+		shim_upgrade_again(conn, fd);
+	if (!shim_conn_is_attached(conn) && n > 0 && io->fd == fd)
+		shim_upgrade_sent(conn, fd, (size_t)n);
+	leave(io);
+	return shim_edge(n);
+}
+
 ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
 		  struct msghdr *message)
 {
 	struct shmipc_io io = { .fd = fd, .flags = flags, .message = message };
 	int error = prepare(conn, &io, iov, count);
-	ssize_t n;
 
 	if (__builtin_expect(message && message->msg_namelen > 0, 0))
 		drop_ignored_name(conn, flags, message);
@@ -101,16 +117,20 @@ ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_
 		return shim_edge(error);
 	if (flags & (MSG_OOB | MSG_ZEROCOPY))
 		shim_retire(conn, fd, SHMIPC_REASON_DOWNGRADE);
-	if (shim_conn_is_attached(conn) &&
-	    (!conn->tx.settled || atomic_load_explicit(&conn->tx.count_lost, memory_order_relaxed)))
-		shim_upgrade_settle_tx(conn, fd);
-	n = shmipc_sender_send(&conn->tx, &io);
-	if (__builtin_expect(shmipc_restart_is_offered(&conn->tx, &conn->rx), 0))
-		shim_upgrade_again(conn, fd);
-	if (!shim_conn_is_attached(conn) && n > 0 && io.fd == fd)
-		shim_upgrade_sent(conn, fd, (size_t)n);
-	leave(&io);
-	return shim_edge(n);
+	return send_prepared(conn, &io);
+}
+
+ssize_t shim_send_file(struct shim_conn *conn, int fd, int file, off_t at, size_t count)
+{
+	struct shmipc_io io = { .fd = fd, .from_file = true, .file = file };
+	int error = 0;
+
+	io.private_use = shim_conn_private(conn);
+	io.cursor.left = count < SHMIPC_TRANSFER_MAX ? count : SHMIPC_TRANSFER_MAX;
+	io.file_end = at + (off_t)io.cursor.left;
+	if (shim_pins_wanted())
+		error = enter(conn, &io);
+	return error ? shim_edge(error) : send_prepared(conn, &io);
 }
 
 /* Bytes of a Unix stream carry the name to which their sender is bound, if it is. */

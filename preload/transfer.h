@@ -17,6 +17,9 @@ ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_
 ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count,
 		     int flags, struct msghdr *message);
 
+/* As sendfile(), of an attached connection, from the offset `at`: bytes, or -1 and errno. */
+ssize_t shim_send_file(struct shim_conn *conn, int fd, int file, off_t at, size_t count);
+
 /* -errno to libc's form; success leaves errno alone. */
 ssize_t shim_edge(ssize_t result);
 

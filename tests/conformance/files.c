@@ -100,6 +100,157 @@ static void sendfile_between_client(int fd)
 }
 CASE("files.sendfile_between", sendfile_between_server, sendfile_between_client, ANY | CONF_MID);
 
+/* Of more than the file has left comes what is there. */
+static void sendfile_tail_client(int fd)
+{
+	int file = pattern_file();
+	off_t offset = 0;
+
+	obs("all and more", sendfile(fd, file, &offset, 10L * FILE_BYTES));
+	obs_val("offset", offset);
+	obs("at the end", sendfile(fd, file, &offset, 10));
+	offset = INT64_MAX - 5;
+	obs("far behind it", sendfile(fd, file, &offset, 10));
+	offset = -1;
+	obs("before it", sendfile(fd, file, &offset, 10));
+	finish_file(fd, file);
+}
+CASE("files.sendfile_tail", take_file_server, sendfile_tail_client, ANY);
+
+/* More than any buffer takes, to a reader that begins late: by whatever way it goes, it goes on
+ * where it has stopped. */
+enum { LARGE_PIECES = 5, LARGE_BYTES = LARGE_PIECES * CONF_BIG };
+
+static int large_file(void)
+{
+	char *bytes = big_buffer();
+	int file = memfd_create("large", MFD_CLOEXEC);
+
+	for (int i = 0; i < LARGE_PIECES; i++) {
+		pat_fill(bytes, CONF_BIG, (uint64_t)i * CONF_BIG);
+		if (write(file, bytes, CONF_BIG) != CONF_BIG)
+			return -1;
+	}
+	lseek(file, 0, SEEK_SET);
+	return file;
+}
+
+static void take_large_server(int fd)
+{
+	await();
+	for (int i = 0; i < LARGE_PIECES; i++)
+		recv_pat(fd, CONF_BIG, (uint64_t)i * CONF_BIG);
+	recv_pat(fd, 100, 7);
+	send_pat(fd, 100, 7);
+}
+
+static void sendfile_full_client(int fd)
+{
+	int file = large_file();
+	off_t offset = 0;
+	bool was_full = false;
+
+	set_nonblock(fd, true);
+	while (offset < LARGE_BYTES) {
+		off_t before = offset;
+		ssize_t n = sendfile(fd, file, &offset, (size_t)(LARGE_BYTES - offset));
+
+		if (n > 0 && offset == before + n)
+			continue;
+		if (n >= 0 || errno != EAGAIN || offset != before) {
+			obs("sendfile", n);
+			obs_val("moved", offset - before);
+			break;
+		}
+		if (!was_full)
+			tell(1);
+		was_full = true;
+		ready(fd, POLLOUT);
+	}
+	obs_val("was full", was_full);
+	obs_val("offset", offset);
+	set_nonblock(fd, false);
+	finish_file(fd, file);
+}
+CASE("files.sendfile_full", take_large_server, sendfile_full_client, ANY);
+
+/* The same, asleep in the call; the file's own position moves with it. */
+static void *start_late(void *unused)
+{
+	(void)unused;
+	nap_ms(CONF_NAP_MS);
+	tell(1);
+	return NULL;
+}
+
+static void sendfile_asleep_client(int fd)
+{
+	int file = large_file();
+	pthread_t thread = spawn(start_late, NULL);
+
+	obs("sendfile", sendfile(fd, file, NULL, LARGE_BYTES));
+	obs("position", lseek(file, 0, SEEK_CUR));
+	pthread_join(thread, NULL);
+	finish_file(fd, file);
+}
+CASE("files.sendfile_asleep", take_large_server, sendfile_asleep_client, ANY);
+
+/* No cancellation point. */
+static void *send_cancelled(void *arg)
+{
+	const int *fds = arg;
+	off_t offset = 0;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	pthread_cancel(pthread_self());
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+	obs("sendfile", sendfile(fds[0], fds[1], &offset, FILE_BYTES));
+	pthread_testcancel();
+	return NULL;
+}
+
+static void sendfile_cancelled_client(int fd)
+{
+	int fds[2] = { fd, pattern_file() };
+	pthread_t thread = spawn(send_cancelled, fds);
+	void *result = NULL;
+
+	pthread_join(thread, &result);
+	obs_val("cancelled", result == PTHREAD_CANCELED);
+	finish_file(fd, fds[1]);
+}
+CASE("files.sendfile_cancelled", take_file_server, sendfile_cancelled_client, ANY);
+
+/* To a peer that has closed: one call is taken, the next one breaks the pipe. */
+static void leave_server(int fd)
+{
+	both();
+	close(fd);
+	tell(1);
+	both();
+}
+
+static void sendfile_to_nobody_client(int fd)
+{
+	int file = pattern_file();
+	off_t offset = FILE_BYTES - 50;
+
+	on_signal(SIGPIPE, 0);
+	both();
+	await();
+	ready(fd, POLLRDHUP);
+	obs("sendfile", sendfile(fd, file, &offset, 1000));
+	obs_val("offset", offset);
+	nap_ms(CONF_NAP_MS);
+	offset = 0;
+	obs("once more", sendfile(fd, file, &offset, 1000));
+	obs_val("offset", offset);
+	obs_val("signals", signal_count(SIGPIPE));
+	close(file);
+	both();
+}
+CASE("files.sendfile_to_nobody", leave_server, sendfile_to_nobody_client, ANY);
+
 static void splice_out_client(int fd)
 {
 	int file = pattern_file();
