@@ -76,6 +76,13 @@ void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t see
 	shmipc_lock_drop(&r->lock, private_use);
 }
 
+/* Nothing that a receive could return lies in the kernel, and nothing will before the sender cuts.
+ */
+static bool is_by_ring_alone(const struct shmipc_receiver *r)
+{
+	return shmipc_receiver_on_ring(r) && !r->last_seen && !shmipc_receiver_sender_ahead(r);
+}
+
 /* Locked.  Not one byte more than a receive would return now, and none less: who has read that many
  * (nginx) waits for an edge next, and the edges of what is already here are used up. */
 static size_t count_pending(struct shmipc_receiver *r, int fd)
@@ -83,21 +90,19 @@ static size_t count_pending(struct shmipc_receiver *r, int fd)
 	uint64_t kernel, tokens, before = 0;
 	int there = 0;
 
+	/* first the phase, then the tail: what is published before a cut that comes now is an edge
+	 * of its own */
+	if (r->ready && !r->stopped && is_by_ring_alone(r))
+		return (size_t)shmipc_receiver_unread(r);
 	/* first the number, then the phase: what was there before a cut is payload */
 	sys_ioctl(fd, FIONREAD, &there);
 	kernel = there > 0 ? (uint64_t)there : 0;
 	if (!r->ready || r->stopped)
 		return (size_t)kernel;
-	if (!shmipc_receiver_sender_ahead(r) && !r->last_seen) {
-		if (!shmipc_receiver_on_ring(r))
-			return (size_t)kernel;
-		if (shmipc_receiver_unread(r) > 0 || !is_readable(r, fd))
-			return (size_t)shmipc_receiver_unread(r);
-		/* tokens have been taken off meanwhile */
-		kernel = sys_ioctl(fd, FIONREAD, &there) == 0 && there > 0 ? (uint64_t)there : 0;
-		if (!shmipc_receiver_on_ring(r))
-			return (size_t)kernel;
-	} else if (!shmipc_receiver_on_ring(r)) {
+	if (!shmipc_receiver_sender_ahead(r) && !r->last_seen)
+		return shmipc_receiver_on_ring(r) ? (size_t)shmipc_receiver_unread(r)
+						  : (size_t)kernel;
+	if (!shmipc_receiver_on_ring(r)) {
 		before = shmipc_receiver_before_cut(r);
 		/* no way to the ring while kernel bytes before the cut are still under way */
 		if (kernel < before)
