@@ -318,7 +318,7 @@ static enum take take_step(struct shmipc_receiver *r, struct shmipc_io *io, bool
 		return TAKE_DONE;
 	if (!probe && !r->last_seen && !shmipc_receiver_sender_ahead(r))
 		return TAKE_DONE;
-	if (shmipc_receiver_probe(r, io->fd, true))
+	if (shmipc_receiver_probe(r, io->fd, !shmipc_receiver_is_quiet(r)))
 		return TAKE_MORE;
 	if (shmipc_receiver_at_end(r))
 		*result = -ESHUTDOWN;

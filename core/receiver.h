@@ -91,6 +91,9 @@ struct shmipc_receiver {
 				    many */
 	uint32_t own_waits;    /* while strict: receives that waited here and that no token began */
 	_Atomic int peek_from; /* SO_PEEK_OFF: the next peek begins at this byte - 1; 0: not set */
+	/* a wait has been told of an end: what the socket says of it is asked for at once */
+	_Atomic bool doubtful;
+	uint64_t asked_ticks; /* when the socket last said that it has nothing */
 	struct shmipc_spin spin;
 	struct shmipc_status_rx uncounted;
 };

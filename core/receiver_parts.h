@@ -108,6 +108,10 @@ void shmipc_receiver_pass_cut(struct shmipc_receiver *r);
  * follows, which finds the end and the errors. */
 bool shmipc_receiver_probe(struct shmipc_receiver *r, int fd, bool thorough);
 
+/* Nothing can have come to the socket but what the peer's words tell of, or the end of a peer that
+ * was killed since it was asked last, a moment ago. */
+bool shmipc_receiver_is_quiet(const struct shmipc_receiver *r);
+
 /* After a read: in strict mode the kernel's readiness must end with the last byte. */
 void shmipc_receiver_settle_tokens(struct shmipc_receiver *r, int fd);
 

@@ -10,6 +10,7 @@
 #include "core/sys.h"
 
 enum {
+	ASK_EVERY_US = 1000,   /* as often as a sender looks for a peer that was killed */
 	PROBE_ROUNDS_MAX = 64, /* a peer that floods us with tokens harms itself only */
 	DRAIN_TRIES = 2000, /* for a token that is promised and not yet there: its sender is in the
 			       call */
@@ -98,6 +99,8 @@ static bool peek(struct shmipc_receiver *r, int fd)
 	char value;
 	ssize_t n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
 
+	if (n == -EAGAIN)
+		r->asked_ticks = shmipc_ticks();
 	if (n != 1) {
 		shmipc_receiver_socket_said(r, n);
 		return false;
@@ -110,6 +113,19 @@ static bool peek(struct shmipc_receiver *r, int fd)
 			shmipc_receiver_socket_said(r, -ECONNRESET);
 	}
 	return true;
+}
+
+/* A server that receives until nothing is left would ask in vain after each request.  Relaxed:
+ * whoever waits does so in our calls, which ask the kernel themselves and find its end (or note a
+ * doubt), so only one that asks again without waiting hears late of a peer that was killed. */
+bool shmipc_receiver_is_quiet(const struct shmipc_receiver *r)
+{
+	const uint32_t ends = SHMIPC_TX_FIN | SHMIPC_TX_RESET | SHMIPC_TX_CLOSED;
+
+	return !shmipc_receiver_wants(r, SHMIPC_WANT_STRICT) && !r->shut && !r->last_seen &&
+	       !atomic_load_explicit(&r->doubtful, memory_order_relaxed) &&
+	       !(atomic_load_explicit(&r->tx->flags, memory_order_acquire) & ends) &&
+	       shmipc_ticks() - r->asked_ticks < ASK_EVERY_US * shmipc_ticks_per_us();
 }
 
 bool shmipc_receiver_probe(struct shmipc_receiver *r, int fd, bool thorough)

@@ -90,6 +90,7 @@ uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 
 	if (signs == 0 && !r->eof && !r->pending_error)
 		return told;
+	atomic_store_explicit(&r->doubtful, true, memory_order_relaxed);
 	if (r->eof)
 		signs |= POLLRDHUP;
 	if (r->pending_error && !shmipc_receiver_reset_told(r))

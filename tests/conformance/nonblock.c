@@ -321,3 +321,73 @@ static void flags_client(int none)
 	close(fd);
 }
 CASE("nonblock.accept4", flags_server, flags_client, CONF_RAW);
+
+/* Who has just been told that nothing is there is told at once of what ends the stream. */
+static void nothing_twice(int fd)
+{
+	struct pollfd entry = { .fd = fd, .events = POLLIN };
+	char byte;
+
+	set_nonblock(fd, true);
+	for (int i = 0; i < 2; i++) {
+		obs_poll("poll", poll(&entry, 1, 0), entry.revents);
+		obs("recv", recv(fd, &byte, 1, 0));
+	}
+}
+
+static void ends_here_server(int fd)
+{
+	char byte;
+
+	nothing_twice(fd);
+	obs("shutdown", shutdown(fd, SHUT_RD));
+	obs("recv", recv(fd, &byte, 1, 0));
+	both();
+}
+
+static void wait_for_both(int fd)
+{
+	(void)fd;
+	both();
+}
+CASE("nonblock.ends_here", ends_here_server, wait_for_both, ANY);
+
+static void ends_there_server(int fd)
+{
+	char byte;
+
+	nothing_twice(fd);
+	tell(1);
+	await();
+	obs("recv", recv(fd, &byte, 1, 0));
+	obs("recv", recv(fd, &byte, 1, 0));
+}
+
+static void ends_there_client(int fd)
+{
+	await();
+	send_exact(fd, "e", 1);
+	close(fd);
+	tell(1);
+}
+CASE("nonblock.ends_there", ends_there_server, ends_there_client, CONF_COLD | CONF_UNIX_ONLY);
+
+static void dies_there_server(int fd)
+{
+	struct pollfd end = { .fd = fd };
+	char byte;
+
+	nothing_twice(fd);
+	both();
+	obs_poll("poll", poll(&end, 1, CONF_WAIT_MS), end.revents);
+	obs("recv", recv(fd, &byte, 1, 0));
+}
+
+static void dies_there_client(int fd)
+{
+	(void)fd;
+	both();
+	kill(getpid(), SIGKILL);
+}
+CASE("nonblock.dies_there", dies_there_server, dies_there_client,
+     CONF_COLD | CONF_KILLED | CONF_UNIX_ONLY);
