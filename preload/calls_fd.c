@@ -13,7 +13,9 @@
 #include "preload/handover.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
+#include "preload/sets.h"
 #include "preload/transfer.h"
+#include "preload/upgrade.h"
 
 /* ---- close ---- */
 
@@ -131,13 +133,21 @@ SHIM_EXPORT int dup(int fd)
 	return duplicated(fd, real.dup(fd));
 }
 
+/* Numbers of ours are nobody's: the application may have any of them, except for a moment those
+ * that stand for a number that was closed while a call was inside, or that a child of posix_spawn()
+ * is about to get. */
+static bool is_vacated(int fd)
+{
+	return shim_conn_status_vacate(fd) || shim_sets_vacate(fd) || shim_upgrade_vacate(fd);
+}
+
 /* The target is closed by the kernel: what we know of it ends first, or the peer would learn too
  * late. */
 static bool replace_target(int from, int to)
 {
 	if (!shim_config.enabled || from == to)
 		return true;
-	if (is_protected(to))
+	if (is_protected(to) && sys_fcntl(from, F_GETFD, 0) >= 0 && !is_vacated(to))
 		return false;
 	if (shim_fd_word(to) && sys_fcntl(from, F_GETFD, 0) >= 0)
 		shim_conn_forget(to);

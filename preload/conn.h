@@ -136,6 +136,9 @@ void shim_conn_leave_to_libc(struct shim_conn *conn);
 void shim_conn_set_reason(struct shim_conn *conn, enum shmipc_reason reason);
 void shim_conn_log(const struct shim_conn *conn, int fd, const char *event, bool with_counts);
 
+/* The application takes this number of ours, if it is the status table's: false, it is not. */
+bool shim_conn_status_vacate(int fd);
+
 /* fork: in the parent before, in the parent after, in the child. */
 void shim_conn_before_fork(void);
 void shim_conn_after_fork(void);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What can be seen of a connection from outside: its row in the status table, its lines in the log.
  */
+#include <fcntl.h>
 #include <string.h>
 
 #include "core/sys.h"
@@ -27,6 +28,26 @@ static void make_status_table(void)
 	atomic_store(&status_fd, fd);
 	sys_readlink("/proc/self/exe", status.header->command, sizeof(status.header->command) - 1);
 	atomic_store(&status_state, 2);
+}
+
+/* Observers find the table by any number. */
+bool shim_conn_status_vacate(int fd)
+{
+	int copy, held = fd;
+
+	if (atomic_load(&status_fd) != fd)
+		return false;
+	copy = sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0)
+		return false;
+	copy = shim_fd_hide(copy);
+	if (!atomic_compare_exchange_strong(&status_fd, &held, copy)) {
+		shim_fd_unhide(copy);
+		sys_close(copy);
+		return false;
+	}
+	shim_fd_unhide(fd);
+	return true;
 }
 
 __attribute__((hot)) void shim_conn_fill_row(struct shim_conn *conn, int fd,

@@ -127,6 +127,23 @@ void shim_rendezvous_give_up(struct shim_conn *conn)
 	shim_rendezvous_drop(conn);
 }
 
+bool shim_rendezvous_vacate(int fd)
+{
+	for (int i = 0; i < UPGRADES_MAX; i++) {
+		struct shim_upgrade *u = &upgrades[i];
+		struct shim_conn *conn = u->conn;
+
+		if (!atomic_load(&u->used) || !conn || (u->listener != fd && u->channel != fd) ||
+		    !shim_rendezvous_hold(conn))
+			continue;
+		if (conn->upgrade == u && (u->listener == fd || u->channel == fd))
+			shim_rendezvous_give_up(conn);
+		shim_rendezvous_go_on(conn);
+		return !shim_fd_is_hidden(fd);
+	}
+	return false;
+}
+
 bool shim_rendezvous_is_offered(const struct shim_upgrade *u)
 {
 	for (int i = 0; i < UPGRADES_MAX; i++)

@@ -2,6 +2,7 @@
 #include "preload/sets_parts.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -141,6 +142,34 @@ static void stop_kick(struct shim_set *set)
 	sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, atomic_load(&kick_fd), &event);
 	set->kicked = false;
 	atomic_fetch_sub(&shim_sets_kicked, 1);
+}
+
+/* First the number by which sets are kicked from now on, then, set by set, those that are already:
+ * whoever kicks or stops to kick does so under the set's lock. */
+bool shim_sets_vacate(int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u64 = SHIM_SET_KICK_DATA };
+	int copy;
+
+	if (atomic_load(&kick_fd) != fd)
+		return false;
+	copy = sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0)
+		return false;
+	copy = shim_fd_hide(copy);
+	atomic_store(&kick_fd, copy);
+	for (int i = 0; i < atomic_load(&set_limit); i++) {
+		struct shim_set *set = &shim_sets[i];
+
+		if (!atomic_load(&set->used) || !shim_set_enter(set))
+			continue;
+		sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, fd, &event);
+		if (set->kicked)
+			sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, copy, &event);
+		shim_set_leave(set);
+	}
+	shim_fd_unhide(fd);
+	return true;
 }
 
 /* Locked.  Ready only as long as something is there: others look at the set by the kernel alone. */

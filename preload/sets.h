@@ -74,4 +74,7 @@ void shim_set_adopt_early(struct shim_conn *conn, int fd);
 /* The number is born again. */
 void shim_set_forget_early(int fd);
 
+/* The application takes this number of ours, if sets are kicked by it: false, they are not. */
+bool shim_sets_vacate(int fd);
+
 #endif

@@ -16,6 +16,11 @@ int shim_upgrade_start(void)
 	return shim_rendezvous_start();
 }
 
+bool shim_upgrade_vacate(int fd)
+{
+	return shim_rendezvous_vacate(fd);
+}
+
 void shim_upgrade_abandon(struct shim_conn *conn)
 {
 	if (!conn->upgrade || conn->generation != shmipc_process_generation() ||

@@ -28,6 +28,8 @@ void shim_upgrade_settle_rx(struct shim_conn *conn, int fd);
  * connection is a candidate again. */
 void shim_upgrade_again(struct shim_conn *conn, int fd);
 
+/* The application takes this number of ours, if a rendezvous uses it: false, none does. */
+bool shim_upgrade_vacate(int fd);
 /* Stop a rendezvous that is under way; nothing of it stays. */
 void shim_upgrade_abandon(struct shim_conn *conn);
 /* From candidate to plain.  False: it is no candidate (any more). */

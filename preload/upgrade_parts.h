@@ -37,6 +37,8 @@ struct shim_upgrade *shim_rendezvous_take(struct shim_conn *conn,
 /* Step lock held: it has led to something / to nothing. */
 void shim_rendezvous_drop(struct shim_conn *conn);
 void shim_rendezvous_give_up(struct shim_conn *conn);
+/* The one that uses this hidden number, if any, ends; it may begin anew. */
+bool shim_rendezvous_vacate(int fd);
 /* Has another connection a name at this endpoint? */
 bool shim_rendezvous_is_offered(const struct shim_upgrade *u);
 struct shim_session_claim shim_rendezvous_claim(const struct shim_upgrade *u, const uint8_t *key);

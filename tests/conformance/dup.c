@@ -2,6 +2,8 @@
 /* Several descriptors of one connection. */
 #include "tests/conformance/lib/conf.h"
 
+#include <sys/resource.h>
+
 #include <sys/syscall.h>
 
 enum { ANY = CONF_COLD | CONF_SWAP };
@@ -228,3 +230,40 @@ static void numbers_server(int fd)
 	both();
 }
 CASE("dup.lowest_numbers", numbers_server, exchange_client, ANY);
+
+/* Every number can be had, also those where something hidden sits. */
+static void high_numbers_server(int fd)
+{
+	struct rlimit limit;
+	int wrong = 0, from, set = epoll_create1(0);
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.fd = fd };
+
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+	obs("epoll_ctl", epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+	getrlimit(RLIMIT_NOFILE, &limit);
+	from = limit.rlim_cur > 1 << 20 ? 1 << 19 : (int)limit.rlim_cur - 1024;
+	if (limit.rlim_cur <= 4096)
+		from = 256;
+	for (int n = from; n < from + 512; n++)
+		wrong += dup2(0, n) != n;
+	obs_val("wrong", wrong);
+	both();
+	obs_epoll("epoll_wait", epoll_wait(set, &event, 1, CONF_WAIT_MS), &event);
+	recv_pat(fd, 100, 0);
+	for (int n = from; n < from + 512; n++)
+		wrong += close(n) != 0;
+	obs_val("wrong", wrong);
+	send_pat(fd, 100, 0);
+	close(set);
+}
+
+static void high_numbers_client(int fd)
+{
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+	both();
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+}
+CASE("dup.high_numbers", high_numbers_server, high_numbers_client, ANY);
