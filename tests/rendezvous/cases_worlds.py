@@ -2,9 +2,11 @@
 """Processes that change what is around them, or start in strange company."""
 import glob
 import os
+import re
+import subprocess
 
 import harness
-from harness import Skip, case, expect_accelerated, expect_plain, run
+from harness import Skip, build, case, expect_accelerated, expect_plain, run
 
 
 def library(pattern):
@@ -115,3 +117,43 @@ def socket_activation(pair):
                         under=("/usr/bin/python3", f"{harness.HERE}/activate.py"))
     expect_accelerated(pair.client(server.ready(), "conns=3"), 3)
     expect_accelerated(server, 3)
+
+
+def late(how, library, preload):
+    """A program that loads a library when it is running already: bytes that went by rings, of both ends."""
+    log = f"{harness.DIR}/late.log"
+    env = dict(os.environ, SHMIPC_ENDPOINTS="tcp:*", SHMIPC_LOG=f"info:{log}")
+    if preload:
+        env["LD_PRELOAD"] = harness.SHIM
+    result = subprocess.run([build("late"), how, library], env=env, capture_output=True, text=True, check=False,
+                            timeout=harness.DEADLINE_S)
+    assert result.returncode == 0, (result.returncode, result.stderr)
+    if not os.path.exists(log):
+        return 0
+    with open(log, encoding="ascii") as file:
+        text = file.read()
+    os.unlink(log)
+    return sum(int(n) for n in re.findall(r"ring_tx=(\d+)", text))
+
+
+def plugin():
+    out = f"{harness.DIR}/plugin.so"
+    harness.run(os.environ.get("CC", "cc"), "-shared", "-fPIC", "-D_GNU_SOURCE", "-o", out, f"{harness.HERE}/plugin.c")
+    return out
+
+
+@case
+def shim_loaded_late(_):
+    """By dlopen(): it stands behind libc, takes over nothing and is in nobody's way."""
+    assert late("shim", harness.SHIM, preload=False) == 0
+
+
+@case
+def library_loaded_late(_):
+    assert late("plugin", plugin(), preload=True) > 0
+
+
+@case
+def library_that_binds_deep(_):
+    """Its calls pass the shim by, on both ends' connections that it made: plain."""
+    assert late("deep", plugin(), preload=True) == 0
