@@ -7,10 +7,15 @@
 #include "core/sys.h"
 #include "preload/peer_socket.h"
 
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72 /* Linux 5.14 */
+#endif
+
 enum {
 	ANSWER_TRIES = 400, /* how long the peer may take: naps of ANSWER_NAP_NS */
 	ANSWER_NAP_NS = 500 * 1000,
 	TRIES_BEFORE_HELP = 20,
+	ROOM_BYTES_MAX = 16 * 1024 * 1024,
 	LAST_TRIES = 100,
 };
 
@@ -29,6 +34,32 @@ static void nudge(struct shim_conn *conn, int fd, bool alone)
 	shmipc_lock_drop(&conn->tx.lock, alone);
 }
 
+static void set_room(int socket, int bytes)
+{
+	if (sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
+		sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
+/* A ring holds more than a socket does by default: the peer's gets room for it, and is then as it
+ * was, but for the bytes that lie in it. */
+static void help_by(struct shim_conn *conn, int socket, bool alone)
+{
+	uint64_t bytes = shmipc_receiver_arrived(&conn->rx) - conn->rx.head;
+	int wanted = bytes < ROOM_BYTES_MAX ? (int)bytes : ROOM_BYTES_MAX, now = 0, lock = 0;
+	socklen_t size = sizeof(now);
+	bool more = sys_getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &now, &size) == 0 &&
+		    now / 2 < wanted;
+
+	sys_getsockopt(socket, SOL_SOCKET, SO_BUF_LOCK, &lock, &size);
+	if (more)
+		set_room(socket, wanted);
+	shmipc_receiver_help(&conn->rx, socket, alone);
+	if (!more)
+		return;
+	set_room(socket, now / 2); /* the kernel doubles it */
+	sys_setsockopt(socket, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof(lock));
+}
+
 /* It may make no call for long, and wait for what the new program does with these bytes. */
 static void help_sender(struct shim_conn *conn, int fd, bool alone)
 {
@@ -36,7 +67,7 @@ static void help_sender(struct shim_conn *conn, int fd, bool alone)
 
 	if (socket < 0)
 		return;
-	shmipc_receiver_help(&conn->rx, socket, alone);
+	help_by(conn, socket, alone);
 	sys_close(socket);
 }
 
