@@ -2,6 +2,7 @@
 /* Children that run no hook before they are another program, and use what they inherit. */
 #include "tests/conformance/lib/conf.h"
 
+#include <pty.h>
 #include <sched.h>
 #include <spawn.h>
 #include <sys/syscall.h>
@@ -329,6 +330,46 @@ static void daemon_client(int fd)
 	tell(0);
 }
 CASE("spawn.daemon", daemon_server, daemon_client, ANY);
+
+/* The child gets a terminal, and the connection as before. */
+static void forkpty_server(int fd)
+{
+	int terminal = -1;
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+	fflush(stdout);
+	child = forkpty(&terminal, NULL, NULL, NULL);
+	if (child == 0) {
+		char bytes[16];
+
+		send_exact(fd, "hello\n", 6);
+		for (int i = 0; i < 20; i++)
+			if (recv_exact(fd, bytes, 16) != 16 || send_exact(fd, bytes, 16) != 16)
+				_exit(1);
+		_exit(isatty(0) ? 0 : 2);
+	}
+	close(fd);
+	reap(child);
+	close(terminal);
+}
+
+static void forkpty_client(int fd)
+{
+	char bytes[16];
+	bool good = true;
+
+	send_pat(fd, 100, 0);
+	obs("recv", recv_exact(fd, bytes, 6));
+	for (uint64_t i = 0; i < 20; i++) {
+		pat_fill(bytes, 16, i * 16);
+		send_exact(fd, bytes, 16);
+		good = good && recv_exact(fd, bytes, 16) == 16 && pat_good(bytes, 16, i * 16);
+	}
+	obs_val("right", good);
+	obs("recv", recv(fd, bytes, 1, 0));
+}
+CASE("spawn.forkpty", forkpty_server, forkpty_client, ANY);
 
 static void vfork_exec_server(int fd)
 {
