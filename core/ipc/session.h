@@ -54,6 +54,7 @@ struct shmipc_waiter {
 	struct shmipc_waiter *next;
 	const void *object;    /* what it waits for: a stream, or the session */
 	_Atomic uint32_t word; /* 1: look again */
+	bool sleeps;	       /* on the word */
 };
 
 struct shmipc_stream_table {

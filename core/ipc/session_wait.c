@@ -7,6 +7,9 @@
  *	- somebody who waits is the leader, or there is a dispatcher, or a leader was just woken
  *	  (pass_on): so arrivals are noticed;
  *	- before the leader sleeps it has said that it rests (session_rest), so the peer wakes it;
+ *	- whoever waits is in the list of waiters whenever he is without the lock, but for a leader
+ *	  that sleeps, and does not fall asleep once his word is set: what another thread takes in
+ *	  for somebody who still looks at the queue is not overslept;
  *	- another thread that takes something in for the leader, or ends its wait, kicks it; so does
  *	  one that reads the socket meanwhile: it may have taken the wake-up that was meant for the
  *	  leader, after which the peer sends none;
@@ -33,7 +36,7 @@ enum {
 /* ---- spinning ------------------------------------------------------------------------------- */
 
 struct look {
-	_Atomic uint32_t *tail;
+	_Atomic uint32_t *tail, *word;
 	uint32_t position;
 };
 
@@ -41,7 +44,8 @@ static bool tail_has_moved(void *argument)
 {
 	const struct look *look = argument;
 
-	return atomic_load_explicit(look->tail, memory_order_relaxed) != look->position;
+	return atomic_load_explicit(look->tail, memory_order_relaxed) != look->position ||
+	       atomic_load_explicit(look->word, memory_order_relaxed);
 }
 
 /* Is the peer a libshmipc?  A server knows by the names, a client by the server's note. */
@@ -77,9 +81,9 @@ static void note_cpu(struct shmipc_session *s, uint32_t cpu)
 }
 
 /* Looks at the queue instead of sleeping.  False: nothing came, or it is not worth it. */
-static bool spin(struct shmipc_session *s)
+static bool spin(struct shmipc_session *s, struct shmipc_waiter *self)
 {
-	struct look look = { s->receive.other, (uint32_t)s->receive.position };
+	struct look look = { s->receive.other, &self->word, (uint32_t)s->receive.position };
 	struct shmipc_spin state = s->spin;
 	enum shmipc_spin_result result;
 	uint32_t note;
@@ -110,23 +114,50 @@ void shmipc_session_kick(struct shmipc_session *s)
 		sys_write(s->wake_fd, &one, sizeof(one));
 }
 
+static void enlist(struct shmipc_session *s, struct shmipc_waiter *self)
+{
+	atomic_store_explicit(&self->word, 0, memory_order_relaxed);
+	self->sleeps = false;
+	self->next = s->waiters;
+	s->waiters = self;
+}
+
+static void delist(struct shmipc_session *s, struct shmipc_waiter *self)
+{
+	struct shmipc_waiter **at = &s->waiters;
+
+	while (*at != self)
+		at = &(*at)->next;
+	*at = self->next;
+}
+
+static void wake(struct shmipc_waiter *waiter)
+{
+	atomic_store_explicit(&waiter->word, 1, memory_order_relaxed);
+	if (waiter->sleeps)
+		shmipc_word_wake(&waiter->word);
+}
+
+/* Before a sleep, listed: is there still nothing to do? */
+static bool may_sleep(struct shmipc_session *s, struct shmipc_waiter *self)
+{
+	return !spin(s, self) && !s->ended &&
+	       !atomic_load_explicit(&self->word, memory_order_relaxed) && shmipc_session_rest(s);
+}
+
 void shmipc_session_notify(struct shmipc_session *s, const void *object)
 {
 	for (struct shmipc_waiter *w = s->waiters; w; w = w->next)
-		if (w->object == object) {
-			atomic_store_explicit(&w->word, 1, memory_order_relaxed);
-			shmipc_word_wake(&w->word);
-		}
+		if (w->object == object)
+			wake(w);
 	if (s->leader_sleeps && s->leader->object == object)
 		shmipc_session_kick(s);
 }
 
 void shmipc_session_notify_all(struct shmipc_session *s)
 {
-	for (struct shmipc_waiter *w = s->waiters; w; w = w->next) {
-		atomic_store_explicit(&w->word, 1, memory_order_relaxed);
-		shmipc_word_wake(&w->word);
-	}
+	for (struct shmipc_waiter *w = s->waiters; w; w = w->next)
+		wake(w);
 	if (s->leader_sleeps)
 		shmipc_session_kick(s);
 }
@@ -184,8 +215,13 @@ static void sleep_in_poll(struct shmipc_session *s, uint64_t deadline_ns)
 
 static void lead(struct shmipc_session *s, struct shmipc_waiter *self, uint64_t deadline_ns)
 {
+	bool sleeps;
+
 	s->leader = self;
-	if (spin(s) || s->ended || !shmipc_session_rest(s)) {
+	enlist(s, self);
+	sleeps = may_sleep(s, self);
+	delist(s, self);
+	if (!sleeps) {
 		s->leader = NULL;
 		return;
 	}
@@ -202,29 +238,34 @@ static void lead(struct shmipc_session *s, struct shmipc_waiter *self, uint64_t 
 		shmipc_queue_stay_awake(&s->receive);
 }
 
-static void follow(struct shmipc_session *s, struct shmipc_waiter *self, uint64_t deadline_ns)
+/* Listed. */
+static void sleep_on_word(struct shmipc_session *s, struct shmipc_waiter *self,
+			  uint64_t deadline_ns)
 {
-	struct shmipc_waiter **at = &s->waiters;
-
-	atomic_store_explicit(&self->word, 0, memory_order_relaxed);
-	self->next = s->waiters;
-	s->waiters = self;
+	self->sleeps = true;
 	shmipc_mutex_unlock(&s->lock);
 	shmipc_word_wait(&self->word, 0, deadline_ns);
 	shmipc_mutex_lock(&s->lock);
-	while (*at != self)
-		at = &(*at)->next;
-	*at = self->next;
+	self->sleeps = false;
+}
+
+static void follow(struct shmipc_session *s, struct shmipc_waiter *self, uint64_t deadline_ns)
+{
+	enlist(s, self);
+	sleep_on_word(s, self, deadline_ns);
+	delist(s, self);
 }
 
 /* There is a thread that takes in; before it has to, we look for ourselves. */
 static void follow_dispatcher(struct shmipc_session *s, struct shmipc_waiter *self,
 			      uint64_t deadline_ns)
 {
-	if (spin(s) || s->ended || !shmipc_session_rest(s))
-		return;
-	s->metrics.sleeps++;
-	follow(s, self, deadline_ns);
+	enlist(s, self);
+	if (may_sleep(s, self)) {
+		s->metrics.sleeps++;
+		sleep_on_word(s, self, deadline_ns);
+	}
+	delist(s, self);
 }
 
 /* In a callback of a loop that is awake for this session: it looks at queue and socket again, and
@@ -245,10 +286,8 @@ void shmipc_session_settle(struct shmipc_session *s)
 static void pass_on(struct shmipc_session *s)
 {
 	shmipc_session_settle(s);
-	if (!s->leader && !s->ended && s->waiters) {
-		atomic_store_explicit(&s->waiters->word, 1, memory_order_relaxed);
-		shmipc_word_wake(&s->waiters->word);
-	}
+	if (!s->leader && !s->ended && s->waiters)
+		wake(s->waiters);
 }
 
 static void take_in(struct shmipc_session *s)

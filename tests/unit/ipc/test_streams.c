@@ -458,6 +458,36 @@ static void a_shutdown_ends_a_wait(void **state)
 	peer_stop(&peer);
 }
 
+/* A wait that still looks at the queue is told as one that sleeps is: if it were not, it would fall
+ * asleep afterwards and end with its deadline. */
+static void a_shutdown_ends_a_look(void **state)
+{
+	struct shmipc_client *client;
+	struct shmipc_stream *stream;
+	struct peer peer;
+	pthread_t thread;
+	void *result;
+
+	(void)state;
+	peer_prepare(&peer, PEER_UNIX_FILE);
+	peer.config.spin_us = 20000;
+	peer_start(&peer);
+	client = peer_connect(&peer, NULL);
+	for (unsigned int i = 0; i < 100; i++) {
+		stream = peer_stream(client);
+		round_trip(stream, 100, i); /* such that looking is found to pay */
+		shmipc_stream_set_read_deadline(stream, shmipc_deadline_after(10000000000));
+		pthread_create(&thread, NULL, read_for_ever, stream);
+		usleep(30 * i);
+		shmipc_stream_shutdown(stream);
+		pthread_join(thread, &result);
+		assert_int_equal((intptr_t)result, -ESHUTDOWN);
+		shmipc_stream_close(stream);
+	}
+	shmipc_client_destroy(client);
+	peer_stop(&peer);
+}
+
 /* ---- processes ------------------------------------------------------------------------------ */
 
 static void a_child_does_no_harm(void **state)
@@ -549,6 +579,7 @@ int main(void)
 		cmocka_unit_test(threads_share_a_session),
 		cmocka_unit_test(threads_share_sessions_with_a_dispatcher),
 		cmocka_unit_test(a_shutdown_ends_a_wait),
+		cmocka_unit_test(a_shutdown_ends_a_look),
 		cmocka_unit_test(a_child_does_no_harm),
 		cmocka_unit_test(another_user_is_served_over_memfds),
 	};
