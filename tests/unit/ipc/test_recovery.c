@@ -240,8 +240,9 @@ static void replace_memory(bool with_loop)
 	shmipc_client_metrics(client, &metrics, sizeof(metrics));
 	assert_int_equal(metrics.sessions, 2);
 	held = peer_stream(client);
-	exchange(held, strstr(shmipc_session_id(shmipc_stream_session(held)),
-			      strrchr(shmipc_session_id(server.sessions[2]), '_'))
+	/* both ends call a session by its queue */
+	exchange(held, strcmp(shmipc_session_id(shmipc_stream_session(held)),
+			      shmipc_session_id(server.sessions[2])) == 0
 			       ? server.sessions[2]
 			       : server.sessions[3]);
 	shmipc_stream_close(held);
