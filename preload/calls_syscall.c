@@ -372,12 +372,32 @@ static long change_process(long number, long a, long b, long c, long d, long e, 
 	}
 }
 
+/* A fork: the child goes on here, in memory of its own. */
+static long clone_here(long number, long a, long b, long c, long d, long e, long f)
+{
+	long pid;
+	int saved;
+
+	shim_conn_before_fork();
+	pid = shim_syscall_pass(number, a, b, c, d, e, f);
+	saved = errno;
+	if (pid == 0)
+		shim_conn_in_child();
+	else
+		shim_conn_after_fork();
+	shim_conn_forked((int)pid);
+	errno = saved;
+	return pid;
+}
+
 /* ---- all of them ---- */
 
 static long dispatch(long number, long a, long b, long c, long d, long e, long f)
 {
 	long result;
 
+	if (number == SYS_clone)
+		return clone_here(number, a, b, c, d, e, f);
 	switch ((enum syscall_kind)shim_syscall_is_ours[number]) {
 	case BYTES:
 		return move_bytes(number, a, b, c, d, e, f);

@@ -3,10 +3,10 @@
  * syscall(): the entry point.
  *
  * A call that is of no interest must reach the kernel with its six words as they are, and some
- * (clone) on a stack on which no frame of ours may lie: so the entry is assembler that looks the
- * number up and jumps, to libc's own or to shim_syscall() (calls_syscall.c), whose arguments lie
- * where the caller put them.  Before the symbols are bound, as when an allocator starts, it makes
- * the system call itself.
+ * (clone, but for one that is a fork) on a stack on which no frame of ours may lie: so the entry is
+ * assembler that looks the number up and jumps, to libc's own or to shim_syscall()
+ * (calls_syscall.c), whose arguments lie where the caller put them.  Before the symbols are bound,
+ * as when an allocator starts, it makes the system call itself.
  */
 #include <errno.h>
 
@@ -47,6 +47,12 @@ __asm__(".text\n"
 	"	leaq shim_syscall_is_ours(%rip), %rax\n"
 	"	cmpb $0, (%rax,%rdi)\n"
 	"	jne shim_syscall\n"
+	"	cmpq $56, %rdi\n" /* SYS_clone, */
+	"	jne 1f\n"
+	"	testq %rdx, %rdx\n" /* on this stack, */
+	"	jnz 1f\n"
+	"	testl $0x100, %esi\n" /* without CLONE_VM */
+	"	jz shim_syscall\n"
 	"1:	jmp *shim_syscall_target(%rip)\n"
 	".size syscall, .-syscall\n"
 	".globl shim_syscall_unbound\n"
@@ -77,8 +83,12 @@ __asm__(".text\n"
 	"	adrp x16, shim_syscall_is_ours\n"
 	"	add x16, x16, :lo12:shim_syscall_is_ours\n"
 	"	ldrb w17, [x16, x0]\n"
-	"	cbz w17, 1f\n"
-	"	b shim_syscall\n"
+	"	cbnz w17, 3f\n"
+	"	cmp x0, #220\n" /* SYS_clone, */
+	"	b.ne 1f\n"
+	"	cbnz x2, 1f\n"	   /* on this stack, */
+	"	tbnz w1, #8, 1f\n" /* without CLONE_VM */
+	"3:	b shim_syscall\n"
 	"1:	adrp x16, shim_syscall_target\n"
 	"	ldr x16, [x16, :lo12:shim_syscall_target]\n"
 	"	br x16\n"

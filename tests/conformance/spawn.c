@@ -304,6 +304,24 @@ static void clone_both_client(int fd)
 }
 CASE("spawn.clone_both_write", clone_both_server, clone_both_client, ANY);
 
+static void raw_clone_server(int fd)
+{
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+	child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (child == 0)
+		write_records(&fd);
+	for (int i = 0; i < RECORDS; i++) {
+		char record[RECORD_BYTES];
+
+		memset(record, 'p', sizeof(record));
+		send_exact(fd, record, sizeof(record));
+	}
+	reap(child);
+}
+CASE("spawn.raw_clone_both_write", raw_clone_server, clone_both_client, ANY);
+
 /* The child of a child serves, without a terminal or a parent. */
 static void daemon_server(int fd)
 {
