@@ -3,21 +3,16 @@
 #include "core/receiver.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <linux/futex.h>
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
 
 #include "core/postpone.h"
 #include "core/ending.h"
 #include "core/receiver_parts.h"
-#include "core/sleep.h"
 #include "core/sys.h"
 
 enum {
 	CHUNK_BYTES = 64 *
 		      1024, /* consumed at a time: the producer gets room while we still copy */
-	KERNEL_IOV = 64,
 	CALM_STREAK = 256, /* receives without a sleep before the sender is spared tokens and fences
 			    */
 };
@@ -141,152 +136,6 @@ static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, u
 	return (ssize_t)done;
 }
 
-/* ---- from the kernel; locked ---- */
-
-static ssize_t receive_bytes(const struct shmipc_io *io, const struct iovec *iov, int flags,
-			     struct shmipc_sleeper *sleeper)
-{
-	if (sleeper)
-		return SHMIPC_SLEEP(shmipc_receiver_undo_plain, sleeper, SYS_recvfrom, io->fd,
-				    iov->iov_base, iov->iov_len, flags, 0, 0);
-	return sys_recvfrom(io->fd, iov->iov_base, iov->iov_len, flags, NULL, NULL);
-}
-
-/* sleeper: the call may sleep, and be cancelled; or NULL. */
-static ssize_t kernel_receive(struct shmipc_io *io, bool is_unix, size_t limit, int extra_flags,
-			      struct shmipc_sleeper *sleeper)
-{
-	struct iovec iov[KERNEL_IOV];
-	struct msghdr message = { 0 };
-	ssize_t n;
-
-	if (io->message) {
-		message = *io->message;
-		message.msg_controllen = io->control_room;
-	}
-	shmipc_io_message(io, limit, iov, KERNEL_IOV, &message);
-	/* the kernel reads a message header byte by byte: spare it where there is nothing in it;
-	 * of a Unix stream it tells whether a descriptor rode on the bytes */
-	if (!io->message && message.msg_iovlen == 1 && (sleeper || !is_unix))
-		return receive_bytes(io, message.msg_iov, io->flags | extra_flags, sleeper);
-	if (sleeper)
-		n = SHMIPC_SLEEP(shmipc_receiver_undo_plain, sleeper, SYS_recvmsg, io->fd, &message,
-				 io->flags | extra_flags, 0, 0, 0);
-	else
-		n = sys_recvmsg(io->fd, &message, io->flags | extra_flags);
-	if (n >= 0 && io->message) {
-		io->message->msg_controllen = message.msg_controllen;
-		io->message->msg_flags = message.msg_flags;
-		io->message->msg_namelen = message.msg_namelen;
-		io->message_filled = true;
-	} else if (n >= 0) {
-		io->control_dropped |= (message.msg_flags & MSG_CTRUNC) != 0;
-	}
-	return n;
-}
-
-/* A read of the socket that every count must follow: in_kernel tells whoever inherits the lock. */
-static ssize_t counted_receive(struct shmipc_receiver *r, struct shmipc_io *io, size_t limit,
-			       int extra_flags, struct shmipc_sleeper *sleeper)
-{
-	ssize_t n;
-	uint64_t total;
-
-	n = kernel_receive(io, r->is_unix, limit, extra_flags, sleeper);
-	if (n <= 0)
-		return n;
-	shmipc_cursor_skip(&io->cursor, (size_t)n < io->cursor.left ? (size_t)n : io->cursor.left);
-	if (io->flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
-		return n;
-	total = atomic_fetch_add(&r->kernel_read, (uint64_t)n) + (uint64_t)n;
-	if (r->attached)
-		atomic_store_explicit(&r->rx->kernel_read, total, memory_order_release);
-	atomic_fetch_add_explicit(&r->count->kernel_bytes, (uint64_t)n, memory_order_relaxed);
-	return n;
-}
-
-/* A receive ends before urgent data, even if it was to wait for all. */
-static bool is_at_mark(const struct shmipc_receiver *r, int fd)
-{
-	int at_mark = 0;
-
-	return !shmipc_receiver_on_ring(r) && sys_ioctl(fd, SIOCATMARK, &at_mark) == 0 && at_mark;
-}
-
-/* At an urgent mark FIONREAD says 0, whatever lies behind it. */
-static ssize_t count_behind_mark(const struct shmipc_receiver *r, int fd)
-{
-	/* TCP counts without copying */
-	ssize_t n = r->is_unix ? 1
-			       : sys_recvfrom(fd, NULL, INT_MAX,
-					      MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC, NULL, NULL);
-
-	return n > 0 ? n : 1;
-}
-
-/* Phase even.  How many bytes may be taken: what was there before the phase was read is payload. 0:
- * the cut is reached.  -EAGAIN, or -ESHUTDOWN for the end and for errors, which are noted. */
-static ssize_t kernel_limit(struct shmipc_receiver *r, int fd, bool peek)
-{
-	for (bool again = false;; again = true) {
-		int there = 0;
-		char value;
-		ssize_t n;
-
-		if (sys_ioctl(fd, FIONREAD, &there) < 0)
-			there = 0;
-		if (shmipc_receiver_sender_ahead(r)) {
-			uint64_t limit = shmipc_receiver_before_cut(r);
-
-			return limit < SSIZE_MAX ? (ssize_t)limit : SSIZE_MAX;
-		}
-		if (there > 0)
-			return there;
-		if (shmipc_receiver_at_end(r))
-			return -ESHUTDOWN;
-		n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
-		if (n == 0 && !peek &&
-		    is_at_mark(r, fd)) /* a receive at the end passes the mark too */
-			n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
-		/* the end is the end only if the sender did not cut before it: look once more */
-		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
-			shmipc_receiver_socket_said(r, n);
-		else if (n < 0)
-			/* a receive passes the mark; a direction that was urgent never cuts again
-			 */
-			return is_at_mark(r, fd) && !shmipc_receiver_sender_ahead(r) ? 1 : -EAGAIN;
-		else if (again) {
-			n = count_behind_mark(r, fd);
-			if (!shmipc_receiver_sender_ahead(r))
-				return n;
-		}
-	}
-}
-
-/* Errors that say nothing of the stream. */
-static bool is_about_the_call(ssize_t n)
-{
-	return n == -EFAULT || n == -EINVAL || n == -EMSGSIZE || n == -ENOMEM || n == -ENOBUFS;
-}
-
-static ssize_t take_from_kernel(struct shmipc_receiver *r, struct shmipc_io *io)
-{
-	ssize_t limit = kernel_limit(r, io->fd, io->flags & MSG_PEEK);
-	size_t most;
-	ssize_t n;
-
-	if (limit <= 0)
-		return limit;
-	most = (size_t)limit < io->cursor.left ? (size_t)limit : io->cursor.left;
-	r->in_kernel = true;
-	n = counted_receive(r, io, most, MSG_DONTWAIT, NULL);
-	r->in_kernel = false;
-	if (n > 0 || is_about_the_call(n))
-		return n;
-	shmipc_receiver_socket_said(r, n);
-	return shmipc_receiver_at_end(r) ? -ESHUTDOWN : -EAGAIN;
-}
-
 /* ---- one step after the other; locked ---- */
 
 enum take { TAKE_MORE, TAKE_DONE };
@@ -301,7 +150,7 @@ static enum take take_step(struct shmipc_receiver *r, struct shmipc_io *io, bool
 	uint64_t unread;
 
 	if (!shmipc_receiver_on_ring(r)) {
-		*result = take_from_kernel(r, io);
+		*result = shmipc_receiver_take_from_kernel(r, io);
 		if (*result != 0)
 			return TAKE_DONE;
 		shmipc_receiver_pass_cut(r);
@@ -343,7 +192,7 @@ static bool is_enough(const struct shmipc_receiver *r, const struct shmipc_io *i
 	if (shmipc_receiver_sender_ahead(r) || r->last_seen)
 		return false;
 	return shmipc_receiver_on_ring(r) ? shmipc_receiver_unread(r) == 0
-					  : io->cursor.count <= KERNEL_IOV;
+					  : io->cursor.count <= SHMIPC_RECEIVER_KERNEL_IOV;
 }
 
 /* Everything that can be had now, over cuts.  Bytes, -ESHUTDOWN at the end, -EAGAIN. */
@@ -353,7 +202,7 @@ static ssize_t take(struct shmipc_receiver *r, struct shmipc_io *io, bool probe)
 
 	for (;;) {
 		if (take_step(r, io, probe, &n) == TAKE_MORE) {
-			if (total > 0 && is_at_mark(r, io->fd))
+			if (total > 0 && shmipc_receiver_is_at_mark(r, io->fd))
 				break;
 			continue;
 		}
@@ -403,7 +252,7 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	atomic_fetch_add(&r->kernel_readers, 1);
 	shmipc_lock_drop(&r->lock, io->private_use);
 	shmipc_io_follow(io);
-	n = counted_receive(r, io, io->cursor.left, 0, &sleeper);
+	n = shmipc_receiver_counted_receive(r, io, io->cursor.left, 0, &sleeper);
 	if (n == -ECONNRESET)
 		n = tell_reset(r);
 	atomic_fetch_sub(&r->kernel_readers, 1);
@@ -509,10 +358,10 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		n = peek ? shmipc_receiver_peek(r, io, waitall) : take(r, io, patience.nonblocking);
 		if (n > 0)
 			total += n;
-		if (n > 0 &&
-		    (peek || (size_t)total >= target || is_at_mark(r, io->fd) || has_control(io)))
+		if (n > 0 && (peek || (size_t)total >= target ||
+			      shmipc_receiver_is_at_mark(r, io->fd) || has_control(io)))
 			break;
-		if (is_about_the_call(n))
+		if (shmipc_receiver_is_about_the_call(n))
 			break;
 		if (n == -ESHUTDOWN) {
 			/* a Unix stream loses an error that it meets behind bytes */

@@ -76,6 +76,27 @@ bool shmipc_receiver_step(struct shmipc_receiver *r, struct shmipc_io *io, ssize
 /* What the ring holds, by MSG_PEEK. */
 ssize_t shmipc_receiver_copy_ring(struct shmipc_receiver *r, struct shmipc_io *io);
 
+/* ---- receiver_kernel.c, locked ---- */
+
+enum { SHMIPC_RECEIVER_KERNEL_IOV = 64 }; /* pieces of a vector that one call of ours takes */
+
+/* A read of the socket that every count must follow: in_kernel tells whoever inherits the lock.
+ * sleeper: the call may sleep, and be cancelled, and holds no lock; or NULL. */
+struct shmipc_sleeper;
+ssize_t shmipc_receiver_counted_receive(struct shmipc_receiver *r, struct shmipc_io *io,
+					size_t limit, int extra_flags,
+					struct shmipc_sleeper *sleeper);
+
+/* Phase even.  Bytes; 0: the cut is reached.  -EAGAIN, or -ESHUTDOWN for the end and for errors,
+ * which are noted. */
+ssize_t shmipc_receiver_take_from_kernel(struct shmipc_receiver *r, struct shmipc_io *io);
+
+/* A receive ends before urgent data, even if it was to wait for all. */
+bool shmipc_receiver_is_at_mark(const struct shmipc_receiver *r, int fd);
+
+/* Errors that say nothing of the stream. */
+bool shmipc_receiver_is_about_the_call(ssize_t n);
+
 /* ---- receiver_peek.c ---- */
 
 /* Locked.  As a step, with nothing taken; waits for all of it if it may. */
