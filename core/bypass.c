@@ -32,6 +32,12 @@ void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n)
 	atomic_fetch_sub(&s->kernel_senders, 1);
 }
 
+void shmipc_bypass_send_abandon(struct shmipc_sender *s)
+{
+	atomic_store(&s->count_lost, true); /* said before the call counts as over */
+	atomic_fetch_sub(&s->kernel_senders, 1);
+}
+
 bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, int fd, bool private_use)
 {
 	bool by_kernel;
@@ -57,5 +63,11 @@ void shmipc_bypass_receive_end(struct shmipc_receiver *r, ssize_t n)
 		r->reset_told = true;
 	if (n == -ECONNRESET && r->sibling)
 		r->sibling->reset_told = true;
+	atomic_fetch_sub(&r->kernel_readers, 1);
+}
+
+void shmipc_bypass_receive_abandon(struct shmipc_receiver *r)
+{
+	atomic_store(&r->count_lost, true);
 	atomic_fetch_sub(&r->kernel_readers, 1);
 }

@@ -18,9 +18,12 @@
 int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use);
 /* n: what the call returned, bytes or an error. */
 void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n);
+/* Instead, when the call was left (cancelled, jumped out of): nobody knows what it has moved. */
+void shmipc_bypass_send_abandon(struct shmipc_sender *s);
 
 /* False: the peer may cut to the ring at any time: bytes must be received by receiver.c. */
 bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, int fd, bool private_use);
 void shmipc_bypass_receive_end(struct shmipc_receiver *r, ssize_t n);
+void shmipc_bypass_receive_abandon(struct shmipc_receiver *r);
 
 #endif

@@ -8,16 +8,84 @@
 #include <string.h>
 
 #include "core/bypass.h"
+#include "core/sleep.h"
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/conn.h"
 #include "preload/downgrade.h"
+#include "preload/pins.h"
 #include "preload/real.h"
 #include "preload/stream.h"
 #include "preload/transfer.h"
 #include "preload/upgrade.h"
 
 enum { PIECE_BYTES = 32 * 1024 };
+
+/* ---- calls that the kernel carries out by itself ---- */
+
+/* One of them, which may be left before it returns, and during which the number may be closed. */
+struct passage {
+	struct shim_conn *conn;
+	bool pinned;
+	bool sends;
+	bool uncancellable; /* as libc has it */
+	int cancel_state;
+};
+
+static int enter(struct passage *passage, int fd)
+{
+	if (!passage->uncancellable)
+		pthread_testcancel();
+	if (!shim_pins_wanted())
+		return 0;
+	shmipc_postpone_begin();
+	passage->pinned = shim_pin(passage->conn, fd);
+	if (!passage->pinned)
+		shmipc_postpone_end();
+	return passage->pinned ? 0 : -EBADF;
+}
+
+static void leave(const struct passage *passage)
+{
+	if (!passage->pinned)
+		return;
+	shim_unpin(passage->conn);
+	shmipc_postpone_end();
+}
+
+static void abandon(void *argument)
+{
+	const struct passage *passage = argument;
+
+	if (passage->sends)
+		shmipc_bypass_send_abandon(&passage->conn->tx);
+	else
+		shmipc_bypass_receive_abandon(&passage->conn->rx);
+	if (passage->pinned)
+		shim_unpin(passage->conn);
+	if (passage->uncancellable)
+		pthread_setcancelstate(passage->cancel_state, NULL);
+}
+
+static void release(void *argument)
+{
+	const struct passage *passage = argument;
+
+	if (passage->pinned)
+		shim_unpin(passage->conn);
+}
+
+static ssize_t call_kernel(struct passage *passage, const long call[7])
+{
+	ssize_t n;
+
+	if (passage->uncancellable)
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &passage->cancel_state);
+	n = shmipc_sleep6(call, abandon, passage);
+	if (passage->uncancellable)
+		pthread_setcancelstate(passage->cancel_state, NULL);
+	return n;
+}
 
 /* ---- sendfile ---- */
 
@@ -36,22 +104,41 @@ static ssize_t send_undisturbed(struct shim_conn *conn, int out, int in, off64_t
 	return n;
 }
 
+/* A candidate's is the kernel's, and counted.  False: it is none, or has just been attached. */
+static bool send_file_by_kernel(struct shim_conn *conn, const long call[7], ssize_t *result)
+{
+	struct passage passage = { .conn = conn, .sends = true, .uncancellable = true };
+	int out = (int)call[1];
+	bool begun = false;
+	ssize_t n;
+
+	if (shim_conn_is_attached(conn))
+		return false;
+	n = enter(&passage, out);
+	if (n == 0)
+		begun = shmipc_bypass_send_begin(&conn->tx, out, shim_conn_private(conn)) == 0;
+	if (begun) {
+		n = call_kernel(&passage, call);
+		shmipc_bypass_send_end(&conn->tx, n);
+		if (n > 0)
+			shim_upgrade_sent(conn, out, (size_t)n);
+	}
+	leave(&passage);
+	*result = shim_edge(n);
+	return begun || n < 0;
+}
+
 static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offset, size_t count)
 {
-	bool alone = shim_conn_private(conn);
 	off64_t at;
 	ssize_t n;
 
 	if (shim_conn_is_attached(conn) && !conn->tx.settled)
 		shim_upgrade_settle_tx(conn, out);
-	/* an attached one is cut over by its sender, a candidate is the kernel's and counted */
-	if (!shim_conn_is_attached(conn) && shmipc_bypass_send_begin(&conn->tx, out, alone) == 0) {
-		n = real.sendfile64(out, in, offset, count);
-		shmipc_bypass_send_end(&conn->tx, n < 0 ? -errno : n);
-		if (n > 0)
-			shim_upgrade_sent(conn, out, (size_t)n);
+	/* an attached one is cut over by its sender */
+	if (send_file_by_kernel(
+		    conn, (const long[7]){ SYS_sendfile, out, in, (long)offset, (long)count }, &n))
 		return n;
-	}
 	/* of nothing: the kernel's own look at descriptors and offset, and its errors */
 	n = real.sendfile64(out, in, offset, 0);
 	if (n < 0 || count == 0)
@@ -105,9 +192,10 @@ static ssize_t splice_from(struct shim_conn *conn, int in, int out, size_t bytes
 }
 
 /* Pipe pages go to the real socket as they are: this direction stays by the kernel. */
-static ssize_t splice_to(struct shim_conn *conn, int in, off64_t *in_offset, int out,
-			 off64_t *out_offset, size_t bytes, unsigned int flags)
+static ssize_t splice_pages(struct passage *passage, const long call[7])
 {
+	struct shim_conn *conn = passage->conn;
+	int out = (int)call[3];
 	struct pollfd room = { .fd = out, .events = POLLOUT };
 	ssize_t n;
 
@@ -117,17 +205,50 @@ static ssize_t splice_to(struct shim_conn *conn, int in, off64_t *in_offset, int
 			    : -EAGAIN;
 		if (n != -EAGAIN)
 			break;
-		if ((flags & SPLICE_F_NONBLOCK) || (sys_fcntl(out, F_GETFL, 0) & O_NONBLOCK))
-			return shim_edge(-EAGAIN);
-		n = sys_poll(&room, 1, -1);
+		if ((call[6] & SPLICE_F_NONBLOCK) || (sys_fcntl(out, F_GETFL, 0) & O_NONBLOCK))
+			return -EAGAIN;
+		n = SHMIPC_SLEEP(release, passage, SYS_ppoll, &room, 1, NULL, NULL, 0, 0);
 		if (n < 0)
-			return shim_edge(n);
+			return n;
 	}
 	if (n < 0)
-		return shim_edge(-EAGAIN);
-	n = real.splice(in, in_offset, out, out_offset, bytes, flags);
-	shmipc_bypass_send_end(&conn->tx, n < 0 ? -errno : n);
+		return -EAGAIN;
+	n = call_kernel(passage, call);
+	shmipc_bypass_send_end(&conn->tx, n);
 	return n;
+}
+
+static ssize_t splice_to(struct shim_conn *conn, const long call[7])
+{
+	struct passage passage = { .conn = conn, .sends = true };
+	ssize_t n = enter(&passage, (int)call[3]);
+
+	if (n < 0)
+		return shim_edge(n);
+	n = splice_pages(&passage, call);
+	leave(&passage);
+	return shim_edge(n);
+}
+
+/* Not yet, or no longer, on a ring.  False: it is. */
+static bool splice_from_kernel(struct shim_conn *conn, const long call[7], ssize_t *result)
+{
+	struct passage passage = { .conn = conn };
+	int in = (int)call[1];
+	bool begun = false;
+	ssize_t n = enter(&passage, in);
+
+	if (n == 0)
+		begun = shmipc_bypass_receive_begin(&conn->rx, in, shim_conn_private(conn));
+	if (begun) {
+		n = call_kernel(&passage, call);
+		shmipc_bypass_receive_end(&conn->rx, n);
+		if (n > 0)
+			shim_upgrade_received(conn, in, (size_t)n);
+	}
+	leave(&passage);
+	*result = shim_edge(n);
+	return begun || n < 0;
 }
 
 SHIM_EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t bytes,
@@ -135,21 +256,19 @@ SHIM_EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_off
 {
 	const unsigned int known = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE |
 				   SPLICE_F_GIFT;
+	const long call[7] = { SYS_splice,  in,	  (long)in_offset, out, (long)out_offset,
+			       (long)bytes, flags };
 	struct shim_conn *from = shim_conn_of(in), *to = shim_conn_of(out);
 	ssize_t n;
 
 	if (to)
-		return splice_to(to, in, in_offset, out, out_offset, bytes, flags);
+		return splice_to(to, call);
 	/* of nothing, and with what a socket cannot do: the kernel's own answer */
 	if (!from || in_offset || out_offset || bytes == 0 || (flags & ~known))
 		return real.splice(in, in_offset, out, out_offset, bytes, flags);
-	if (!shmipc_bypass_receive_begin(&from->rx, in, shim_conn_private(from)))
-		return splice_from(from, in, out, bytes, flags);
-	n = real.splice(in, in_offset, out, out_offset, bytes, flags);
-	shmipc_bypass_receive_end(&from->rx, n < 0 ? -errno : n);
-	if (n > 0)
-		shim_upgrade_received(from, in, (size_t)n);
-	return n;
+	if (splice_from_kernel(from, call, &n))
+		return n;
+	return splice_from(from, in, out, bytes, flags);
 }
 
 /* ---- sendfile ---- */

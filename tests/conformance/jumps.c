@@ -126,3 +126,141 @@ static void jump_send_server(int fd)
 	both();
 }
 CASE("jumps.out_of_send", jump_send_server, drain_client, ANY);
+
+/* ---- out of calls in which the kernel moves bytes by itself ---- */
+
+enum kernel_call { SPLICE_FROM, SPLICE_TO, KERNEL_CALLS };
+
+static void call_kernel(int fd, const int pipe_ends[2], int how)
+{
+	if (how == SPLICE_FROM)
+		splice(fd, NULL, pipe_ends[1], NULL, 1000, 0);
+	else
+		splice(pipe_ends[0], NULL, fd, NULL, 1000, 0);
+}
+
+static void leave_kernel_calls(int fd)
+{
+	int ends[2];
+	volatile int jumps = 0;
+
+	if (pipe(ends) < 0)
+		return;
+	sigaction(SIGALRM, &(struct sigaction){ .sa_handler = jump }, NULL);
+	for (volatile int i = 0; i < 2 * KERNEL_CALLS; i++) {
+		if (sigsetjmp(out, 1)) {
+			jumps++;
+			continue;
+		}
+		alarm_in(20000);
+		call_kernel(fd, ends, i % KERNEL_CALLS);
+	}
+	obs_val("jumps", jumps);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+/* Nothing has been moved: the connection is as good as any. */
+static void kernel_jumps_server(int listener)
+{
+	int fd = conf_accept(listener);
+
+	leave_kernel_calls(fd);
+	both();
+	warm_up(fd, 4 * CONF_WARM_ROUNDS);
+	recv_pat(fd, 70000, 0);
+	send_pat(fd, 70000, 0);
+	both();
+	close(fd);
+}
+
+static void kernel_jumps_client(int none)
+{
+	int fd = conf_connect();
+
+	(void)none;
+	leave_kernel_calls(fd);
+	both();
+	warm_up(fd, 4 * CONF_WARM_ROUNDS);
+	send_pat(fd, 70000, 0);
+	recv_pat(fd, 70000, 0);
+	both();
+	close(fd);
+}
+CASE("jumps.splice_then_accelerated", kernel_jumps_server, kernel_jumps_client,
+     CONF_RAW | CONF_TCP_ONLY | CONF_MUST);
+
+/* What had been moved before is not lost, whoever counts. */
+static void kernel_jump_server(int fd)
+{
+	leave_kernel_calls(fd);
+	both();
+	recv_pat(fd, 5000, 0);
+	send_pat(fd, 5000, 0);
+	both();
+}
+
+static void kernel_jump_client(int fd)
+{
+	both();
+	send_pat(fd, 5000, 0);
+	recv_pat(fd, 5000, 0);
+	both();
+}
+CASE("jumps.splice", kernel_jump_server, kernel_jump_client, ANY | CONF_EITHER);
+
+struct splicing {
+	int fd, ends[2], how;
+};
+
+static void *splice_for_ever(void *argument)
+{
+	const struct splicing *s = argument;
+
+	call_kernel(s->fd, s->ends, s->how);
+	return NULL;
+}
+
+static void cancel_kernel_calls(int fd)
+{
+	for (int how = 0; how < KERNEL_CALLS; how++) {
+		struct splicing s = { .fd = fd, .how = how };
+		void *result = NULL;
+		pthread_t t;
+
+		if (pipe(s.ends) < 0)
+			return;
+		t = spawn(splice_for_ever, &s);
+		nap_ms(CONF_NAP_MS);
+		obs("cancel", pthread_cancel(t));
+		pthread_join(t, &result);
+		obs_val("cancelled", result == PTHREAD_CANCELED);
+		close(s.ends[0]);
+		close(s.ends[1]);
+	}
+}
+
+static void kernel_cancel_server(int listener)
+{
+	int fd = conf_accept(listener);
+
+	cancel_kernel_calls(fd);
+	both();
+	warm_up(fd, 4 * CONF_WARM_ROUNDS);
+	both();
+	close(fd);
+}
+
+static void kernel_cancel_client(int none)
+{
+	int fd = conf_connect();
+
+	(void)none;
+	cancel_kernel_calls(fd);
+	both();
+	warm_up(fd, 4 * CONF_WARM_ROUNDS);
+	both();
+	close(fd);
+}
+CASE("jumps.splice_cancelled", kernel_cancel_server, kernel_cancel_client,
+     CONF_RAW | CONF_TCP_ONLY | CONF_MUST);
