@@ -94,6 +94,7 @@ struct shmipc_receiver {
 	/* a wait has been told of an end: what the socket says of it is asked for at once */
 	_Atomic bool doubtful;
 	uint64_t asked_ticks; /* when the socket last said that it has nothing */
+	int64_t former_besides; /* shmipc_receiver_besides_kernel() of former streams */
 	struct shmipc_spin spin;
 	struct shmipc_status_rx uncounted;
 };
@@ -147,6 +148,10 @@ bool shmipc_receiver_only_tokens(const struct shmipc_receiver *r, int fd);
 /* The sender has cut to the ring, and kernel bytes before the cut are still under way: no receive
  * now can come as far as the ring. */
 bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd);
+
+/* Locked: payload that the kernel's own counters of the socket do not show, less what they show
+ * besides payload. */
+int64_t shmipc_receiver_besides_kernel(const struct shmipc_receiver *r);
 
 /* Bytes that a receive could return now, FIONREAD. */
 size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use);

@@ -116,6 +116,16 @@ static size_t count_pending(struct shmipc_receiver *r, int fd)
 			(kernel > tokens ? kernel - tokens : 0));
 }
 
+int64_t shmipc_receiver_besides_kernel(const struct shmipc_receiver *r)
+{
+	uint64_t ring;
+
+	if (!r->attached)
+		return r->former_besides;
+	ring = shmipc_receiver_head(r) + (r->stopped ? 0 : shmipc_receiver_unread(r));
+	return r->former_besides + (int64_t)ring - (int64_t)atomic_load(&r->tx->tokens_promised);
+}
+
 bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd)
 {
 	uint64_t before;

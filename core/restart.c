@@ -22,6 +22,8 @@ static bool receiver_is_over(const struct shmipc_receiver *r)
 
 static void restart_sender(struct shmipc_sender *s)
 {
+	s->former_besides = shmipc_sender_besides_kernel(s);
+	s->resent = 0;
 	s->attached = s->verified = false;
 	s->settled = s->no_more_ring = false;
 	s->verifications = 0;
@@ -33,6 +35,7 @@ static void restart_sender(struct shmipc_sender *s)
 
 static void restart_receiver(struct shmipc_receiver *r)
 {
+	r->former_besides = shmipc_receiver_besides_kernel(r);
 	atomic_store(&r->ready, false);
 	r->attached = false;
 	r->unseen = false;

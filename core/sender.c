@@ -54,6 +54,11 @@ static uint64_t free_bytes(const struct shmipc_sender *s)
 	return s->ring.ring_bytes - (s->tail - s->head);
 }
 
+int64_t shmipc_sender_besides_kernel(const struct shmipc_sender *s)
+{
+	return s->former_besides + (int64_t)s->tail - (int64_t)s->tokens - (int64_t)s->resent;
+}
+
 uint64_t shmipc_sender_unread(const struct shmipc_sender *s)
 {
 	uint64_t head;

@@ -79,7 +79,9 @@ struct shmipc_sender {
 	uint32_t restart_step; /* and how far it is to the one after it */
 	uint64_t resend_to;    /* downgrade on request: ring bytes [head, resend_to) still go by the
 				  kernel */
-	uint64_t looked_ticks; /* last look at the real socket for a dead peer */
+	uint64_t resent;       /* bytes that were sent twice: by the ring, and by the kernel */
+	int64_t former_besides; /* shmipc_sender_besides_kernel() of former streams */
+	uint64_t looked_ticks;	/* last look at the real socket for a dead peer */
 	uint64_t look_every_ticks;
 	_Atomic uint32_t doing; /* enum shmipc_sender_doing: what a holder of the lock died in */
 	_Atomic bool
@@ -129,6 +131,10 @@ void shmipc_sender_nudge(struct shmipc_sender *s, int fd);
 
 /* The end of the stream: flags (enum shmipc_tx_flag) for the peer, before the kernel is told. */
 void shmipc_sender_finish(struct shmipc_sender *s, uint32_t flags);
+
+/* Locked: payload that the kernel's own counters of the socket do not show, less what they show
+ * besides payload. */
+int64_t shmipc_sender_besides_kernel(const struct shmipc_sender *s);
 
 /* Published bytes that the peer has not consumed. */
 uint64_t shmipc_sender_unread(const struct shmipc_sender *s);

@@ -280,6 +280,7 @@ int shmipc_sender_resend(struct shmipc_sender *s, int fd, int flags)
 		shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
 		n = sys_sendmsg(fd, &message, flags | MSG_NOSIGNAL);
 		if (n > 0) {
+			s->resent += (uint64_t)n;
 			s->head += (uint64_t)n;
 			atomic_fetch_add(&s->kernel_bytes, (uint64_t)n);
 			s->owing = s->head < s->resend_to;

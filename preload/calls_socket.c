@@ -2,6 +2,7 @@
 /* The birth of connections, their options, their half-close. */
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 #include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/sets.h"
+#include "preload/tcp_info.h"
 #include "preload/transfer.h"
 
 /* ---- birth ---- */
@@ -225,6 +227,9 @@ SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value,
 	if (conn && shim_options_get(conn, level, name, value, bytes, &result))
 		return result;
 	result = real.getsockopt(fd, level, name, value, bytes);
+	if (conn && result == 0 && level == IPPROTO_TCP && name == TCP_INFO &&
+	    shim_conn_is_attached(conn))
+		shim_tcp_info_complete(conn, value, *bytes);
 	if (conn && result == 0 && level == SOL_SOCKET && name == SO_ERROR &&
 	    shim_conn_is_attached(conn) && *bytes == sizeof(number)) {
 		memcpy(&number, value, sizeof(number));
