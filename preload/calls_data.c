@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "preload/conn.h"
+#include "preload/connecting.h"
 #include "preload/downgrade.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
@@ -193,6 +194,10 @@ SHIM_EXPORT ssize_t sendto(int fd, const void *from, size_t bytes, int flags,
 		.msg_namelen = address_bytes,
 	};
 
+	if (!conn && (flags & MSG_FASTOPEN))
+		return shim_connecting_by_send(
+			real.sendto(fd, from, bytes, flags, address, address_bytes), fd,
+			address.__sockaddr__, address_bytes);
 	if (!conn)
 		return real.sendto(fd, from, bytes, flags, address, address_bytes);
 	return shim_send(conn, fd, &iov, 1, flags,

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "preload/conn.h"
+#include "preload/connecting.h"
 #include "preload/handover.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
@@ -60,8 +61,12 @@ SHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 
 	if (conn)
 		return send_message(conn, fd, message, flags);
-	if (!shim_pointer_is_bad(message, sizeof(*message)))
-		shim_handover_sent(message);
+	if (shim_pointer_is_bad(message, sizeof(*message)))
+		return real.sendmsg(fd, message, flags);
+	shim_handover_sent(message);
+	if (flags & MSG_FASTOPEN)
+		return shim_connecting_by_send(real.sendmsg(fd, message, flags), fd,
+					       message->msg_name, message->msg_namelen);
 	return real.sendmsg(fd, message, flags);
 }
 
@@ -145,12 +150,18 @@ SHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, i
 
 static int send_plain_messages(int fd, struct mmsghdr *messages, unsigned int count, int flags)
 {
+	int n;
+
 	for (unsigned int i = 0; i < count && i < MESSAGES_MAX; i++) {
 		if (shim_pointer_is_bad(&messages[i], sizeof(messages[i])))
 			break;
 		shim_handover_sent(&messages[i].msg_hdr);
 	}
-	return real.sendmmsg(fd, messages, count, flags);
+	n = real.sendmmsg(fd, messages, count, flags);
+	if (flags & MSG_FASTOPEN && n > 0)
+		shim_connecting_by_send(messages[0].msg_len, fd, messages[0].msg_hdr.msg_name,
+					messages[0].msg_hdr.msg_namelen);
+	return n;
 }
 
 static size_t bytes_asked(const struct msghdr *message)

@@ -10,6 +10,7 @@
 #include "core/sys.h"
 #include "preload/config.h"
 #include "preload/conn.h"
+#include "preload/connecting.h"
 #include "preload/downgrade.h"
 #include "preload/eligible.h"
 #include "preload/options.h"
@@ -53,53 +54,14 @@ SHIM_EXPORT int listen(int fd, int backlog)
 	return real.listen(fd, backlog);
 }
 
-/* Established, or on the way: the endpoint is the address that was asked for. */
-static void connected(int fd, const struct sockaddr *address, socklen_t bytes)
-{
-	struct shim_verdict verdict;
-
-	if (!address || bytes < sizeof(sa_family_t) || shim_fd_word(fd) != 0)
-		return;
-	shim_verdict_of_address(&verdict, address, bytes);
-	shim_conn_track(fd, &verdict, false);
-}
-
-/* The kernel has reset the connection, whatever was read. */
-static void dissolved(int fd)
-{
-	struct shim_conn *conn = shim_conn_of(fd);
-
-	if (conn)
-		shmipc_sender_finish(&conn->tx, SHMIPC_TX_RESET);
-	shim_conn_flush(fd);
-}
-
-static int after_connect(int result, int fd, const struct sockaddr *address, socklen_t bytes)
-{
-	if (!shim_config.enabled)
-		return result;
-	if (result == 0 && address && bytes >= sizeof(sa_family_t) &&
-	    address->sa_family == AF_UNSPEC) {
-		dissolved(fd);
-		return result;
-	}
-	if (result == 0 || errno == EINPROGRESS) {
-		int saved = errno;
-
-		connected(fd, address, bytes);
-		errno = saved;
-	}
-	return result;
-}
-
 SHIM_EXPORT int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t bytes)
 {
-	return after_connect(real.connect(fd, address, bytes), fd, address.__sockaddr__, bytes);
+	return shim_connecting(real.connect(fd, address, bytes), fd, address.__sockaddr__, bytes);
 }
 
 SHIM_EXPORT int __connect(int fd, const struct sockaddr *address, socklen_t bytes)
 {
-	return after_connect(real.__connect(fd, address, bytes), fd, address, bytes);
+	return shim_connecting(real.__connect(fd, address, bytes), fd, address, bytes);
 }
 
 static int accepted(int listener, int fd)

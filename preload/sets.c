@@ -496,6 +496,12 @@ void shim_set_forget_early(int fd)
 		atomic_store(&early[fd].set, EARLY_NONE);
 }
 
+void shim_set_number_is_known(int fd)
+{
+	if ((uint32_t)fd < SHIM_FD_MAX)
+		atomic_store(&early[fd].set, EARLY_SEVERAL);
+}
+
 void shim_set_adopt_early(struct shim_conn *conn, int fd)
 {
 	struct early *e = &early[fd];

@@ -71,6 +71,9 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadl
 
 /* The number has become a connection: a set that it joined before knows it from now on. */
 void shim_set_adopt_early(struct shim_conn *conn, int fd);
+/* Sets may know the number that we do not know of any more: the connection that it becomes is
+ * waited for by ways that we do not see. */
+void shim_set_number_is_known(int fd);
 /* The number is born again. */
 void shim_set_forget_early(int fd);
 

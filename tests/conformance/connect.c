@@ -380,3 +380,199 @@ static void bind_late_client(int none)
 	use(fd);
 }
 CASE("connect.bind_late", bind_late_server, bind_late_client, CONF_RAW | CONF_UNIX_ONLY);
+
+/* ---- connected more than once ---- */
+
+/* Nobody listens there: bound, and never more. */
+static int closed_port(struct sockaddr_in *name)
+{
+	socklen_t bytes = sizeof(*name);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*name = (struct sockaddr_in){ .sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	if (bind(fd, (struct sockaddr *)name, bytes) < 0 ||
+	    getsockname(fd, (struct sockaddr *)name, &bytes) < 0)
+		obs_text("no port");
+	return fd;
+}
+
+static void refused_then_connected(bool blocking)
+{
+	struct sockaddr_in nobody;
+	int held = closed_port(&nobody);
+	int fd = conf_socket(SOCK_NONBLOCK), error = 0;
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	socklen_t len = sizeof(error);
+	int r = connect(fd, (struct sockaddr *)&nobody, sizeof(nobody));
+
+	obs_val("begun", r == 0 || errno == EINPROGRESS);
+	obs_val("poll", poll(&p, 1, CONF_WAIT_MS));
+	obs("getsockopt", getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len));
+	obs_val("refused", error == ECONNREFUSED);
+	set_nonblock(fd, !blocking);
+	obs("told once more", connect(fd, where(), conf.name_len));
+	r = connect(fd, where(), conf.name_len);
+	obs_val("again", r == 0 || (!blocking && errno == EINPROGRESS));
+	poll(&p, 1, CONF_WAIT_MS);
+	obs_val("writable", p.revents & POLLOUT);
+	set_nonblock(fd, false);
+	use(fd);
+	close(held);
+}
+
+static void refused_then_client(int none)
+{
+	(void)none;
+	refused_then_connected(false);
+}
+CASE("connect.refused_then_connected", one_server, refused_then_client,
+     CONF_RAW | CONF_TCP_ONLY | CONF_MUST);
+
+static void refused_then_blocking_client(int none)
+{
+	(void)none;
+	refused_then_connected(true);
+}
+CASE("connect.refused_then_blocking", one_server, refused_then_blocking_client,
+     CONF_RAW | CONF_TCP_ONLY | CONF_MUST);
+
+/* Used, dissolved, connected to the same server anew: the first end sees a reset. */
+static void dissolved_server(int listener)
+{
+	char byte;
+	int fd = conf_accept(listener);
+
+	warm_up(fd, CONF_WARM_ROUNDS);
+	recv_pat(fd, 70000, 0);
+	both();
+	both();
+	ready(fd, POLLIN);
+	obs("reset", recv(fd, &byte, 1, 0));
+	close(fd);
+	serve(conf_accept(listener));
+}
+
+static void dissolve(int fd)
+{
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+
+	warm_up(fd, CONF_WARM_ROUNDS);
+	send_pat(fd, 70000, 0);
+	both();
+	obs("dissolve", connect(fd, &none, sizeof(none)));
+	both();
+	obs("getpeername", getpeername(fd, NULL, NULL));
+	obs("connect", connect(fd, where(), conf.name_len));
+}
+
+static void dissolved_client(int none)
+{
+	int fd = conf_connect();
+
+	(void)none;
+	dissolve(fd);
+	use(fd);
+}
+CASE("connect.dissolved_and_again", dissolved_server, dissolved_client,
+     CONF_RAW | CONF_TCP_ONLY | CONF_MUST);
+
+/* A set that had the socket before has it still. */
+static void dissolved_set_client(int none)
+{
+	int fd = conf_connect(), set = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event e = { .events = EPOLLIN, .data.u64 = 9 };
+	char bytes[CONF_WARM_BYTES];
+	int waits = 0, good = 0;
+
+	(void)none;
+	epoll_ctl(set, EPOLL_CTL_ADD, fd, &e);
+	dissolve(fd);
+	for (int i = 0; i < CONF_WARM_ROUNDS; i++) {
+		memset(bytes, i, sizeof(bytes));
+		send_exact(fd, bytes, sizeof(bytes));
+		waits += epoll_wait(set, &e, 1, CONF_WAIT_MS) == 1 && e.data.u64 == 9;
+		good += recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT) == sizeof(bytes);
+	}
+	both();
+	obs_text("waits %d good %d", waits, good);
+	send_pat(fd, 70000, 0);
+	recv_pat(fd, 70000, 0);
+	both();
+	close(set);
+	close(fd);
+}
+CASE("connect.dissolved_in_a_set", dissolved_server, dissolved_set_client,
+     CONF_RAW | CONF_TCP_ONLY | CONF_MUST);
+
+/* ---- opened by a send ---- */
+
+static void fastopen_server(int listener)
+{
+	int fd, queue = 5;
+
+	setsockopt(listener, IPPROTO_TCP, TCP_FASTOPEN, &queue, sizeof(queue));
+	both();
+	for (int i = 0; i < 4; i++) {
+		fd = conf_accept(listener);
+		recv_pat(fd, 100, 0);
+		serve(fd);
+	}
+}
+
+static void fastopen_client(int none)
+{
+	char bytes[100];
+	struct iovec v = { bytes, sizeof(bytes) };
+	struct mmsghdr m = { .msg_hdr = { .msg_name = &conf.name,
+					  .msg_namelen = conf.name_len,
+					  .msg_iov = &v,
+					  .msg_iovlen = 1 } };
+	int fd, on = 1;
+
+	(void)none;
+	pat_fill(bytes, sizeof(bytes), 0);
+	both();
+	for (int i = 0; i < 4; i++) {
+		fd = conf_socket(0);
+		if (i == 0)
+			obs("sendto",
+			    sendto(fd, bytes, sizeof(bytes), MSG_FASTOPEN, where(), conf.name_len));
+		if (i == 1)
+			obs("sendmsg", sendmsg(fd, &m.msg_hdr, MSG_FASTOPEN));
+		if (i == 2)
+			obs("sendmmsg", sendmmsg(fd, &m, 1, MSG_FASTOPEN));
+		if (i == 3) {
+			setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &on, sizeof(on));
+			obs("connect", connect(fd, where(), conf.name_len));
+			obs("send", send(fd, bytes, sizeof(bytes), 0));
+		}
+		use(fd);
+	}
+}
+CASE("connect.fastopen", fastopen_server, fastopen_client, CONF_RAW | CONF_TCP_ONLY | CONF_MUST);
+
+static void fastopen_one_server(int listener)
+{
+	int fd, queue = 5;
+
+	setsockopt(listener, IPPROTO_TCP, TCP_FASTOPEN, &queue, sizeof(queue));
+	both();
+	fd = conf_accept(listener);
+	recv_pat(fd, 100, 0);
+	serve(fd);
+}
+
+static void fastopen_one_client(int none)
+{
+	char bytes[100];
+	int fd = conf_socket(0);
+
+	(void)none;
+	pat_fill(bytes, sizeof(bytes), 0);
+	both();
+	obs("sendto", sendto(fd, bytes, sizeof(bytes), MSG_FASTOPEN, where(), conf.name_len));
+	use(fd);
+}
+CASE("connect.fastopen_send", fastopen_one_server, fastopen_one_client,
+     CONF_RAW | CONF_TCP_ONLY | CONF_MUST);
