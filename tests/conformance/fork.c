@@ -107,11 +107,11 @@ CASE("fork.child_closes", child_closes_server, child_serves_client, ANY);
 /* The parent ends; the orphan goes on. */
 static void orphan_server(int fd)
 {
-	int alive[2];
+	int alive[2], go[2];
 	char byte;
 	pid_t child;
 
-	if (pipe(alive) < 0)
+	if (pipe(alive) < 0 || pipe(go) < 0)
 		return;
 	child = fork();
 	if (child == 0) {
@@ -120,7 +120,9 @@ static void orphan_server(int fd)
 		if (grandchild)
 			_exit(0);
 		close(alive[0]);
-		nap_ms(10);
+		close(go[1]);
+		if (read(go[0], &byte, 1) != 0)
+			_exit(1);
 		recv_pat(fd, 3000, 0);
 		send_pat(fd, 3000, 0);
 		_exit(0);
@@ -128,6 +130,8 @@ static void orphan_server(int fd)
 	close(alive[1]);
 	close(fd);
 	reap(child);
+	close(go[0]);
+	close(go[1]);
 	obs("orphan done", read(alive[0], &byte, 1));
 	close(alive[0]);
 }
