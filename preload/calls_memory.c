@@ -5,6 +5,7 @@
  * Allocators make these calls while they start, before anything is bound: then the system call is
  * made here.
  */
+#include <linux/io_uring.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
@@ -13,6 +14,7 @@
 #include "core/sys.h"
 #include "preload/real.h"
 #include "preload/transfer.h"
+#include "preload/uring.h"
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
@@ -69,10 +71,13 @@ static void *map_raw(void *at, size_t bytes, int protection, int flags, int fd, 
 
 SHIM_EXPORT void *mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
-	return mapped(shim_real_calls.mmap
-			      ? shim_real_calls.mmap(at, bytes, protection, flags, fd, offset)
-			      : map_raw(at, bytes, protection, flags, fd, offset),
-		      flags);
+	void *result = shim_real_calls.mmap
+			       ? shim_real_calls.mmap(at, bytes, protection, flags, fd, offset)
+			       : map_raw(at, bytes, protection, flags, fd, offset);
+
+	if (__builtin_expect(offset >= (off_t)IORING_OFF_CQ_RING, 0) && result != MAP_FAILED)
+		shim_uring_mapped(fd, offset);
+	return mapped(result, flags);
 }
 
 SHIM_EXPORT void *mmap64(void *at, size_t bytes, int protection, int flags, int fd, off64_t offset)

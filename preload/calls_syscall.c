@@ -20,6 +20,7 @@
 #include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/transfer.h"
+#include "preload/uring.h"
 #include "preload/waits.h"
 
 enum { SIGNAL_MASK_BYTES = 8 };
@@ -414,6 +415,8 @@ static long dispatch(long number, long a, long b, long c, long d, long e, long f
 	case BIRTHS:
 		result = shim_syscall_pass(number, a, b, c, d, e, f);
 		shim_number_born((int)result);
+		if (number == SYS_io_uring_setup && result >= 0)
+			shim_uring_seen();
 		return result;
 	case MEMORY:
 		result = shim_syscall_pass(number, a, b, c, d, e, f);

@@ -3,6 +3,7 @@
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/upgrade_parts.h"
+#include "preload/uring.h"
 
 void shim_upgrade_attach(struct shim_conn *conn, int fd, int session, uint32_t stream)
 {
@@ -25,6 +26,7 @@ void shim_upgrade_attach(struct shim_conn *conn, int fd, int session, uint32_t s
 	shmipc_receiver_attach(&conn->rx, &control->direction[!mine],
 			       shmipc_segment_ring(segment, stream, !mine));
 	shmipc_lock_drop(&conn->rx.lock, false);
+	shim_uring_look(conn);
 	atomic_store(&conn->state, SHMIPC_STATE_ATTACHED);
 	if (conn->row)
 		atomic_store(&conn->row->state, SHMIPC_STATE_ATTACHED);

@@ -295,12 +295,15 @@ static void *map(int fd, size_t bytes, long offset)
 				 MAP_SHARED | MAP_POPULATE, fd, offset);
 }
 
-static bool open_uring(struct uring *u)
+static bool setup_uring(struct uring *u)
 {
 	memset(u, 0, sizeof(*u));
-	u->fd = (int)bare_call(SYS_io_uring_setup, 4, (long)&u->params, 0, 0, 0, 0);
-	if (u->fd < 0)
-		return false;
+	u->fd = (int)syscall(SYS_io_uring_setup, 4, &u->params);
+	return u->fd >= 0;
+}
+
+static bool map_uring(struct uring *u)
+{
 	u->sq = map(u->fd, u->params.sq_off.array + u->params.sq_entries * sizeof(uint32_t),
 		    IORING_OFF_SQ_RING);
 	u->cq = map(u->fd,
@@ -308,6 +311,13 @@ static bool open_uring(struct uring *u)
 		    IORING_OFF_CQ_RING);
 	u->sqes = map(u->fd, u->params.sq_entries * sizeof(struct io_uring_sqe), IORING_OFF_SQES);
 	return true;
+}
+
+static bool open_uring(struct uring *u)
+{
+	memset(u, 0, sizeof(*u));
+	u->fd = (int)bare_call(SYS_io_uring_setup, 4, (long)&u->params, 0, 0, 0, 0);
+	return u->fd >= 0 && map_uring(u);
 }
 
 /* Submit one poll for input, sleep until it is complete; its result. */
@@ -353,3 +363,57 @@ static void uring_server(int listener)
 	close(fd);
 }
 CASE("raw.io_uring_poll", uring_server, late_bytes, CONF_RAW);
+
+/* Read by our own blocking calls first, for long; then waited for by a ring. */
+static void uring_after_reads(int listener, bool early)
+{
+	struct uring u = { .fd = -1 };
+	bool have = early && open_uring(&u);
+	int fd = conf_accept(listener);
+	char byte = 0;
+
+	warm_up(fd, WARM_ROUNDS);
+	for (int i = 0; i < ROUNDS; i++) {
+		tell(0);
+		obs("recv", recv(fd, &byte, 1, 0));
+	}
+	if (!early)
+		have = setup_uring(&u) && map_uring(&u);
+	for (int i = 0; i < ROUNDS; i++) {
+		tell(0);
+		if (have)
+			obs_val("uring poll", uring_poll(&u, fd) & POLLIN);
+		obs("recv", recv(fd, &byte, 1, have ? MSG_DONTWAIT : 0));
+	}
+	if (have)
+		close(u.fd);
+	both();
+	close(fd);
+}
+
+static void late_bytes_twice(int none)
+{
+	int fd = connect_warm();
+
+	(void)none;
+	for (int i = 0; i < 2 * ROUNDS; i++) {
+		await();
+		nap_ms(10);
+		send_exact(fd, "r", 1);
+	}
+	both();
+	close(fd);
+}
+
+static void uring_early_server(int listener)
+{
+	uring_after_reads(listener, true);
+}
+CASE("raw.io_uring_made_before", uring_early_server, late_bytes_twice, CONF_RAW);
+
+/* Set up through libc. */
+static void uring_late_server(int listener)
+{
+	uring_after_reads(listener, false);
+}
+CASE("raw.io_uring_made_later", uring_late_server, late_bytes_twice, CONF_RAW);
