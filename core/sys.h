@@ -21,6 +21,7 @@
 #include <sys/uio.h>
 
 struct epoll_event;
+struct rlimit;
 
 #if defined(__x86_64__)
 static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
@@ -152,6 +153,12 @@ static inline int sys_fchmod(int fd, mode_t mode)
 {
 	return (int)sys_call3(SYS_fchmod, fd, (long)mode, 0);
 }
+/* Of this process; `limit` to set it, `old` to read it, or NULL. */
+static inline int sys_prlimit(int resource, const struct rlimit *limit, struct rlimit *old)
+{
+	return (int)sys_call6(SYS_prlimit64, 0, resource, (long)limit, (long)old, 0, 0);
+}
+
 static inline long sys_getdents(int fd, void *to, size_t bytes)
 {
 	return sys_call3(SYS_getdents64, fd, (long)to, (long)bytes);

@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "core/cpu.h"
 #include "core/lock.h"
 #include "core/sys.h"
 #include "core/thread.h"
+#include "preload/identity.h"
 
 enum {
 	KEPT_RING_BYTES = 512 * 1024,
@@ -95,6 +97,25 @@ static void trim_idle(void)
 	}
 	if (idle > SHIM_SESSION_IDLE_MAX)
 		unmap(oldest);
+}
+
+struct shim_session_size shim_session_size(void)
+{
+	struct shim_session_size size = { SHIM_SESSION_STREAMS, SHIM_SESSION_RING_BYTES };
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+	uint64_t most;
+
+	/* a filter may kill for the question */
+	if (shim_identity_seccomp_filtered() || sys_prlimit(RLIMIT_AS, NULL, &limit) < 0 ||
+	    limit.rlim_cur == RLIM_INFINITY)
+		return size;
+	most = limit.rlim_cur / SHIM_SESSION_PART_OF_LIMIT;
+	while (2 * size.streams * size.ring_bytes > most &&
+	       size.ring_bytes > SHIM_SESSION_RING_BYTES_MIN)
+		size.ring_bytes /= 2;
+	while (2 * size.streams * size.ring_bytes > most && size.streams > SHIM_SESSION_STREAMS_MIN)
+		size.streams /= 2;
+	return size;
 }
 
 /* Nobody else knows of the segment yet, or looks at its first stream. */

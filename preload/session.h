@@ -24,7 +24,19 @@ enum {
 	SHIM_SESSION_STREAMS = 32,
 	SHIM_SESSION_RING_BYTES = 1 << 22,
 	SHIM_SESSION_IDLE_MAX = 8,
+	/* of a process whose address space is limited */
+	SHIM_SESSION_STREAMS_MIN = 4,
+	SHIM_SESSION_RING_BYTES_MIN = 1 << 18,
+	SHIM_SESSION_PART_OF_LIMIT = 16, /* one session takes no more than this part of it */
 };
+
+struct shim_session_size {
+	uint32_t streams;
+	uint64_t ring_bytes;
+};
+
+/* What a segment that this process makes is to hold. */
+struct shim_session_size shim_session_size(void);
 
 struct shim_session {
 	bool used;

@@ -18,9 +18,9 @@ static int server_send_hello(struct shim_upgrade *u, const uint8_t *key)
 		.segment_name = "shmipc-segment",
 	};
 	const struct shim_session_claim claim = shim_rendezvous_claim(u, key);
+	const struct shim_session_size size = shim_session_size();
 	struct shmipc_segment segment;
-	int fd, error = shmipc_segment_create(&segment, SHIM_SESSION_STREAMS,
-					      SHIM_SESSION_RING_BYTES, &fd);
+	int fd, error = shmipc_segment_create(&segment, size.streams, size.ring_bytes, &fd);
 
 	if (error)
 		return SHMIPC_REASON_MEMORY;

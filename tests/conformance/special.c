@@ -2,6 +2,8 @@
 /* What only the kernel's socket can do, asked for before and in mid-stream. */
 #include "tests/conformance/lib/conf.h"
 
+#include <sys/resource.h>
+
 #include <linux/errqueue.h>
 
 #ifndef TCP_ULP
@@ -596,3 +598,32 @@ static void outq_client(int fd)
 	obs_val("left", left);
 }
 CASE("special.outq", outq_server, outq_client, ANY);
+
+/* ---- an address space of the size that vsftpd gives itself ---- */
+
+static void small_server(int listener)
+{
+	const struct rlimit limit = { 200 << 20, 200 << 20 };
+	int fd;
+
+	obs("setrlimit", setrlimit(RLIMIT_AS, &limit));
+	fd = conf_accept(listener);
+	warm_up(fd, 2 * CONF_WARM_ROUNDS);
+	recv_pat(fd, 2000000, 0);
+	send_pat(fd, 2000000, 0);
+	both();
+	close(fd);
+}
+
+static void small_client(int none)
+{
+	int fd = conf_connect();
+
+	(void)none;
+	warm_up(fd, 2 * CONF_WARM_ROUNDS);
+	send_pat(fd, 2000000, 0);
+	recv_pat(fd, 2000000, 0);
+	both();
+	close(fd);
+}
+CASE("special.small_address_space", small_server, small_client, CONF_RAW | CONF_MUST);
