@@ -11,6 +11,7 @@
 #include "preload/downgrade.h"
 #include "preload/pointers.h"
 #include "preload/rest.h"
+#include "preload/sets.h"
 #include "preload/stream.h"
 
 enum { FILTER_TRIES = 20 };
@@ -143,6 +144,8 @@ static void send_number(int fd)
 
 	if (conn)
 		replace_all(conn, fd);
+	else if (shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET)
+		shim_set_is_foreign(fd); /* whoever gets it waits where we do not see it */
 }
 
 void shim_handover_sent(const struct msghdr *message)

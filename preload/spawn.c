@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "preload/spawn.h"
 
+#include <fcntl.h>
 #include <stddef.h>
 
 #include "core/sys.h"
@@ -8,6 +9,7 @@
 #include "preload/conn.h"
 #include "preload/handover.h"
 #include "preload/rest.h"
+#include "preload/sets.h"
 
 enum { RESTS_MAX = 32, CLOSINGS_MAX = 256 };
 
@@ -88,6 +90,9 @@ void shim_spawn_before(const void *actions)
 	for (int fd = 0; fd < shim_fd_limit(); fd++) {
 		struct shim_conn *conn = shim_conn_of(fd);
 
+		if (shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET &&
+		    !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
+			shim_set_is_foreign(fd); /* the child may wait on it */
 		if (!conn || !shim_handover_is_inherited(fd, conn) || is_closed(actions, fd))
 			continue;
 		if (fd <= 2)

@@ -2,6 +2,8 @@
 /* select() and pselect(). */
 #include "tests/conformance/lib/conf.h"
 
+#include <sys/resource.h>
+
 enum { ANY = CONF_COLD | CONF_SWAP, EVERY = CONF_COLD | CONF_SWAP | CONF_MID };
 
 static int see(const char *what, int fd, const char *sets, int timeout_ms)
@@ -267,3 +269,130 @@ static void rounds_client(int fd)
 	}
 }
 CASE("select.rounds", rounds_server, rounds_client, EVERY);
+
+/* ---- numbers above 1023: sets of the application's own size ---- */
+
+enum { HIGH = 1500, HIGH_BITS = 2048 };
+
+/* The kernel reads as many words as the first argument says. */
+static int select_high(int fd, bool by_pselect, int timeout_ms, bool *in)
+{
+	size_t bytes = HIGH_BITS / 8;
+	fd_set *set = calloc(1, bytes);
+	unsigned long *words = (unsigned long *)(void *)set;
+	unsigned int bits = 8 * sizeof(*words), at = (unsigned int)fd;
+	struct timeval t = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
+	struct timespec ts = { timeout_ms / 1000, timeout_ms % 1000 * 1000000 };
+	int r;
+
+	words[at / bits] |= 1UL << at % bits;
+	words[HIGH_BITS / bits - 1] = 0; /* beyond what is asked for */
+	r = by_pselect ? pselect(fd + 1, set, NULL, NULL, &ts, NULL)
+		       : select(fd + 1, set, NULL, NULL, &t);
+	*in = words[at / bits] >> at % bits & 1;
+	free(set);
+	return r;
+}
+
+static void high_server(int fd)
+{
+	struct rlimit limit = { HIGH_BITS, HIGH_BITS };
+	char bytes[100];
+	bool in;
+	int high, r;
+
+	setrlimit(RLIMIT_NOFILE, &limit);
+	high = fcntl(fd, F_DUPFD, HIGH);
+	obs_val("high", high);
+	close(fd);
+	for (int how = 0; how < 2; how++) {
+		r = select_high(high, how, 10, &in);
+		obs_text("nothing %d %d", r, in);
+		tell(0);
+		r = select_high(high, how, CONF_WAIT_MS, &in);
+		obs_text("bytes %d %d", r, in);
+		obs("recv", recv(high, bytes, 100, 0));
+		r = select_high(high, how, 0, &in);
+		obs_text("empty %d %d", r, in);
+	}
+	both();
+	close(high);
+}
+
+static void twice_late_client(int fd)
+{
+	for (int i = 0; i < 2; i++) {
+		await();
+		nap_ms(CONF_NAP_MS);
+		send_pat(fd, 100, 0);
+	}
+	both();
+}
+CASE("select.above_1024", high_server, twice_late_client, ANY);
+
+/* FD_SET() of a number that an fd_set has no bit for, in a program that asks to be checked. */
+static void checked_server(int fd)
+{
+	int status = 0;
+	pid_t child = fork();
+
+	if (child == 0) {
+		extern long __fdelt_chk(long number);
+
+		freopen("/dev/null", "w", stderr);
+		_exit(__fdelt_chk(opaque(fd)) == fd / 64 && __fdelt_chk(opaque(HIGH)) == 0);
+	}
+	waitpid(child, &status, 0);
+	obs_val("aborted", WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+	both();
+}
+
+static void checked_client(int fd)
+{
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+	both();
+}
+CASE("select.fdelt_chk", checked_server, checked_client, ANY | CONF_EITHER);
+
+/* ---- times, masks, signals ---- */
+
+static void pselect_signal_server(int fd)
+{
+	sigset_t blocked, none;
+	struct timespec t = { CONF_WAIT_MS / 1000, 0 };
+	fd_set in;
+
+	on_signal(SIGUSR1, SA_RESTART);
+	sigemptyset(&none);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	kill(getpid(), SIGUSR1);
+	obs_val("kept back", signal_count(SIGUSR1));
+	FD_ZERO(&in);
+	FD_SET(fd, &in);
+	obs("pselect", pselect(fd + 1, &in, NULL, NULL, &t, &none));
+	obs_val("came", signal_count(SIGUSR1));
+	FD_ZERO(&in);
+	FD_SET(fd, &in);
+	kill(getpid(), SIGUSR1);
+	tell(0);
+	obs("pselect", pselect(fd + 1, &in, NULL, NULL, &t, NULL));
+	obs_val("kept back", signal_count(SIGUSR1));
+	recv_pat(fd, 100, 0);
+	tell(0);
+	await();
+}
+
+static void late_then_wait_client(int fd)
+{
+	await();
+	nap_ms(CONF_NAP_MS);
+	send_pat(fd, 100, 0);
+	await();
+	tell(0);
+}
+CASE("select.pselect_signals", pselect_signal_server, late_then_wait_client, ANY);
