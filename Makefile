@@ -258,6 +258,13 @@ demo:
 asan ubsan tsan:
 	@$(MAKE) --no-print-directory MODE=$@ CFLAGS='-O1 -g' unit
 
+SANITIZED := asan-conformance ubsan-conformance tsan-conformance
+.PHONY: $(SANITIZED)
+$(SANITIZED): %-conformance:
+	@$(MAKE) --no-print-directory MODE=$* CFLAGS='-O1 -g' \
+		$(addprefix $(BUILD)/$*/,libshmipc_shim.so conformance/cases conformance/run)
+	@scripts/run-sanitized $* $(BUILD)/$*/conformance/run
+
 lint:
 	@scripts/lint/all $(BUILD)
 
