@@ -140,7 +140,8 @@ int shim_upgrade_client_step(struct shim_conn *conn, int fd)
 		return -1;
 	if (result < 0) {
 		shmipc_negotiate_send_answer(u->channel, result);
-		return SHMIPC_REASON_PROTOCOL;
+		return result == -ECONNRESET ? SHMIPC_REASON_CLOSED /* it has given up, or ended */
+					     : SHMIPC_REASON_PROTOCOL;
 	}
 	return (int)client_accept_hello(conn, fd, &hello, segment_fd);
 }

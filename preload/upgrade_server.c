@@ -35,6 +35,8 @@ static int server_send_hello(struct shim_upgrade *u, const uint8_t *key)
 	u->stream = 0;
 	error = shmipc_negotiate_send_hello(u->channel, &hello, fd);
 	sys_close(fd);
+	if (error == -EPIPE || error == -ECONNRESET)
+		return SHMIPC_REASON_CLOSED;
 	return error ? SHMIPC_REASON_PROTOCOL : -1;
 }
 
