@@ -159,6 +159,40 @@ SHIM_EXPORT int shutdown(int fd, int how)
 	return result;
 }
 
+/* ---- the peer's name ---- */
+
+static int tell_name(const struct shim_conn *conn, struct sockaddr *address, socklen_t *bytes)
+{
+	socklen_t room = *bytes < conn->peer_name_bytes ? *bytes : conn->peer_name_bytes;
+
+	memcpy(address, &conn->peer_name, room);
+	*bytes = conn->peer_name_bytes;
+	return 0;
+}
+
+/* TCP names no peer of a connection that was reset.  Of bytes that a killed peer left unread in the
+ * ring the kernel knows nothing, and of a token it has made a reset. */
+SHIM_EXPORT int getpeername(int fd, __SOCKADDR_ARG address, socklen_t *restrict bytes)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	enum shmipc_ending ending;
+	int saved = errno, result;
+
+	if (!conn || conn->is_unix || !shim_conn_is_attached(conn))
+		return real.getpeername(fd, address, bytes);
+	ending = ending_of(conn, fd);
+	if (ending == SHMIPC_ENDING_LEFT_BYTES)
+		return (int)shim_edge(-ENOTCONN);
+	result = real.getpeername(fd, address, bytes);
+	if (result == 0 || errno != ENOTCONN || ending != SHMIPC_ENDING_ORDERLY || conn->tx.shut ||
+	    conn->tx.swallowed || conn->tx.answered || conn->peer_name_bytes == 0 ||
+	    shim_pointer_is_bad_result(bytes, sizeof(*bytes)) || (int)*bytes < 0 ||
+	    shim_pointer_is_bad_result(address.__sockaddr__, *bytes))
+		return result;
+	errno = saved;
+	return tell_name(conn, address.__sockaddr__, bytes);
+}
+
 /* ---- options ---- */
 
 enum { OPTION_BYTES_MAX = 64 /* more than any that we look into */ };

@@ -13,6 +13,7 @@
 #define SHMIPC_PRELOAD_CONN_H
 
 #include <stdatomic.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -74,6 +75,9 @@ struct shim_conn {
 		uint32_t stream;
 	} former[SHIM_CONN_LIVES - 1];
 	uint32_t formers;
+	/* TCP: as of attach; 0 bytes: not known */
+	struct sockaddr_in6 peer_name;
+	socklen_t peer_name_bytes;
 	bool handed_over; /* both directions are over, for a program that takes our place */
 	/* Of the holders those whose numbers are known: once it is shared by fork. */
 	_Atomic int holder_pids[SHIM_CONN_HOLDERS_KNOWN];

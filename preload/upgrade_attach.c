@@ -12,6 +12,9 @@ void shim_upgrade_attach(struct shim_conn *conn, int fd, int session, uint32_t s
 	unsigned int mine = conn->is_server ? 1 : 0;
 
 	shim_options_take_over(conn, fd);
+	conn->peer_name_bytes = sizeof(conn->peer_name);
+	if (conn->is_unix || sys_getpeername(fd, &conn->peer_name, &conn->peer_name_bytes) < 0)
+		conn->peer_name_bytes = 0;
 	conn->session = session;
 	conn->stream = stream;
 	if (!shim_identity_seccomp_filtered())

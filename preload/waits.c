@@ -19,6 +19,7 @@ enum {
 	ANSWERED_EVENTS = IN_EVENTS | POLLOUT | POLLWRNORM | POLLRDHUP,
 	HANGUP_EVENTS = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP,
 	OWING_NAP_NS = 2 * 1000 * 1000,
+	SILENT_NAP_NS = 50 * 1000 * 1000,
 	LOOKS_PER_KERNEL = 128, /* while spinning: every few us */
 };
 
@@ -42,11 +43,16 @@ uint64_t shim_wait_deadline(const struct timespec *timeout)
 	return now + span;
 }
 
-uint64_t shim_wait_soon(uint64_t deadline_ns)
+static uint64_t soon_of(uint64_t deadline_ns, uint64_t nap_ns)
 {
-	uint64_t soon = shim_wait_now_ns() + OWING_NAP_NS;
+	uint64_t soon = shim_wait_now_ns() + nap_ns;
 
 	return soon < deadline_ns ? soon : deadline_ns;
+}
+
+uint64_t shim_wait_soon(uint64_t deadline_ns)
+{
+	return soon_of(deadline_ns, OWING_NAP_NS);
 }
 
 struct timespec shim_wait_left(uint64_t deadline_ns)
@@ -135,6 +141,8 @@ struct poll_wait {
 	uint32_t looks;
 	int armed_count;
 	struct shim_conn *armed[ARMED_MAX];
+	bool vain; /* what ended the last sleep, or spin, was no news */
+	bool silent[ARMED_MAX];
 	bool pins; /* a number may be closed meanwhile (pins.h): the first ones are pinned */
 	struct shim_conn *pinned[ARMED_MAX];
 };
@@ -208,7 +216,7 @@ static short corrected_hangup(struct shim_conn *conn, const struct pollfd *entry
 	if (!conn->is_unix && !(entry->events & (IN_EVENTS | POLLRDHUP)) &&
 	    !(told & HANGUP_EVENTS) && sys_poll(&end, 1, 0) > 0)
 		told |= (uint16_t)end.revents;
-	told = shim_wait_hangup(conn, (uint16_t)entry->events, told);
+	told = shim_wait_hangup(conn, ANSWERED_EVENTS, told);
 	return (short)(told & ((uint16_t)entry->events | (HANGUP_EVENTS & ~POLLRDHUP)));
 }
 
@@ -348,11 +356,41 @@ static bool drop_stale_tokens(const struct poll_wait *wait)
 	return owing;
 }
 
+/* A reset that is none to the application ends every sleep at once.  Such a number is left out; not
+ * for long, because another thread may end our own direction, which is news. */
+static uint64_t leave_out_silent(struct poll_wait *wait, uint64_t deadline_ns)
+{
+	bool any = false;
+
+	for (nfds_t i = 0; i < wait->count && i < ARMED_MAX; i++) {
+		struct pollfd *entry = &wait->fds[i];
+		struct shim_conn *conn = conn_at(wait, i);
+		struct pollfd real = { .fd = entry->fd, .events = entry->events };
+
+		wait->silent[i] = wait->vain && conn && shim_conn_is_attached(conn) &&
+				  !(entry->events & IN_EVENTS) && sys_poll(&real, 1, 0) > 0 &&
+				  corrected_hangup(conn, &real) == 0;
+		if (wait->silent[i])
+			entry->fd = ~entry->fd;
+		any |= wait->silent[i];
+	}
+	wait->vain = any;
+	return any ? soon_of(deadline_ns, SILENT_NAP_NS) : deadline_ns;
+}
+
+static void take_in_silent(const struct poll_wait *wait)
+{
+	for (nfds_t i = 0; i < wait->count && i < ARMED_MAX; i++)
+		if (wait->silent[i])
+			wait->fds[i].fd = ~wait->fds[i].fd;
+}
+
 /* Cancelled. */
 static void undo_sleep(void *argument)
 {
 	const struct poll_wait *wait = argument;
 
+	take_in_silent(wait);
 	disarm_all(wait);
 	if (wait->pins)
 		unpin_all(wait);
@@ -373,10 +411,12 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 
 			if (conn)
 				shmipc_count(&conn->rx.count->waits, 1);
+			deadline_ns = leave_out_silent(wait, deadline_ns);
 			left = shim_wait_left(deadline_ns);
 			n = (int)SHMIPC_SLEEP(undo_sleep, wait, SYS_ppoll, wait->fds, wait->count,
 					      deadline_ns == SHIM_WAIT_FOR_EVER ? NULL : &left,
 					      mask, 8, 0);
+			take_in_silent(wait);
 		}
 	}
 	disarm_all(wait);
@@ -393,12 +433,14 @@ static int wait_for(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t
 	if (n != 0)
 		return n;
 	while (deadline_ns == SHIM_WAIT_FOR_EVER || shim_wait_now_ns() < deadline_ns) {
-		if (spin(wait)) {
+		if (!wait->vain && spin(wait)) {
 			n = look(wait, mask);
+			wait->vain = n == 0;
 		} else {
 			n = sleep_in_kernel(wait, deadline_ns, mask);
 			if (n < 0)
 				return n;
+			wait->vain = n > 0;
 			n = n > 0 ? correct(wait) : look(wait, mask);
 		}
 		if (n != 0)
@@ -416,7 +458,7 @@ int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const
 	wait.count = count;
 	wait.looks = 0;
 	wait.armed_count = 0;
-	wait.pins = false;
+	wait.vain = wait.pins = false;
 	if (!shim_pins_wanted())
 		return wait_for(&wait, deadline_ns, mask);
 	pthread_testcancel();

@@ -2,8 +2,6 @@
 """Steps that set and ask."""
 
 from place import at_a_place
-from vocabulary import ENDED
-
 
 class OptionSteps:
     """Part of the generator."""
@@ -57,7 +55,5 @@ class OptionSteps:
 
     @at_a_place
     def inquire(self, who, slot):
-        # a token that a killed peer left unread unnames it
-        ended = self.view(who, slot)[0] & ENDED
-        self.do(f"{who} {'stat' if ended else self.pick(('name', 'stat'))} {slot}")
+        self.do(f"{who} {self.pick(('name', 'stat'))} {slot}")
         return True

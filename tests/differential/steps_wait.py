@@ -14,10 +14,7 @@ class WaitSteps:
     def poll(self, who, slot):
         slots = self.random.sample(self.open_slots(who), 1) if self.chance(0.6) else \
             self.open_slots(who)[:4]
-        # whoever waits for nothing sees a reset that a token of a killed peer has made
-        mine = EVENTS if not any(self.view(who, s)[0] & ENDED for s in slots) else \
-            [events for events in EVENTS if events not in ("0", "PRI")]
-        entries = ",".join(f"{s}:{self.pick(mine)}" for s in slots)
+        entries = ",".join(f"{s}:{self.pick(EVENTS)}" for s in slots)
         if self.chance(0.05):
             entries += ",x7:IN"  # nothing is there
         call = self.pick(POLLS)
