@@ -42,12 +42,13 @@ static enum shmipc_ending judge_by_position(struct shmipc_sender *s)
 static bool is_ended(const struct shmipc_sender *s, int signs, uint32_t flags)
 {
 	bool refused = s->is_unix && (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED);
+	bool half_closed = flags & SHMIPC_TX_FIN;
 
 	if (signs & POLLERR)
 		return true;
-	if (flags & SHMIPC_TX_FIN)
-		return false;
-	if (s->reverse_shut)
+	if (half_closed && !s->is_unix)
+		return false; /* shmipc_sender_ask() */
+	if (half_closed || s->reverse_shut)
 		return (signs & POLLHUP) && !s->shut && !refused;
 	return signs & (POLLHUP | POLLRDHUP);
 }

@@ -242,10 +242,24 @@ static ssize_t tell_reset(struct shmipc_receiver *r)
 	return -ECONNRESET;
 }
 
+/* The kernel's too: of bytes that a killed peer left unread in the ring it knows nothing. */
+static ssize_t end_of_plain(struct shmipc_receiver *r, const struct shmipc_io *io)
+{
+	ssize_t n;
+
+	if (shmipc_lock_take(&r->lock, io->private_use) == SHMIPC_LOCK_REENTERED)
+		return 0;
+	n = shmipc_receiver_ended(r, io->fd);
+	shmipc_lock_drop(&r->lock, io->private_use);
+	return n;
+}
+
 /* Before consent, and after a stop: the kernel's own call, counted. */
 static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	struct shmipc_sleeper sleeper = { r, io };
+	bool may_end = io->cursor.left > 0 && r->attached &&
+		       !(io->flags & (MSG_OOB | MSG_ERRQUEUE));
 	ssize_t n;
 
 	shmipc_postpone_begin(); /* no handler finds bytes that are taken and not counted */
@@ -255,6 +269,8 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	n = shmipc_receiver_counted_receive(r, io, io->cursor.left, 0, &sleeper);
 	if (n == -ECONNRESET)
 		n = tell_reset(r);
+	else if (n == 0 && may_end)
+		n = end_of_plain(r, io);
 	atomic_fetch_sub(&r->kernel_readers, 1);
 	shmipc_postpone_end();
 	return n;
@@ -334,7 +350,7 @@ static ssize_t sleep_for_more(struct shmipc_receiver *r, struct shmipc_io *io,
 	ssize_t n;
 
 	shmipc_lock_drop(&r->lock, io->private_use);
-	n = peek && shmipc_receiver_was_peeked(r) ? shmipc_receiver_peek_nap(io)
+	n = peek && shmipc_receiver_was_peeked(r) ? shmipc_receiver_nap(r, io, wait)
 						  : shmipc_receiver_wait(r, io, wait);
 	shmipc_io_follow(io);
 	if (shmipc_lock_take(&r->lock, io->private_use) == SHMIPC_LOCK_RECOVERED)

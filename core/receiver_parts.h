@@ -107,7 +107,6 @@ void shmipc_receiver_peeked_less(struct shmipc_receiver *r, size_t taken);
 
 /* There are bytes, but all have been peeked at: nobody tells of more. */
 bool shmipc_receiver_was_peeked(const struct shmipc_receiver *r);
-ssize_t shmipc_receiver_peek_nap(struct shmipc_io *io);
 
 /* ---- receiver_socket.c; all locked ---- */
 
@@ -174,6 +173,10 @@ struct shmipc_receiver_wait {
 /* Nothing there: sleep until there may be.  0, -EINTR, or -EAGAIN for a receive time-out. */
 ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *io,
 			     struct shmipc_receiver_wait *wait);
+
+/* There are bytes, but none that is asked for: look again in a moment.  0, or as above. */
+ssize_t shmipc_receiver_nap(struct shmipc_receiver *r, const struct shmipc_io *io,
+			    struct shmipc_receiver_wait *wait);
 
 /* A receiver that has not slept for long spares the sender tokens and fences. */
 void shmipc_receiver_calm_down(struct shmipc_receiver *r);

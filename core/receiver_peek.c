@@ -3,13 +3,11 @@
 #include <errno.h>
 
 #include "core/receiver_parts.h"
-#include "core/sleep.h"
 #include "core/sys.h"
 
 enum {
 	KERNEL_IOV = 64,
 	SKIP_MAX = 4096, /* bytes that are looked over */
-	NAP_NS = 200 * 1000,
 	SCRATCH_BYTES = 16 * 1024,
 	SCRATCHES = 64, /* SO_PEEK_OFF reaches so far */
 };
@@ -137,23 +135,12 @@ static ssize_t peek_once(struct shmipc_receiver *r, struct shmipc_io *io)
 /* ---- MSG_PEEK with MSG_WAITALL: nobody tells us when there is enough, so look now and then ----
  */
 
-static void release(void *io)
-{
-	shmipc_io_release(io);
-}
-
-ssize_t shmipc_receiver_peek_nap(struct shmipc_io *io)
-{
-	const struct timespec nap = { 0, NAP_NS };
-
-	return (int)SHMIPC_SLEEP(release, io, SYS_nanosleep, &nap, 0, 0, 0, 0, 0);
-}
-
 /* `n` is there. */
 static ssize_t peek_until_full(struct shmipc_receiver *r, struct shmipc_io *io,
 			       const struct shmipc_cursor *start, ssize_t n)
 {
 	struct pollfd end = { .fd = io->fd, .events = POLLRDHUP };
+	struct shmipc_receiver_wait wait = { 0 };
 
 	/* an end behind bytes that nobody takes shows on the socket only */
 	while (n > 0 && (size_t)n < start->left && !shmipc_receiver_at_end(r) &&
@@ -161,7 +148,7 @@ static ssize_t peek_until_full(struct shmipc_receiver *r, struct shmipc_io *io,
 		ssize_t error, before = n;
 
 		shmipc_lock_drop(&r->lock, io->private_use);
-		error = shmipc_receiver_peek_nap(io);
+		error = shmipc_receiver_nap(r, io, &wait);
 		shmipc_lock_take(&r->lock, io->private_use);
 		io->cursor = *start;
 		n = peek_once(r, io);

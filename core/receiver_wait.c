@@ -14,6 +14,7 @@
 
 enum {
 	OWN_WAITS = 3,
+	NAP_NS = 200 * 1000,
 };
 
 /* [unfenced] A sender that saw want 0 publishes without a fence: ours must reach its processor.
@@ -286,4 +287,33 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 	shmipc_receiver_disarm(r);
 	shmipc_postpone_end();
 	return n;
+}
+
+static void undo_nap(void *argument)
+{
+	const struct shmipc_sleeper *sleeper = argument;
+
+	shmipc_io_release(sleeper->io);
+}
+
+ssize_t shmipc_receiver_nap(struct shmipc_receiver *r, const struct shmipc_io *io,
+			    struct shmipc_receiver_wait *wait)
+{
+	const struct timespec nap = { 0, NAP_NS };
+	struct shmipc_sleeper sleeper = { r, io };
+	int n;
+
+	if (shmipc_io_is_nonblocking(io))
+		return -EAGAIN;
+	if (!wait->slept) {
+		wait->slept = true;
+		wait->started = shmipc_ticks();
+	}
+	if (!wait->known)
+		find_deadline(wait, io->fd);
+	if (wait->deadline_ns && now_ns() >= wait->deadline_ns)
+		return -EAGAIN;
+	n = (int)SHMIPC_SLEEP(undo_nap, &sleeper, SYS_nanosleep, &nap, 0, 0, 0, 0, 0);
+	/* with a time limit the kernel restarts nothing either */
+	return n == -EINTR && !wait->deadline_ns && shmipc_sleep_restarts() ? 0 : n;
 }

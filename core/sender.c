@@ -276,6 +276,9 @@ static __attribute__((noinline)) bool look_for_peer(struct shmipc_sender *s, int
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
 
 	s->looked_ticks = now;
+	s->half_closed = shmipc_sender_must_ask(s);
+	if (s->half_closed)
+		shmipc_sender_ask(s, fd);
 	if (sys_poll(&real, 1, 0) <= 0)
 		return false;
 	/* before anything of this call is in the ring: what the peer left unread counts now */
@@ -287,7 +290,7 @@ static bool peer_is_gone(struct shmipc_sender *s, int fd)
 {
 	uint64_t now = shmipc_ticks();
 
-	if (__builtin_expect(now - s->looked_ticks < s->look_every_ticks, 1))
+	if (__builtin_expect(now - s->looked_ticks < s->look_every_ticks, 1) && !s->half_closed)
 		return false;
 	return look_for_peer(s, fd, now);
 }
@@ -361,7 +364,7 @@ static ssize_t ring_send(struct shmipc_sender *s, struct shmipc_io *io, bool *go
 			break;
 		}
 		want = atomic_load_explicit(&s->want->want, memory_order_relaxed);
-		if (__builtin_expect(want != 0, 0)) {
+		if (__builtin_expect(want != 0 || s->half_closed, 0)) {
 			*go_by_kernel = want & SHMIPC_WANT_STOPPED;
 			error = shmipc_sender_wake(s, io->fd, tail_before);
 			if (error)
@@ -412,6 +415,15 @@ static bool wants_kernel(const struct shmipc_io *io)
 	       (io->message && (io->message->msg_controllen > 0 || io->message->msg_namelen > 0));
 }
 
+/* What the kernel has said of the end it says once. */
+static void note_told(struct shmipc_sender *s, ssize_t n)
+{
+	if (n == -ECONNRESET)
+		s->reset_told = true;
+	if (n == -EPIPE)
+		s->pipe_told = true;
+}
+
 /* Locked; drops the lock.  The rest of the call, `done` bytes of which are in the ring, goes by the
  * kernel. */
 static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssize_t done)
@@ -432,10 +444,7 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 	atomic_fetch_add(&s->kernel_senders, 1);
 	shmipc_lock_drop(&s->lock, io->private_use);
 	n = kernel_send_counted(s, io);
-	if (n == -ECONNRESET)
-		s->reset_told = true;
-	if (n == -EPIPE)
-		s->pipe_told = true;
+	note_told(s, n);
 	if (n > 0 && ended)
 		s->answered = true;
 	if (n < 0)
@@ -507,7 +516,9 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 		return leave_and_send(s, io, 0);
 	if (io->cursor.left == 0) { /* moves nothing, but may fail */
 		shmipc_lock_drop(&s->lock, io->private_use);
-		return sys_sendto(io->fd, "", 0, io->flags, NULL, 0);
+		done = sys_sendto(io->fd, "", 0, io->flags, NULL, 0);
+		note_told(s, done);
+		return done;
 	}
 	done = ring_send(s, io, &go_by_kernel);
 	if (go_by_kernel)

@@ -61,6 +61,7 @@ struct shmipc_sender {
 	_Atomic bool reset_told; /* the connection's one ECONNRESET has been reported */
 	_Atomic int kept_error;	 /* what our receiver has taken from the socket, not told yet */
 	bool reverse_shut;	 /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
+	bool half_closed;	 /* the peer has ended its own direction (shmipc_sender_ask()) */
 	_Atomic uint32_t ending; /* enum shmipc_ending of a peer that died, once it is known */
 	_Atomic bool owing;	 /* of a stopped ring something still has to go by the kernel */
 	bool shut;		 /* shutdown(SHUT_WR): the kernel answers from now on */
@@ -125,6 +126,15 @@ static inline bool shmipc_sender_owes(const struct shmipc_sender *s)
  * a bounded time, for room in the socket. */
 void shmipc_sender_serve_finally(struct shmipc_sender *s, int fd);
 
+/* Locked.  A peer that has ended its own direction dies without a sign, and so does any behind our
+ * own end, unless something lies unread at its socket: then the kernel answers with a reset.  So as
+ * long as the ring holds bytes that such a peer has not read, a token lies there. */
+void shmipc_sender_ask(struct shmipc_sender *s, int fd);
+
+/* Is that one of TCP, which only a token can find dead?  Then it is asked before its end is judged.
+ */
+bool shmipc_sender_must_ask(const struct shmipc_sender *s);
+
 /* Locked: wake the peer so that it looks at what we ask of it; nothing when the bytes go by the
  * kernel. */
 void shmipc_sender_nudge(struct shmipc_sender *s, int fd);
@@ -135,6 +145,13 @@ void shmipc_sender_finish(struct shmipc_sender *s, uint32_t flags);
 /* Locked: payload that the kernel's own counters of the socket do not show, less what they show
  * besides payload. */
 int64_t shmipc_sender_besides_kernel(const struct shmipc_sender *s);
+
+/* Somebody will send past us, if the direction has not ended already. */
+static inline void shmipc_sender_lose_count(struct shmipc_sender *s)
+{
+	if (!s->shut)
+		atomic_store(&s->count_lost, true);
+}
 
 /* Published bytes that the peer has not consumed. */
 uint64_t shmipc_sender_unread(const struct shmipc_sender *s);

@@ -97,9 +97,9 @@ int shmipc_sender_wake(struct shmipc_sender *s, int fd, uint64_t tail_before)
 		return 0;
 	if (want & SHMIPC_WANT_CLOSED)
 		return -EPIPE;
-	if (!(want & (SHMIPC_WANT_STRICT | SHMIPC_WANT_SLEEPERS)))
-		return 0;
 	outstanding = outstanding_tokens(s);
+	if (!(want & (SHMIPC_WANT_STRICT | SHMIPC_WANT_SLEEPERS)) && !s->half_closed)
+		return 0;
 	if (outstanding == 0)
 		return send_token(s, fd);
 	if (!(want & SHMIPC_WANT_STRICT))
@@ -108,6 +108,23 @@ int shmipc_sender_wake(struct shmipc_sender *s, int fd, uint64_t tail_before)
 	    ((want & SHMIPC_WANT_EDGE) && outstanding < EDGE_TOKENS_MAX))
 		return send_token(s, fd);
 	return 0;
+}
+
+bool shmipc_sender_must_ask(const struct shmipc_sender *s)
+{
+	uint32_t flags;
+
+	if (!s->attached || s->is_unix || s->gone || s->shut || !shmipc_sender_on_ring(s))
+		return false;
+	flags = atomic_load_explicit(&s->reverse->flags, memory_order_relaxed);
+	return (flags & SHMIPC_TX_FIN) && !(flags & SHMIPC_TX_CLOSED);
+}
+
+void shmipc_sender_ask(struct shmipc_sender *s, int fd)
+{
+	if (s->attached && !s->gone && !s->shut && shmipc_sender_on_ring(s) &&
+	    shmipc_sender_unread(s) > 0 && outstanding_tokens(s) == 0)
+		send_token(s, fd);
 }
 
 /* ---- cuts ---- */

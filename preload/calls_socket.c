@@ -19,6 +19,7 @@
 #include "preload/sets.h"
 #include "preload/tcp_info.h"
 #include "preload/transfer.h"
+#include "preload/waits.h"
 
 /* ---- birth ---- */
 
@@ -94,6 +95,7 @@ static enum shmipc_ending ending_of(struct shim_conn *conn, int fd)
 {
 	struct pollfd entry = { .fd = fd, .events = POLLRDHUP };
 
+	shim_wait_ask(conn, fd);
 	if (sys_poll(&entry, 1, 0) <= 0)
 		return SHMIPC_ENDING_KERNEL;
 	return shmipc_ending_of(&conn->tx, entry.revents);
@@ -113,6 +115,7 @@ static void before_shutdown(struct shim_conn *conn, int fd, int how)
 	if (how == SHUT_WR || how == SHUT_RDWR) {
 		if (shmipc_lock_take(&conn->tx.lock, alone) != SHMIPC_LOCK_REENTERED) {
 			shmipc_sender_serve_finally(&conn->tx, fd);
+			shmipc_sender_ask(&conn->tx, fd);
 			conn->tx.shut = true;
 			shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN);
 			shmipc_lock_drop(&conn->tx.lock, alone);
@@ -150,8 +153,10 @@ SHIM_EXPORT int shutdown(int fd, int how)
 		shim_conn_make_plain(conn, SHMIPC_REASON_CLOSED);
 	if (!conn || !shim_conn_is_attached(conn))
 		return real.shutdown(fd, how);
-	if (was_reset(conn, fd))
+	if (was_reset(conn, fd)) { /* an error, and an edge all the same */
+		real.shutdown(fd, how);
 		return (int)shim_edge(-ENOTCONN);
+	}
 	was_shut = conn->tx.shut;
 	before_shutdown(conn, fd, how);
 	result = after_shutdown(conn, fd, was_shut, real.shutdown(fd, how));
@@ -222,6 +227,8 @@ SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value,
 
 	if (conn && shim_options_get(conn, level, name, value, bytes, &result))
 		return result;
+	if (conn && level == SOL_SOCKET && name == SO_ERROR)
+		shim_wait_ask(conn, fd);
 	result = real.getsockopt(fd, level, name, value, bytes);
 	if (conn && result == 0 && level == IPPROTO_TCP && name == TCP_INFO &&
 	    shim_conn_is_attached(conn))

@@ -123,7 +123,7 @@ int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 		shim_conn_make_plain(conn, reason);
 	if (!shim_conn_is_attached(conn))
 		return 0;
-	atomic_store(&conn->tx.count_lost, true); /* others will send by it */
+	shmipc_sender_lose_count(&conn->tx); /* others will send by it */
 	received = stop_receiving(conn, fd, alone);
 	sent = stop_sending(conn, fd, alone);
 	return downgraded(conn, fd, reason, received && sent);

@@ -35,6 +35,7 @@ static uint32_t what_else(const struct shim_registration *r)
 	if (sys_poll(&real, 1, 0) <= 0)
 		return 0;
 	told = (uint32_t)real.revents & (asked | EPOLLERR | EPOLLHUP);
+	told |= shim_wait_ask(r->conn, r->fd);
 	return shim_wait_hangup(r->conn, r->event.events, told);
 }
 
@@ -158,7 +159,8 @@ static void correct_hangup(struct shim_set *set, struct epoll_event *event)
 
 	/* also of an end that only sends */
 	if (r && shim_conn_is_attached(r->conn) && !shim_registration_same_data(r))
-		event->events = shim_wait_hangup(r->conn, r->event.events, event->events);
+		event->events = shim_wait_hangup(r->conn, r->event.events,
+						 event->events | shim_wait_ask(r->conn, r->fd));
 }
 
 /* Locked.  events[0 .. n) come from memory, events[n .. n + k) from the kernel.  Returns how many

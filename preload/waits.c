@@ -89,6 +89,19 @@ bool shim_wait_is_true(struct shim_conn *conn, int fd)
 	return shmipc_receiver_readable(&conn->rx, fd, shim_conn_private(conn));
 }
 
+uint32_t shim_wait_ask(struct shim_conn *conn, int fd)
+{
+	struct pollfd real = { .fd = fd, .events = 0 };
+	bool alone = shim_conn_private(conn);
+
+	if (!shmipc_sender_must_ask(&conn->tx) || shmipc_sender_unread(&conn->tx) == 0 ||
+	    shmipc_lock_take(&conn->tx.lock, alone) == SHMIPC_LOCK_REENTERED)
+		return 0;
+	shmipc_sender_ask(&conn->tx, fd);
+	shmipc_lock_drop(&conn->tx.lock, alone);
+	return sys_poll(&real, 1, 0) > 0 ? (uint32_t)real.revents : 0;
+}
+
 uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 {
 	struct shmipc_receiver *r = &conn->rx;
@@ -216,6 +229,7 @@ static short corrected_hangup(struct shim_conn *conn, const struct pollfd *entry
 	if (!conn->is_unix && !(entry->events & (IN_EVENTS | POLLRDHUP)) &&
 	    !(told & HANGUP_EVENTS) && sys_poll(&end, 1, 0) > 0)
 		told |= (uint16_t)end.revents;
+	told |= shim_wait_ask(conn, entry->fd);
 	told = shim_wait_hangup(conn, ANSWERED_EVENTS, told);
 	return (short)(told & ((uint16_t)entry->events | (HANGUP_EVENTS & ~POLLRDHUP)));
 }

@@ -34,6 +34,10 @@ bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count);
 /* As ppoll(2): number of ready entries, 0 on time-out, or -errno. */
 int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask);
 
+/* Before an end is judged: has a peer that ended its own direction died since?  What the kernel
+ * says of it now, POLLERR and POLLHUP. */
+uint32_t shim_wait_ask(struct shim_conn *conn, int fd);
+
 /* What the kernel says of errors and hang-ups, corrected: an unread token makes a reset of an
  * orderly end, and unread ring bytes make none.  asked, told: POLL* or EPOLL* bits. */
 uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told);

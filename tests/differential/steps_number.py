@@ -81,8 +81,8 @@ class NumberSteps:
             return False
         if any(self.process(p) == who for p in self.pair.pending):
             return False
-        if any(end.shut or end.urgent for end in self.ends.values()):
-            return False  # nothing shows a death behind an end
+        if any(end.urgent for end in self.ends.values()):
+            return False
         return self.kill_actor(who)
 
     def fork(self):
