@@ -139,6 +139,7 @@ bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd)
 
 bool shmipc_receiver_only_tokens(const struct shmipc_receiver *r, int fd)
 {
+	struct pollfd urgent = { .fd = fd, .events = POLLPRI };
 	uint32_t tokens;
 	int there = 0;
 
@@ -150,7 +151,10 @@ bool shmipc_receiver_only_tokens(const struct shmipc_receiver *r, int fd)
 	if (sys_ioctl(fd, FIONREAD, &there) < 0)
 		return false;
 	tokens = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) - r->taken;
-	return r->last_seen ? there == 0 : (uint32_t)there <= tokens;
+	if (r->last_seen ? there > 0 : (uint32_t)there > tokens)
+		return false;
+	/* an urgent byte behind LAST is not counted there */
+	return sys_poll(&urgent, 1, 0) <= 0;
 }
 
 size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use)

@@ -6,6 +6,7 @@
 #include <linux/sock_diag.h>
 
 #include "core/cpu.h"
+#include "core/ending.h"
 #include "core/sender_parts.h"
 #include "core/sys.h"
 
@@ -267,9 +268,13 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 		return -EAGAIN;
 	}
-	if (n != 1)
+	if (n != 1) {
 		s->no_more_ring = true; /* nobody will read either way; the kernel gives the error
 					 */
+		/* of what the ring holds it knows nothing: judged as long as we are on it */
+		if (!(want & SHMIPC_WANT_CLOSED))
+			shmipc_ending_of(s, POLLERR);
+	}
 	leave(s);
 	shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 	return 0;

@@ -33,10 +33,10 @@ static uint32_t what_else(const struct shim_registration *r)
 	    !(r->event.events & EPOLLONESHOT))
 		return EPOLLOUT;
 	if (sys_poll(&real, 1, 0) <= 0)
-		return 0;
-	told = (uint32_t)real.revents & (asked | EPOLLERR | EPOLLHUP);
-	told |= shim_wait_ask(r->conn, r->fd);
-	return shim_wait_hangup(r->conn, r->event.events, told);
+		real.revents = 0;
+	told = (uint32_t)real.revents | shim_wait_ask(r->conn, r->fd);
+	told = shim_wait_hangup(r->conn, r->event.events, told);
+	return told & (asked | EPOLLERR | EPOLLHUP);
 }
 
 /* Locked.  What the rings of the hot ones hold. */
@@ -157,10 +157,15 @@ static void correct_hangup(struct shim_set *set, struct epoll_event *event)
 	struct shim_registration *r = shim_registration_by_data(&set->registrations,
 								event->data.u64);
 
+	uint32_t told = event->events;
+
 	/* also of an end that only sends */
-	if (r && shim_conn_is_attached(r->conn) && !shim_registration_same_data(r))
-		event->events = shim_wait_hangup(r->conn, r->event.events,
-						 event->events | shim_wait_ask(r->conn, r->fd));
+	if (!r || !shim_conn_is_attached(r->conn) || shim_registration_same_data(r))
+		return;
+	if ((told & SHIM_SET_IN_EVENTS) || !(r->event.events & SHIM_SET_IN_EVENTS))
+		told |= shim_wait_ask(r->conn, r->fd);
+	told = shim_wait_hangup(r->conn, r->event.events, told);
+	event->events = told & (r->event.events | event->events | EPOLLERR | EPOLLHUP);
 }
 
 /* Locked.  events[0 .. n) come from memory, events[n .. n + k) from the kernel.  Returns how many

@@ -91,14 +91,16 @@ bool shim_wait_is_true(struct shim_conn *conn, int fd)
 
 uint32_t shim_wait_ask(struct shim_conn *conn, int fd)
 {
-	struct pollfd real = { .fd = fd, .events = 0 };
+	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
 	bool alone = shim_conn_private(conn);
 
-	if (!shmipc_sender_must_ask(&conn->tx) || shmipc_sender_unread(&conn->tx) == 0 ||
-	    shmipc_lock_take(&conn->tx.lock, alone) == SHMIPC_LOCK_REENTERED)
+	if (conn->is_unix || shmipc_sender_unread(&conn->tx) == 0)
 		return 0;
-	shmipc_sender_ask(&conn->tx, fd);
-	shmipc_lock_drop(&conn->tx.lock, alone);
+	if (shmipc_sender_must_ask(&conn->tx) &&
+	    shmipc_lock_take(&conn->tx.lock, alone) != SHMIPC_LOCK_REENTERED) {
+		shmipc_sender_ask(&conn->tx, fd);
+		shmipc_lock_drop(&conn->tx.lock, alone);
+	}
 	return sys_poll(&real, 1, 0) > 0 ? (uint32_t)real.revents : 0;
 }
 
@@ -219,17 +221,13 @@ static bool anything(void *argument)
 
 /* ---- one look ---- */
 
-/* Of a peer that died with bytes unread TCP's kernel knows only the end of the stream, which a wait
- * for neither bytes nor that end is not told. */
+/* A wait for bytes is told of an end as of bytes; one for neither is not told. */
 static short corrected_hangup(struct shim_conn *conn, const struct pollfd *entry)
 {
 	uint32_t told = (uint16_t)entry->revents;
-	struct pollfd end = { .fd = entry->fd, .events = POLLRDHUP };
 
-	if (!conn->is_unix && !(entry->events & (IN_EVENTS | POLLRDHUP)) &&
-	    !(told & HANGUP_EVENTS) && sys_poll(&end, 1, 0) > 0)
-		told |= (uint16_t)end.revents;
-	told |= shim_wait_ask(conn, entry->fd);
+	if ((told & IN_EVENTS) || !(entry->events & IN_EVENTS))
+		told |= shim_wait_ask(conn, entry->fd);
 	told = shim_wait_hangup(conn, ANSWERED_EVENTS, told);
 	return (short)(told & ((uint16_t)entry->events | (HANGUP_EVENTS & ~POLLRDHUP)));
 }

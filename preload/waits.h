@@ -34,8 +34,9 @@ bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count);
 /* As ppoll(2): number of ready entries, 0 on time-out, or -errno. */
 int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask);
 
-/* Before an end is judged: has a peer that ended its own direction died since?  What the kernel
- * says of it now, POLLERR and POLLHUP. */
+/* Of a peer that died with bytes of the ring unread TCP's kernel knows only the end of the stream,
+ * for which not every wait asks; of one that had ended its own direction not even that, unless a
+ * token asks.  What it says, POLLRDHUP too; 0 where nothing is unread. */
 uint32_t shim_wait_ask(struct shim_conn *conn, int fd);
 
 /* What the kernel says of errors and hang-ups, corrected: an unread token makes a reset of an

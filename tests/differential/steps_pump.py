@@ -60,7 +60,8 @@ class PumpSteps:
         if not slots:
             return False
         near, far = self.pick(slots)
-        if not self.pumpable("S", near) or self.view("S", near)[0] & ENDED or \
+        if not self.pumpable("S", near) or self.end("S", near).low_water > 1 or \
+                self.view("S", near)[0] & ENDED or \
                 self.view("S", near)[1] or self.view("C", far)[1]:
             return False
         counts = [self.random.randint(1, 600000) for _ in range(2)]
@@ -78,8 +79,8 @@ class PumpSteps:
     @at_a_place
     def trips(self, who, slot, rounds=None):
         partner = self.pumpable(who, slot)
-        if not partner or not self.blocking_both(slot[0]) or self.view(who, slot)[1] or \
-                self.view(who, slot)[0] & ENDED or self.view(*partner)[1]:
+        if not partner or not self.blocking_both(slot[0]) or self.end(who, slot).low_water > 1 or \
+                self.view(who, slot)[1] or self.view(who, slot)[0] & ENDED or self.view(*partner)[1]:
             return False
         peer, far = partner
         text = f"{rounds or self.random.randint(1, 12)} {self.size()} {self.number()}"
