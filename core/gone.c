@@ -61,15 +61,21 @@ bool shmipc_thread_is_gone(uint32_t tid)
 	       is_dead_state(fields_of(tid, text));
 }
 
+bool shmipc_process_is_reaped(uint32_t pid)
+{
+	return !shmipc_process_numbers_differ() &&
+	       (int)sys_call3(SYS_kill, (long)pid, 0, 0) == -ESRCH;
+}
+
 bool shmipc_process_is_gone(uint32_t pid)
 {
 	char text[TEXT_BYTES];
 	const char *fields;
 
+	if (shmipc_process_is_reaped(pid))
+		return true;
 	if (shmipc_process_numbers_differ())
 		return false;
-	if ((int)sys_call3(SYS_kill, (long)pid, 0, 0) == -ESRCH)
-		return true;
 	fields = fields_of(pid, text);
 	return is_dead_state(fields) && !has_other_threads(fields);
 }

@@ -15,4 +15,7 @@ bool shmipc_thread_is_gone(uint32_t tid);
 /* All its threads: then its descriptors are closed. */
 bool shmipc_process_is_gone(uint32_t pid);
 
+/* The same by one system call: one that nobody has waited for yet counts as alive. */
+bool shmipc_process_is_reaped(uint32_t pid);
+
 #endif

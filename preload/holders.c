@@ -98,16 +98,7 @@ static void strike_off(struct shim_conn *conn)
 	rename_holder(conn, own_pid, 0);
 }
 
-uint32_t shim_conn_leave(struct shim_conn *conn)
-{
-	if (atomic_load(&conn->shared)) {
-		shim_conn_count_holders(conn);
-		strike_off(conn);
-	}
-	return atomic_fetch_sub(&conn->holders, 1);
-}
-
-void shim_conn_count_holders(struct shim_conn *conn)
+static void count_holders(struct shim_conn *conn, bool (*is_gone)(uint32_t pid))
 {
 	/* a filter may kill for such calls */
 	if (atomic_load(&conn->holders) <= 1 || shim_identity_seccomp_filtered())
@@ -115,10 +106,26 @@ void shim_conn_count_holders(struct shim_conn *conn)
 	for (int i = 0; i < SHIM_CONN_HOLDERS_KNOWN; i++) {
 		int pid = atomic_load(&conn->holder_pids[i]);
 
-		if (pid > 0 && pid != own_pid && shmipc_process_is_gone((uint32_t)pid) &&
+		if (pid > 0 && pid != own_pid && is_gone((uint32_t)pid) &&
 		    atomic_compare_exchange_strong(&conn->holder_pids[i], &pid, 0))
 			atomic_fetch_sub(&conn->holders, 1);
 	}
+}
+
+void shim_conn_count_holders(struct shim_conn *conn)
+{
+	count_holders(conn, shmipc_process_is_gone);
+}
+
+/* Of a thousand connections at once, perhaps: a holder that was killed and that nobody has waited
+ * for may be missed, the kernel tells the end of the stream too. */
+uint32_t shim_conn_leave(struct shim_conn *conn)
+{
+	if (atomic_load(&conn->shared)) {
+		count_holders(conn, shmipc_process_is_reaped);
+		strike_off(conn);
+	}
+	return atomic_fetch_sub(&conn->holders, 1);
 }
 
 /* ---- fork ---- */
@@ -253,7 +260,6 @@ static void leave_for_exec(struct shim_conn *conn)
 
 	if (marks[index] == forks) /* inherited by the program */
 		return;
-	shim_conn_count_holders(conn);
 	births[index] = conn->birth;
 	strike_off(conn);
 	holders = atomic_load(&conn->holders);
