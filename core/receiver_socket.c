@@ -178,10 +178,20 @@ void shmipc_receiver_settle_tokens(struct shmipc_receiver *r, int fd)
 	}
 }
 
+/* A promise may be taken back, because the sender sees that it was forbidden, and payload follow at
+ * once.  So first the byte, then the ledger: a sender takes back before it sends payload, so a byte
+ * that was there while a token is still promised is that token. */
 void shmipc_receiver_drain_ledger(struct shmipc_receiver *r, int fd)
 {
 	for (int i = 0; i < DRAIN_TRIES && !r->last_seen && promised_tokens(r) != r->taken; i++) {
-		if (shmipc_receiver_take_token(r, fd, true) == 1)
+		char value;
+		ssize_t n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+
+		if (n != 1)
+			shmipc_receiver_socket_said(r, n);
+		else if (promised_tokens(r) == r->taken)
+			return;
+		else if (shmipc_receiver_take_token(r, fd, true) == 1)
 			continue;
 		if (shmipc_receiver_at_end(r))
 			return;
