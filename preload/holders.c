@@ -244,7 +244,9 @@ bool shim_conn_adopt(struct shim_conn *conn)
 	if (conn->row)
 		atomic_store(&conn->row->pid, (uint32_t)own_pid);
 	shim_conn_set_reason(conn, SHMIPC_REASON_YOUNG);
-	if (atomic_load(&conn->rx.watchers) == 0)
+	/* sets of before the fork would have made it foreign for good: those that watch it are ours
+	 * alone, unless one of a former holder is counted still */
+	if (atomic_load(&conn->rx.watchers) == shim_sets_watching(conn))
 		atomic_compare_exchange_strong(&conn->rx.foreign, &holders_only,
 					       SHMIPC_FOREIGN_NONE);
 	atomic_store(&conn->shared, 0);

@@ -369,6 +369,25 @@ void shim_sets_disarm(struct shim_conn *conn)
 	}
 }
 
+uint32_t shim_sets_watching(const struct shim_conn *conn)
+{
+	uint32_t count = 0;
+
+	for (int i = 0; i < atomic_load(&set_limit); i++) {
+		struct shim_set *set = &shim_sets[i];
+
+		if (!atomic_load_explicit(&set->used, memory_order_relaxed) ||
+		    atomic_load_explicit(&set->members, memory_order_relaxed) == 0 ||
+		    !shim_set_enter(set))
+			continue;
+		for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
+		     r = shim_registration_next(r))
+			count += r->conn == conn;
+		shim_set_leave(set);
+	}
+	return count;
+}
+
 void shim_set_number_reborn(int fd, struct shim_conn *conn)
 {
 	if (atomic_load(&conn->rx.watchers) == 0)

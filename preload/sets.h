@@ -42,6 +42,8 @@ void shim_set_is_foreign(int epfd);
 void shim_set_number_closed(int fd);
 /* No registration of it counts a sleeper any more; it is not attached, so none will. */
 void shim_sets_disarm(struct shim_conn *conn);
+/* Registrations of it in sets of this process; rx.watchers counts those of all its holders. */
+uint32_t shim_sets_watching(const struct shim_conn *conn);
 /* It is a duplicate now of a connection that had it before. */
 void shim_set_number_reborn(int fd, struct shim_conn *conn);
 /* The kernel gives each edge-triggered set an edge: what is there is news again. */

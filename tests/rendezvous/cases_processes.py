@@ -39,6 +39,18 @@ def accept_then_fork_unix(pair):
 
 
 @case
+def accept_then_fork_then_epoll(pair):
+    """The child's own set is the only one that waits: a busy child is not woken for each message."""
+    server = pair.server(f"unix:{harness.DIR}/forking-set", "mode=fork-set")
+    client = pair.start("client", "burst-client", server.address, "rounds=40")
+    client.done()
+    client.end()
+    expect_accelerated(client, 1)
+    tokens = int(client.events("closed")[0]["tokens"])
+    assert tokens < 40 + 5 * 30 / 2, f"{tokens} wake-ups for 40 round trips and 5 bursts"
+
+
+@case
 def reuseport_servers(pair):
     one = pair.server("tcp:127.0.0.1:0", "reuseport")
     two = pair.start("second-server", "server", one.address, "reuseport")

@@ -134,12 +134,32 @@ def echo_one(conn):
         conn.sendall(data)
 
 
-def serve_forking(listener):
+BURSTS, BURST_MESSAGES, BURST_NAP_S = 5, 30, 0.2
+
+
+def echo_by_set(conn):
+    """By an epoll set made here; a burst is answered when it is over."""
+    conn.setblocking(False)
+    epoll = select.epoll()
+    epoll.register(conn.fileno(), select.EPOLLIN)
+    while epoll.poll():
+        try:
+            data = conn.recv(65536)
+        except BlockingIOError:
+            continue
+        if not data:
+            return
+        if data.startswith(b"burst"):
+            time.sleep(BURST_NAP_S)
+        conn.sendall(data)
+
+
+def serve_forking(listener, serve=echo_one):
     while True:
         conn, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
-            echo_one(conn)
+            serve(conn)
             conn.close()
             sys.exit(0)
         conn.close()
@@ -227,6 +247,8 @@ def server(address, options):
     mode = options.get("mode", "epoll")
     if mode == "fork":
         serve_forking(listener)
+    if mode == "fork-set":
+        serve_forking(listener, echo_by_set)
     for _ in range(int(options.get("workers", 1)) - 1):
         if os.fork() == 0:
             break
@@ -324,6 +346,22 @@ def client(address, options):
         s.close()
 
 
+def burst_client(address, options):
+    """Small messages to a server that is busy with something else."""
+    s = dial(address, options)
+    for r in range(int(options.get("rounds", 40))):
+        round_trip(s, r, 64)
+    for _ in range(BURSTS):
+        s.sendall(b"burst")
+        time.sleep(BURST_NAP_S / 4)
+        for _ in range(BURST_MESSAGES):
+            s.sendall(b"message.")
+        take(s, len(b"burst") + BURST_MESSAGES * len(b"message."))
+    print("done {}", flush=True)
+    s.close()
+    sys.stdin.read()
+
+
 # ---- others ----
 
 def both(address, options):
@@ -389,6 +427,7 @@ def fork_epoll_client(address, _):
 def main():
     roles = {"server": server, "client": client, "both": both, "fork-epoll": fork_epoll,
              "fork-epoll-client": fork_epoll_client, "exec-server": exec_server, "exec-client": exec_client,
+             "burst-client": burst_client,
              "resume": resume}
     options = dict(a.split("=", 1) if "=" in a else (a, "1") for a in sys.argv[3:])
     roles[sys.argv[1]](sys.argv[2], options)
