@@ -3,8 +3,10 @@
  * Everything that two processes see of each other in a shared segment.
  *
  * A segment serves one pair of processes (a session) and carries many streams.  It starts with one
- * header page; then come `stream_count` streams, `stream_stride` bytes apart: one control page and
- * two rings.  The memory is a sealed memfd, sparse: an untouched stream costs nothing.
+ * header page; then comes one page for each of `stream_count` streams, its words and the leads of
+ * its two rings; then, at `loops_at`, the loops of the rings, two a stream (ring.h says what lead
+ * and loop are).  The memory is a sealed memfd, sparse: an untouched stream costs nothing, one that
+ * exchanges small messages a page of memory, and a hundred such streams the page tables of one.
  *
  * Every word has one writer, named here; words of different writers never share a cache line.  The
  * peer is not trusted: geometry is copied to private memory after validation, and a word that the
@@ -26,6 +28,8 @@ enum {
 	SHMIPC_LINE_BYTES = 128, /* two cache lines: adjacent-line prefetchers pull pairs */
 	SHMIPC_KEY_BYTES = 32,
 	SHMIPC_STREAM_COUNT_MAX = 1024,
+	SHMIPC_LEAD_BYTES = 1536,   /* what the words of a stream leave of its page, halved */
+	SHMIPC_LETTERS_ROOM = 1024, /* a power of two */
 };
 
 #define SHMIPC_SEGMENT_MAGIC 0x3167657363706d68ULL /* "hmpcseg1" */
@@ -35,17 +39,22 @@ struct shmipc_segment_header {
 	uint64_t magic;
 	uint32_t layout_version;
 	uint32_t stream_count;
-	uint64_t ring_bytes; /* a power of two, at least one page */
-	uint64_t stream_stride;
+	uint64_t ring_bytes; /* of a loop: a power of two, at least one page */
+	uint64_t loops_at;
 	uint64_t segment_bytes;
 
-	/* Written by the client only: counts the offers it has made in this segment, so that a
-	 * server whose count is the same need not look through the streams. */
-	_Alignas(SHMIPC_LINE_BYTES) _Atomic uint32_t offers;
+	/* Written by the client only: letters to the server, each the number of a stream whose
+	 * offer has changed since.  `letters` counts all that were ever written; letter n lies at
+	 * n % SHMIPC_LETTERS_ROOM.  A server that has read them all need not look through the
+	 * streams; one that comes too late for some looks at each stream. */
+	_Alignas(SHMIPC_LINE_BYTES) _Atomic uint32_t letters;
 	_Atomic uint32_t client_gone; /* the client has unmapped: nothing more will happen here */
 
 	/* Written by the server only. */
 	_Alignas(SHMIPC_LINE_BYTES) _Atomic uint32_t server_gone;
+
+	/* The client's. */
+	_Alignas(SHMIPC_LINE_BYTES) _Atomic uint16_t letter[SHMIPC_LETTERS_ROOM];
 };
 
 /* The client's word about a stream.  generation << 8 | state, one store. */
@@ -66,8 +75,8 @@ enum shmipc_answer_state {
 /* Sender's line: written by the sending end of a direction only. */
 struct shmipc_tx_line {
 	_Atomic uint64_t tail; /* bytes published to the ring since attach */
-	_Atomic uint64_t base; /* position that lies at ring offset 0; changes only while the ring
-				  is empty */
+	_Atomic uint64_t base; /* position that lies at the first byte of the lead; changes only
+				  while the ring is empty */
 	_Atomic uint64_t cut;  /* payload bytes sent by the kernel, in all, when the direction went
 				  to the ring */
 	/* Number of cut-overs.  Even: the sender sends by the kernel.  Odd: by the ring.  Raised by
@@ -90,6 +99,7 @@ enum shmipc_tx_flag {
 				   receive, and a broken pipe to a send */
 	SHMIPC_TX_AGAIN = 64, /* both directions are over, this program ends: meet its successor */
 	SHMIPC_TX_SERVING = 128, /* about to send what the receiver has not read, or has done so */
+	SHMIPC_TX_GROWN = 256,	 /* the ring's loop has been used: there is memory to give back */
 };
 
 /* Receiver's line: written by the receiving end only. */
@@ -142,17 +152,22 @@ struct shmipc_stream_control {
 	uint64_t server_cookie;
 
 	struct shmipc_direction direction[2];
+
+	/* the first bytes of both rings, each written by the sender of its direction only */
+	_Alignas(SHMIPC_LINE_BYTES) unsigned char lead[2][SHMIPC_LEAD_BYTES];
 };
 
 /* The bytes that are put on the real socket of a direction that is on the ring. */
 enum shmipc_token { SHMIPC_TOKEN_WAKE = 'w', SHMIPC_TOKEN_LAST = 'L' };
 
 _Static_assert((SHMIPC_TX_FIN | SHMIPC_TX_RESET | SHMIPC_TX_CLOSED | SHMIPC_TX_UNFENCED |
-		SHMIPC_TX_CUTTING | SHMIPC_TX_LATE | SHMIPC_TX_AGAIN | SHMIPC_TX_SERVING) ==
-		       (1 << 8) - 1,
+		SHMIPC_TX_CUTTING | SHMIPC_TX_LATE | SHMIPC_TX_AGAIN | SHMIPC_TX_SERVING |
+		SHMIPC_TX_GROWN) == (1 << 9) - 1,
 	       "a bit for each flag");
 _Static_assert(sizeof(struct shmipc_segment_header) <= SHMIPC_PAGE_BYTES, "header fits its page");
-_Static_assert(sizeof(struct shmipc_stream_control) <= SHMIPC_PAGE_BYTES, "control fits its page");
+_Static_assert(sizeof(struct shmipc_stream_control) == SHMIPC_PAGE_BYTES, "a page, all used");
+_Static_assert(SHMIPC_LEAD_BYTES % SHMIPC_LINE_BYTES == 0, "leads share no line");
+_Static_assert(SHMIPC_STREAM_COUNT_MAX <= UINT16_MAX, "a letter holds a number");
 _Static_assert(sizeof(struct shmipc_direction) == 3 * SHMIPC_LINE_BYTES, "one line a writer");
 _Static_assert(offsetof(struct shmipc_stream_control, direction) == 2 * SHMIPC_LINE_BYTES,
 	       "layout 2");

@@ -29,6 +29,7 @@ static void restart_sender(struct shmipc_sender *s)
 	s->verifications = 0;
 	s->owing = false;
 	s->tail = s->base = s->head = s->restart_at = s->resend_to = 0;
+	s->grown = false;
 	s->looked_ticks = 0;
 	s->phase = s->tokens = 0;
 }

@@ -88,21 +88,33 @@ static void copy_piece(unsigned char *memory, struct shmipc_cursor *cursor, size
 	}
 }
 
+/* Where the byte at this offset lies, and how many lie there together. */
+static inline unsigned char *place(const struct shmipc_ring *ring, uint64_t offset,
+				   size_t *together)
+{
+	if (offset < ring->lead_bytes) {
+		*together = (size_t)(ring->lead_bytes - offset);
+		return ring->lead + offset;
+	}
+	offset = (offset - ring->lead_bytes) & (ring->ring_bytes - 1);
+	*together = (size_t)(ring->ring_bytes - offset);
+	return ring->loop + offset;
+}
+
 /* Almost every message: one element of the vector, one piece of the ring. */
 static inline bool copy_simply(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
 			       struct shmipc_cursor *cursor, size_t bytes, enum copy_way way)
 {
-	size_t offset = (size_t)((position - base) & (ring->ring_bytes - 1));
-	size_t here = cursor->left ? cursor->iov->iov_len - cursor->offset : 0;
-	unsigned char *user;
+	size_t here = cursor->left ? cursor->iov->iov_len - cursor->offset : 0, together;
+	unsigned char *memory = place(ring, position - base, &together), *user;
 
-	if (bytes > here || bytes > ring->ring_bytes - offset)
+	if (bytes > here || bytes > together)
 		return false;
 	user = (unsigned char *)cursor->iov->iov_base + cursor->offset;
 	if (way == COPY_IN)
-		memcpy(ring->data + offset, user, bytes);
+		memcpy(memory, user, bytes);
 	else
-		memcpy(user, ring->data + offset, bytes);
+		memcpy(user, memory, bytes);
 	cursor->left -= bytes;
 	cursor->offset += bytes;
 	if (bytes == here) {
@@ -138,17 +150,18 @@ void shmipc_ring_get(const struct shmipc_ring *ring, uint64_t base, uint64_t pos
 	copy(ring, base, position, to, bytes, COPY_OUT);
 }
 
+/* Two are enough: what begins in the lead ends in the loop before its end. */
 int shmipc_ring_pieces(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
 		       size_t bytes, struct iovec pieces[2])
 {
-	size_t offset = (size_t)((position - base) & (ring->ring_bytes - 1));
-	size_t to_end = (size_t)ring->ring_bytes - offset;
+	size_t together;
+	unsigned char *memory = place(ring, position - base, &together);
 
 	if (bytes == 0)
 		return 0;
-	pieces[0] = (struct iovec){ ring->data + offset, bytes < to_end ? bytes : to_end };
-	if (bytes <= to_end)
+	pieces[0] = (struct iovec){ memory, bytes < together ? bytes : together };
+	if (bytes <= together)
 		return 1;
-	pieces[1] = (struct iovec){ ring->data, bytes - to_end };
+	pieces[1] = (struct iovec){ ring->loop, bytes - together };
 	return 2;
 }

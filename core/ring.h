@@ -2,11 +2,15 @@
 /*
  * Byte ring: one producer, one consumer, in memory that both map.
  *
- * Positions are 64-bit and never wrap in practice; a byte at position p lies at offset
- * (p - base) mod ring_bytes.  base moves only while the ring is empty, so the producer can start
- * again at the beginning and a request/response connection keeps touching the same few lines.
+ * A ring is a lead, a few hundred bytes, and a loop: a byte at position p lies at offset p - base.
+ * Offsets below lead_bytes lie in the lead, all others in the loop, (offset - lead_bytes) mod
+ * ring_bytes.  base moves only while the ring is empty: then the producer can start again at the
+ * lead, so a request/response connection keeps touching the same few lines, and never the loop's
+ * memory.
  *
- * Invariants (shmipc_ring_check):  base <= head <= tail,  tail - head <= ring_bytes.
+ * Positions are 64-bit and never wrap in practice.
+ * Invariants (shmipc_ring_check):  base <= head <= tail,  tail - head <= ring_bytes.  So of what is
+ * unread no two bytes lie in one place: the lead is passed once after each move of base.
  * Who writes: tail and base the producer, head the consumer.
  * Progress: wait-free on both sides.  A peer that dies or lies leaves at worst wrong bytes in this
  * ring.
@@ -24,8 +28,10 @@
 #include "core/reach.h"
 
 struct shmipc_ring {
-	unsigned char *data;
-	uint64_t ring_bytes; /* power of two; private copy, validated */
+	unsigned char *loop;
+	uint64_t ring_bytes; /* of the loop: a power of two; private copy, validated */
+	unsigned char *lead;
+	uint64_t lead_bytes;
 };
 
 /* A place in an iovec array that moves as bytes are copied. */

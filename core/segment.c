@@ -18,9 +18,14 @@ static bool geometry_is_sane(uint32_t stream_count, uint64_t ring_bytes)
 	       (ring_bytes & (ring_bytes - 1)) == 0;
 }
 
-static uint64_t stride_of(uint64_t ring_bytes)
+static uint64_t loops_at(uint32_t stream_count)
 {
-	return SHMIPC_PAGE_BYTES + 2 * ring_bytes;
+	return SHMIPC_PAGE_BYTES * (1 + (uint64_t)stream_count);
+}
+
+static uint64_t bytes_of(uint32_t stream_count, uint64_t ring_bytes)
+{
+	return loops_at(stream_count) + stream_count * 2 * ring_bytes;
 }
 
 static int map_whole(struct shmipc_segment *segment, int fd, uint64_t bytes)
@@ -37,7 +42,7 @@ static int map_whole(struct shmipc_segment *segment, int fd, uint64_t bytes)
 int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count,
 			  uint64_t ring_bytes, int *fd_out)
 {
-	uint64_t bytes = SHMIPC_PAGE_BYTES + stream_count * stride_of(ring_bytes);
+	uint64_t bytes = bytes_of(stream_count, ring_bytes);
 	int fd, error;
 
 	if (!geometry_is_sane(stream_count, ring_bytes))
@@ -51,14 +56,14 @@ int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count,
 		return error;
 	}
 	segment->segment_bytes = bytes;
-	segment->stream_stride = stride_of(ring_bytes);
+	segment->loops_at = loops_at(stream_count);
 	segment->ring_bytes = ring_bytes;
 	segment->stream_count = stream_count;
 	segment->header->magic = SHMIPC_SEGMENT_MAGIC;
 	segment->header->layout_version = SHMIPC_LAYOUT_VERSION;
 	segment->header->stream_count = stream_count;
 	segment->header->ring_bytes = ring_bytes;
-	segment->header->stream_stride = segment->stream_stride;
+	segment->header->loops_at = segment->loops_at;
 	segment->header->segment_bytes = bytes;
 	*fd_out = fd;
 	return 0;
@@ -69,17 +74,17 @@ static int adopt_geometry(struct shmipc_segment *segment, uint64_t file_bytes)
 {
 	struct shmipc_segment_header seen;
 
-	memcpy(&seen, segment->header, offsetof(struct shmipc_segment_header, offers));
+	memcpy(&seen, segment->header, offsetof(struct shmipc_segment_header, letters));
 	__asm__ volatile("" ::: "memory");
 	if (seen.magic != SHMIPC_SEGMENT_MAGIC || seen.layout_version != SHMIPC_LAYOUT_VERSION)
 		return -EPROTO;
 	if (!geometry_is_sane(seen.stream_count, seen.ring_bytes))
 		return -EPROTO;
-	if (seen.stream_stride != stride_of(seen.ring_bytes) || seen.segment_bytes != file_bytes ||
-	    file_bytes != SHMIPC_PAGE_BYTES + seen.stream_count * seen.stream_stride)
+	if (seen.loops_at != loops_at(seen.stream_count) || seen.segment_bytes != file_bytes ||
+	    file_bytes != bytes_of(seen.stream_count, seen.ring_bytes))
 		return -EPROTO;
 	segment->segment_bytes = file_bytes;
-	segment->stream_stride = seen.stream_stride;
+	segment->loops_at = seen.loops_at;
 	segment->ring_bytes = seen.ring_bytes;
 	segment->stream_count = seen.stream_count;
 	return 0;
@@ -112,24 +117,21 @@ void shmipc_segment_unmap(struct shmipc_segment *segment)
 	segment->header = NULL;
 }
 
-static unsigned char *stream_start(const struct shmipc_segment *segment, uint32_t index)
-{
-	return (unsigned char *)segment->header + SHMIPC_PAGE_BYTES +
-	       index * segment->stream_stride;
-}
-
 struct shmipc_stream_control *shmipc_segment_stream(const struct shmipc_segment *segment,
 						    uint32_t index)
 {
-	return (struct shmipc_stream_control *)(void *)stream_start(segment, index);
+	return (struct shmipc_stream_control *)(void *)((unsigned char *)segment->header +
+							SHMIPC_PAGE_BYTES * (1 + (size_t)index));
 }
 
 struct shmipc_ring shmipc_segment_ring(const struct shmipc_segment *segment, uint32_t index,
 				       unsigned int direction)
 {
 	return (struct shmipc_ring){
-		.data = stream_start(segment, index) + SHMIPC_PAGE_BYTES +
-			direction * segment->ring_bytes,
+		.lead = shmipc_segment_stream(segment, index)->lead[direction],
+		.lead_bytes = SHMIPC_LEAD_BYTES,
+		.loop = (unsigned char *)segment->header + segment->loops_at +
+			(2 * (uint64_t)index + direction) * segment->ring_bytes,
 		.ring_bytes = segment->ring_bytes,
 	};
 }

@@ -19,7 +19,7 @@ struct shmipc_segment {
 	struct shmipc_segment_header *header;
 	/* private copies of the validated geometry: the header is writable by the peer */
 	uint64_t segment_bytes;
-	uint64_t stream_stride;
+	uint64_t loops_at;
 	uint64_t ring_bytes;
 	uint32_t stream_count;
 };

@@ -16,10 +16,6 @@
 enum {
 	CHUNK_BYTES = 32 *
 		      1024, /* published at a time: the consumer copies while we still produce */
-	/* how far a request/response connection strays from the ring's start: small messages stay
-	   in one page */
-	RESTART_BYTES = 2 * 1024,
-	RESTART_MAX_BYTES = 16 * 1024,
 	SPACE_NAP_NS = 1000 * 1000,
 	SPACE_NAPS = 5, /* without any movement of the reader; then the kernel takes over */
 	LOOK_EVERY_US = 1000,
@@ -42,7 +38,7 @@ void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *dire
 	s->rx = &direction->rx;
 	s->want = &direction->wait;
 	s->ring = ring;
-	s->restart_at = s->restart_step = RESTART_BYTES;
+	shmipc_sender_begin(s);
 	s->look_every_ticks = LOOK_EVERY_US * shmipc_ticks_per_us();
 	if (shmipc_membarrier_registered())
 		atomic_fetch_or(&s->tx->flags, SHMIPC_TX_UNFENCED);
@@ -235,26 +231,6 @@ static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io, uint64_
 	return -EAGAIN;
 }
 
-/* An empty ring may start again at its beginning.  Looked for only once in a while, because the
- * consumer's line is cold for us; more rarely while the consumer is always behind. */
-static void maybe_restart(struct shmipc_sender *s)
-{
-	if (s->tail < s->restart_at)
-		return;
-	if (shmipc_sender_load_head(s) != s->tail) {
-		if (s->restart_step < RESTART_MAX_BYTES)
-			s->restart_step *= 2;
-		s->restart_at = s->tail + s->restart_step;
-		return;
-	}
-	s->restart_step = RESTART_BYTES;
-	s->restart_at = s->tail + RESTART_BYTES;
-	s->base = s->tail;
-	/* published by the next store of tail; the consumer holds no unread byte, so it cannot use
-	 * it early */
-	atomic_store_explicit(&s->tx->base, s->base, memory_order_relaxed);
-}
-
 static void publish(struct shmipc_sender *s, size_t bytes)
 {
 	/* copied first, counted then: a holder of the lock that dies between leaves only whole
@@ -316,7 +292,7 @@ static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
 	put = (ssize_t)n;
 	if (!io->from_file && !shmipc_cursor_reaches(&io->cursor, n, SHMIPC_REACH_READ))
 		return -EFAULT;
-	maybe_restart(s);
+	shmipc_sender_maybe_restart(s, n);
 	if (__builtin_expect(io->from_file, 0))
 		put = shmipc_sender_read_file(s, io, n);
 	else

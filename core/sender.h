@@ -74,10 +74,13 @@ struct shmipc_sender {
 	const struct shmipc_tx_line *reverse; /* the peer's own sending line */
 	struct shmipc_ring ring;
 
-	uint64_t tail, base;   /* private truth; tx.tail and tx.base are copies for the peer */
-	uint64_t head;	       /* consumer's position as last seen, clamped, never back */
-	uint64_t restart_at;   /* next position at which an empty ring is worth looking for */
+	uint64_t tail, base; /* private truth; tx.tail and tx.base are copies for the peer */
+	uint64_t head;	     /* consumer's position as last seen, clamped, never back */
+	uint64_t restart_at; /* a message that ends beyond it: is the ring empty? (sender_room.c) */
 	uint32_t restart_step; /* and how far it is to the one after it */
+	uint8_t crowded;       /* restarts in a row for a message that fills much of the lead */
+	_Atomic bool grown;    /* the loop has been used since its memory was given back */
+	uint64_t grown_ticks;  /* last at that time */
 	uint64_t resend_to;    /* downgrade on request: ring bytes [head, resend_to) still go by the
 				  kernel */
 	uint64_t resent;       /* bytes that were sent twice: by the ring, and by the kernel */
@@ -152,6 +155,16 @@ static inline void shmipc_sender_lose_count(struct shmipc_sender *s)
 	if (!s->shut)
 		atomic_store(&s->count_lost, true);
 }
+
+/* The last time that any sender of this process was found to use its loop; 0: none. */
+uint64_t shmipc_sender_grown_at(void);
+
+/* No byte is in the ring, and the loop has not been used for a while: give its memory back.  False:
+ * there may be something to give back later. */
+bool shmipc_sender_shrink(struct shmipc_sender *s);
+
+/* How long that is. */
+enum { SHMIPC_SENDER_QUIET_MS = 1000 };
 
 /* Published bytes that the peer has not consumed. */
 uint64_t shmipc_sender_unread(const struct shmipc_sender *s);

@@ -32,6 +32,22 @@ static inline uint64_t shmipc_sender_load_head(struct shmipc_sender *s)
 	return s->head;
 }
 
+/* ---- sender_room.c ---- */
+
+/* At attach, and after a restart of the whole end: the next byte begins the lead. */
+void shmipc_sender_begin(struct shmipc_sender *s);
+
+/* Before `bytes` are put: may the ring start again at its beginning? */
+void shmipc_sender_restart(struct shmipc_sender *s, size_t bytes);
+
+static inline void shmipc_sender_maybe_restart(struct shmipc_sender *s, size_t bytes)
+{
+	if (__builtin_expect(s->tail + bytes > s->restart_at, 0))
+		shmipc_sender_restart(s, bytes);
+}
+
+/* ---- sender_cut.c ---- */
+
 /* The receiver wants something: see what, after a full fence, and ring.  0; -EPIPE: it reads no
  * more; other errors: what the dead socket said. */
 int shmipc_sender_wake(struct shmipc_sender *s, int fd, uint64_t tail_before);

@@ -33,11 +33,13 @@ int shim_channel_socket(void)
 	return fd < 0 ? fd : shim_channel_hide(fd);
 }
 
-bool shim_channel_is_trusted(int channel)
+bool shim_channel_is_trusted(int channel, int *pid)
 {
 	struct ucred who;
 	socklen_t bytes = sizeof(who);
 
-	return sys_getsockopt(channel, SOL_SOCKET, SO_PEERCRED, &who, &bytes) == 0 &&
-	       shim_eligible_user(who.uid);
+	if (sys_getsockopt(channel, SOL_SOCKET, SO_PEERCRED, &who, &bytes) < 0)
+		return false;
+	*pid = who.pid;
+	return shim_eligible_user(who.uid);
 }

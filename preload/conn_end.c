@@ -64,9 +64,10 @@ __attribute__((hot)) bool shim_conn_end_young(struct shim_conn *conn)
 void shim_conn_end(struct shim_conn *conn, int fd)
 {
 	int session = conn->session;
+	uint32_t stream = conn->stream;
 
 	if (shim_conn_leave(conn) != 1) {
-		shim_upgrade_release(session);
+		shim_upgrade_release(session, stream);
 		return;
 	}
 	if (fd < 0) {

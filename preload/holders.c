@@ -13,6 +13,7 @@
 #include "preload/handlers.h"
 #include "preload/identity.h"
 #include "preload/pins.h"
+#include "preload/process_lock.h"
 #include "preload/real.h"
 #include "preload/sets.h"
 #include "preload/upgrade.h"
@@ -20,8 +21,7 @@
 static uint32_t *marks;	 /* by record: the fork that counted it, or MARK_LEFT; private memory */
 static uint32_t *births; /* by record: the connection that exec is about to leave */
 static uint32_t forks;
-static struct shmipc_lock fork_lock;
-static uint32_t fork_lock_generation;
+static struct shim_process_lock fork_lock;
 static _Atomic uint32_t spawns;
 static int own_pid;
 static uint32_t own_generation;
@@ -152,14 +152,9 @@ static void one_holder_less(struct shim_conn *conn)
 
 void shim_conn_before_fork(void)
 {
-	uint32_t now = shmipc_process_generation();
-
 	if (!shim_config.enabled)
 		return;
-	if (fork_lock_generation != now)
-		atomic_store(&fork_lock.owner, 0);
-	fork_lock_generation = now;
-	shmipc_lock_take(&fork_lock, false);
+	shim_process_lock_take(&fork_lock);
 	forks = forks + 1 == MARK_LEFT ? 1 : forks + 1;
 	unborn = -(own_pid % PIDS_MAX * FORKS_TOLD_APART + (int)(forks % FORKS_TOLD_APART));
 	shim_sets_before_fork();
@@ -173,7 +168,7 @@ void shim_conn_after_fork(void)
 		return;
 	shim_upgrade_after_fork();
 	shim_sets_after_fork();
-	shmipc_lock_drop(&fork_lock, false);
+	shim_process_lock_drop(&fork_lock);
 }
 
 static void name_child(struct shim_conn *conn)

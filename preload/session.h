@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sessions: the segments that this process shares with others, one for each pair of processes, and
- * the streams in them.
+ * Sessions: the segments that this process shares with others, and the streams in them.
  *
  * The client of a session (whose connections go out to the other) hands out its streams; the server
  * answers.  A stream is reused only when both have said that they are through with it: generation *
- * 256 + state, one word for each side, each written by that side only.  No descriptor stays open
- * for a session.
+ * 256 + state, one word for each side, each written by that side only.  Whoever says so last gives
+ * the memory of a large conversation back.  No descriptor stays open for a session.
+ *
+ * A pair of processes has few sessions however many connections it has: each new one is four times
+ * as large as the one before.
  *
  * The table is private to the process; a forked child uses what it inherited for its inherited
  * connections, and makes sessions of its own for new ones.
@@ -21,32 +23,14 @@
 
 enum {
 	SHIM_SESSION_MAX = 1024,
-	SHIM_SESSION_STREAMS = 32,
+	SHIM_SESSION_STREAMS = 32, /* of a pair's first session */
 	SHIM_SESSION_RING_BYTES = 1 << 22,
 	SHIM_SESSION_IDLE_MAX = 8,
+	SHIM_SESSION_IDLE_STREAMS = 64, /* a larger one is not kept when it is idle */
 	/* of a process whose address space is limited */
 	SHIM_SESSION_STREAMS_MIN = 4,
 	SHIM_SESSION_RING_BYTES_MIN = 1 << 18,
 	SHIM_SESSION_PART_OF_LIMIT = 16, /* one session takes no more than this part of it */
-};
-
-struct shim_session_size {
-	uint32_t streams;
-	uint64_t ring_bytes;
-};
-
-/* What a segment that this process makes is to hold. */
-struct shim_session_size shim_session_size(void);
-
-struct shim_session {
-	bool used;
-	bool is_client;
-	uint32_t process; /* generation of the process that may hand out or answer */
-	uint32_t live;	  /* streams in use by this process */
-	uint32_t misses;  /* client: offers in a row that went unanswered */
-	uint64_t idle_since;
-	uint64_t endpoint; /* digest of the listener's name: where the client's connections go */
-	struct shmipc_segment segment;
 };
 
 /* The connection that a stream is for.  Cookies: 0 = not known. */
@@ -56,29 +40,50 @@ struct shim_session_claim {
 	uint64_t peer_cookie;
 };
 
+/* Who is at the other end of a new session. */
+struct shim_session_peer {
+	bool is_client;	   /* we are */
+	int pid;	   /* as the kernel says; 0: not known */
+	uint64_t endpoint; /* digest of the listener's name: where the client's connections go */
+};
+
+struct shim_session_size {
+	uint32_t streams;
+	uint64_t ring_bytes;
+};
+
+/* Server: what the segment of the next session with this process is to hold. */
+struct shim_session_size shim_session_size(int pid);
+
 /* Add a mapped segment, whose first stream is in use from now on; the server calls it before the
  * client can know of the segment.  Index, and the segment is taken over; or -ENOSPC, -EBUSY. */
-int shim_session_add(const struct shmipc_segment *segment, bool is_client, uint64_t endpoint,
+int shim_session_add(const struct shmipc_segment *segment, const struct shim_session_peer *peer,
 		     const struct shim_session_claim *claim);
-struct shim_session *shim_session_at(int index);
+const struct shmipc_segment *shim_session_segment(int index);
 
-/* Client: take a free stream of a session to this endpoint and announce the connection.
+/* ---- session_client.c ---- */
+
+/* Take a free stream of a session to this endpoint and announce the connection.
  * 0 and *session, *stream; -ENOENT: no such session, or all streams taken. */
 int shim_session_offer(uint64_t endpoint, const struct shim_session_claim *claim, int *session,
 		       uint32_t *stream);
-/* Client: has the server answered? */
+/* Has the server answered? */
 bool shim_session_answered(int session, uint32_t stream, uint64_t peer_cookie);
 
-/* Server: find the announcement of this connection among all sessions, and answer it. */
+/* ---- session_server.c ---- */
+
+/* Find the announcement of this connection among all sessions, and answer it. */
 int shim_session_answer(const struct shim_session_claim *claim, int *session, uint32_t *stream);
+
+/* ---- both ---- */
 
 /* This side is through with the stream; the session is unmapped when nothing lives in it and too
  * many idle. */
 void shim_session_leave(int session, uint32_t stream);
-/* Client: the same for an offer that was not answered. */
+/* The same for an offer that has led to nothing. */
 void shim_session_withdraw(int session, uint32_t stream);
 /* This process is through with the stream, another one that shares the connection is not. */
-void shim_session_release(int session);
+void shim_session_release(int session, uint32_t stream);
 
 /* fork: no other thread is inside while the process is copied. */
 void shim_session_before_fork(void);

@@ -18,7 +18,7 @@ int shim_upgrade_start(void)
 
 bool shim_upgrade_vacate(int fd)
 {
-	return shim_rendezvous_vacate(fd);
+	return shim_meeting_vacate(fd);
 }
 
 void shim_upgrade_abandon(struct shim_conn *conn)
@@ -83,10 +83,10 @@ void shim_upgrade_in_child(void)
 	shim_rendezvous_in_child();
 }
 
-void shim_upgrade_release(int session)
+void shim_upgrade_release(int session, uint32_t stream)
 {
 	if (session != SHIM_SESSION_NONE)
-		shim_session_release(session);
+		shim_session_release(session, stream);
 }
 
 void shim_upgrade_detach(struct shim_conn *conn)
@@ -179,7 +179,7 @@ static int begin(struct shim_conn *conn, int fd)
 	if (reason)
 		return (int)reason;
 	conn->upgrade = shim_rendezvous_take(conn, &keys);
-	return conn->upgrade ? 0 : -1; /* too many under way: later */
+	return conn->upgrade ? 0 : -1;
 }
 
 static bool is_mine(const struct shmipc_lock *lock)

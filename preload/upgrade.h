@@ -37,7 +37,7 @@ bool shim_upgrade_forbid(struct shim_conn *conn);
 /* Give the stream back. */
 void shim_upgrade_detach(struct shim_conn *conn);
 /* This process holds the connection no more, another one does. */
-void shim_upgrade_release(int session);
+void shim_upgrade_release(int session, uint32_t stream);
 
 /* fork: one more process holds it; false: nobody does any more. */
 bool shim_upgrade_share(struct shim_conn *conn);

@@ -7,7 +7,7 @@
 
 void shim_upgrade_attach(struct shim_conn *conn, int fd, int session, uint32_t stream)
 {
-	const struct shmipc_segment *segment = &shim_session_at(session)->segment;
+	const struct shmipc_segment *segment = shim_session_segment(session);
 	struct shmipc_stream_control *control = shmipc_segment_stream(segment, stream);
 	unsigned int mine = conn->is_server ? 1 : 0;
 

@@ -13,17 +13,23 @@ enum {
 				to make */
 };
 
-static void client_offer_name(struct shim_upgrade *u)
+/* 0; or a reason, or -1: too many names, wait. */
+static int client_offer_name(struct shim_conn *conn)
 {
+	struct shim_upgrade *u = conn->upgrade;
+	struct shim_meeting *meeting = shim_meeting_take(conn);
 	struct sockaddr_un name;
 	socklen_t bytes;
 
-	u->listener = shim_channel_socket();
-	if (u->listener < 0)
-		return;
-	if (shim_rendezvous_name(u->keys.first, SHIM_DIGEST_BYTES, &name, &bytes) < 0 ||
-	    sys_bind(u->listener, &name, bytes) < 0 || sys_listen(u->listener, 4) < 0)
-		shim_channel_close(&u->listener);
+	if (!meeting)
+		return -1;
+	meeting->listener = shim_channel_socket();
+	if (meeting->listener >= 0 &&
+	    shim_rendezvous_name(u->keys.first, SHIM_DIGEST_BYTES, &name, &bytes) == 0 &&
+	    sys_bind(meeting->listener, &name, bytes) == 0 && sys_listen(meeting->listener, 4) == 0)
+		return 0;
+	shim_meeting_end(u);
+	return SHMIPC_REASON_DESCRIPTORS;
 }
 
 static enum shmipc_reason judge_hello(const struct shim_upgrade *u,
@@ -43,36 +49,56 @@ static enum shmipc_reason judge_hello(const struct shim_upgrade *u,
 	return SHMIPC_REASON_NONE;
 }
 
-/* A whole hello has come. */
-static enum shmipc_reason client_accept_hello(struct shim_conn *conn, int fd,
-					      const struct shmipc_hello *hello, int segment_fd)
+/* 0, or -errno: the session that the hello brings. */
+static int client_add_session(const struct shim_upgrade *u, int segment_fd)
+{
+	const struct shim_session_claim claim = shim_rendezvous_claim(u, u->keys.first);
+	const struct shim_session_peer peer = { .is_client = true, .endpoint = u->keys.endpoint };
+	struct shmipc_segment segment;
+	int session = shmipc_segment_map(&segment, segment_fd);
+
+	if (session < 0)
+		return session;
+	session = shim_session_add(&segment, &peer, &claim);
+	if (session < 0)
+		shmipc_segment_unmap(&segment);
+	return session;
+}
+
+static enum shmipc_reason reason_of(int error)
+{
+	return error == -EPROTO			     ? SHMIPC_REASON_PROTOCOL
+	       : error == -ENOSPC || error == -EBUSY ? SHMIPC_REASON_LIMIT
+						     : SHMIPC_REASON_MEMORY;
+}
+
+/* A whole hello has come.  -1: the other end has broken off meanwhile. */
+static int client_accept_hello(struct shim_conn *conn, int fd, const struct shmipc_hello *hello,
+			       int segment_fd)
 {
 	struct shim_upgrade *u = conn->upgrade;
-	const struct shim_session_claim claim = shim_rendezvous_claim(u, u->keys.first);
-	struct shmipc_segment segment;
+	int channel = u->meeting->channel, session = -EPERM;
 	enum shmipc_reason reason = shim_eligible_still(conn, fd);
-	int error, session;
 
 	if (!reason)
 		reason = judge_hello(u, hello);
-	error = reason ? -EPERM : shmipc_segment_map(&segment, segment_fd);
-	sys_close(segment_fd);
-	if (error) {
-		shmipc_negotiate_send_answer(u->channel, error);
-		return reason		  ? reason
-		       : error == -EPROTO ? SHMIPC_REASON_PROTOCOL
-					  : SHMIPC_REASON_MEMORY;
+	if (!reason) {
+		session = client_add_session(u, segment_fd);
+		reason = session < 0 ? reason_of(session) : SHMIPC_REASON_NONE;
 	}
-	session = shim_session_add(&segment, true, u->keys.endpoint, &claim);
-	if (session < 0) {
-		shmipc_segment_unmap(&segment);
-		shmipc_negotiate_send_answer(u->channel, session);
-		return SHMIPC_REASON_LIMIT;
+	sys_close(segment_fd);
+	if (reason) {
+		shmipc_negotiate_send_answer(channel, session);
+		return (int)reason;
+	}
+	if (shmipc_negotiate_send_answer(channel, 0) < 0) {
+		shim_session_leave(session, 0);
+		shim_meeting_end(u);
+		return -1;
 	}
 	if (u->session != SHIM_SESSION_NONE)
 		shim_session_withdraw(u->session, u->stream);
 	u->session = SHIM_SESSION_NONE;
-	shmipc_negotiate_send_answer(u->channel, 0);
 	shim_rendezvous_drop(conn);
 	shim_upgrade_attach(conn, fd, session, 0);
 	return SHMIPC_REASON_NONE;
@@ -80,11 +106,13 @@ static enum shmipc_reason client_accept_hello(struct shim_conn *conn, int fd,
 
 /* A name costs descriptors and a segment of its own: first the memory that the two processes share,
  * or are about to. */
-static bool is_time_for_name(const struct shim_upgrade *u)
+static bool is_time_for_name(const struct shim_conn *conn)
 {
+	const struct shim_upgrade *u = conn->upgrade;
+
 	if (u->session != SHIM_SESSION_NONE)
 		return u->steps >= u->announced + ANNOUNCED_STEPS;
-	return u->steps >= PIONEER_STEPS || !shim_rendezvous_is_offered(u);
+	return u->steps >= PIONEER_STEPS || !shim_meeting_is_offered(conn, u->keys.endpoint);
 }
 
 static void client_announce(struct shim_upgrade *u)
@@ -97,51 +125,63 @@ static void client_announce(struct shim_upgrade *u)
 }
 
 /* 0 when somebody whom we trust has come; else as shim_upgrade_client_step(). */
-static int client_take_channel(struct shim_upgrade *u)
+static int client_take_channel(struct shim_meeting *meeting)
 {
-	int channel = sys_accept4(u->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int channel = sys_accept4(meeting->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), pid;
 
 	if (channel < 0)
 		return -1;
-	u->channel = shim_channel_hide(channel);
-	if (u->channel < 0)
+	meeting->channel = shim_channel_hide(channel);
+	if (meeting->channel < 0)
 		return SHMIPC_REASON_DESCRIPTORS;
-	if (shim_channel_is_trusted(u->channel))
+	if (shim_channel_is_trusted(meeting->channel, &pid))
 		return 0;
-	shim_channel_close(&u->channel); /* a squatter; the right one may still come */
+	shim_channel_close(&meeting->channel); /* a squatter; the right one may still come */
 	return -1;
 }
 
-/* -1: nothing decided, look again later. */
-int shim_upgrade_client_step(struct shim_conn *conn, int fd)
+static int client_meet(struct shim_conn *conn, int fd)
 {
-	struct shim_upgrade *u = conn->upgrade;
+	struct shim_meeting *meeting = conn->upgrade->meeting;
 	struct shmipc_hello hello;
 	int segment_fd, result = 0;
 
-	if (u->session == SHIM_SESSION_NONE && u->listener < 0)
+	if (meeting->channel < 0)
+		result = client_take_channel(meeting);
+	if (result)
+		return result;
+	result = shmipc_negotiator_receive_hello(&meeting->negotiator, meeting->channel, &hello,
+						 &segment_fd);
+	if (result == -EAGAIN)
+		return -1;
+	if (result == -ECONNRESET) { /* it had no time, or was nobody; the right one may come */
+		shim_channel_close(&meeting->channel);
+		shmipc_negotiator_init(&meeting->negotiator);
+		return -1;
+	}
+	if (result < 0) {
+		shmipc_negotiate_send_answer(meeting->channel, result);
+		return SHMIPC_REASON_PROTOCOL;
+	}
+	return client_accept_hello(conn, fd, &hello, segment_fd);
+}
+
+/* -1: nothing decided, look again later.  With a name or without: room in a session is taken as
+ * soon as there is some. */
+int shim_upgrade_client_step(struct shim_conn *conn, int fd)
+{
+	struct shim_upgrade *u = conn->upgrade;
+	int result;
+
+	if (u->session == SHIM_SESSION_NONE)
 		client_announce(u);
 	if (u->session != SHIM_SESSION_NONE &&
 	    shim_session_answered(u->session, u->stream, u->keys.peer_cookie))
 		return shim_upgrade_take_stream(conn, fd);
-	if (u->listener < 0 && is_time_for_name(u)) {
-		client_offer_name(u);
-		if (u->listener < 0)
-			return SHMIPC_REASON_DESCRIPTORS;
-	}
-	if (u->listener < 0)
+	if (u->meeting)
+		return client_meet(conn, fd);
+	if (!is_time_for_name(conn))
 		return -1;
-	if (u->channel < 0)
-		result = client_take_channel(u);
-	if (result)
-		return result;
-	result = shmipc_negotiator_receive_hello(&u->negotiator, u->channel, &hello, &segment_fd);
-	if (result == -EAGAIN)
-		return -1;
-	if (result < 0) {
-		shmipc_negotiate_send_answer(u->channel, result);
-		return result == -ECONNRESET ? SHMIPC_REASON_CLOSED /* it has given up, or ended */
-					     : SHMIPC_REASON_PROTOCOL;
-	}
-	return (int)client_accept_hello(conn, fd, &hello, segment_fd);
+	result = client_offer_name(conn);
+	return result ? result : client_meet(conn, fd);
 }

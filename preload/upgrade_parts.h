@@ -10,20 +10,30 @@
 #include "preload/session.h"
 #include "preload/upgrade.h"
 
-/* One rendezvous under way.  Private memory of the process that made it. */
-struct shim_upgrade {
+/* Two processes that share no session yet, or none with room: a connection that meets under its
+ * name.  Private memory of the process; few, because each costs descriptors. */
+struct shim_meeting {
 	_Atomic uint32_t used;
 	struct shim_conn *conn;
+	uint64_t endpoint;
 	uint64_t since_ticks;
 	int listener; /* client: hidden descriptors, -1 = none */
 	int channel;
-	struct shim_rendezvous_keys keys;
 	struct shmipc_negotiator negotiator;
-	int session; /* client: announced there; server: made by us */
+};
+
+/* One rendezvous under way.  Private memory of the process that made it, one for each connection
+ * record: however many become worth it at once, none waits for another to end. */
+struct shim_upgrade {
+	struct shim_rendezvous_keys keys;
+	struct shim_meeting *meeting; /* NULL: none */
+	int session; /* client: announced there; server: made by us, for the meeting */
 	uint32_t stream;
 	uint32_t steps;
 	uint32_t announced; /* client: the step at which it was */
+	uint32_t resets;    /* meetings that the other end has broken off */
 	bool second_name;   /* server: the other name is tried in turn */
+	bool agreed;	    /* server: the meeting is over, the client has said yes */
 };
 
 /* ---- rendezvous.c: those under way ---- */
@@ -31,16 +41,12 @@ struct shim_upgrade {
 int shim_rendezvous_start(void);
 void shim_rendezvous_in_child(void);
 
-/* NULL: too many. */
+/* Step lock held, also below.  NULL in a signal handler that came at a bad moment. */
 struct shim_upgrade *shim_rendezvous_take(struct shim_conn *conn,
 					  const struct shim_rendezvous_keys *keys);
-/* Step lock held: it has led to something / to nothing. */
+/* It has led to something / to nothing. */
 void shim_rendezvous_drop(struct shim_conn *conn);
 void shim_rendezvous_give_up(struct shim_conn *conn);
-/* The one that uses this hidden number, if any, ends; it may begin anew. */
-bool shim_rendezvous_vacate(int fd);
-/* Has another connection a name at this endpoint? */
-bool shim_rendezvous_is_offered(const struct shim_upgrade *u);
 struct shim_session_claim shim_rendezvous_claim(const struct shim_upgrade *u, const uint8_t *key);
 
 /* The step lock.  A signal handler inside a step of its own thread must leave the rest to that step
@@ -49,13 +55,28 @@ bool shim_rendezvous_hold(struct shim_conn *conn);
 bool shim_rendezvous_try_hold(struct shim_conn *conn);
 void shim_rendezvous_go_on(struct shim_conn *conn);
 
+/* ---- meetings.c ---- */
+
+int shim_meetings_start(void);
+void shim_meetings_in_child(void);
+
+/* NULL: too many.  One of long ago makes place for it. */
+struct shim_meeting *shim_meeting_take(struct shim_conn *conn);
+/* Its descriptors are closed. */
+void shim_meeting_end(struct shim_upgrade *u);
+/* The one that uses this hidden number, if any, ends; its connection may begin another. */
+bool shim_meeting_vacate(int fd);
+/* Has another connection a name at this endpoint? */
+bool shim_meeting_is_offered(const struct shim_conn *conn, uint64_t endpoint);
+
 /* ---- channel.c: its descriptors ---- */
 
 /* The hidden number, or -errno. */
 int shim_channel_hide(int fd);
 int shim_channel_socket(void);
 void shim_channel_close(int *fd);
-bool shim_channel_is_trusted(int channel);
+/* Who is at the other end, as the kernel says; false: nobody whom we trust. */
+bool shim_channel_is_trusted(int channel, int *pid);
 
 /* ---- upgrade_attach.c ---- */
 
@@ -68,5 +89,8 @@ int shim_upgrade_take_stream(struct shim_conn *conn, int fd);
 
 int shim_upgrade_client_step(struct shim_conn *conn, int fd);
 int shim_upgrade_server_step(struct shim_conn *conn, int fd);
+
+/* The meeting makes place for another one, the connection goes on without. */
+void shim_upgrade_server_break_off(struct shim_upgrade *u);
 
 #endif

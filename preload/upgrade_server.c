@@ -6,7 +6,20 @@
 #include "core/sys.h"
 #include "preload/upgrade_parts.h"
 
-static int server_send_hello(struct shim_upgrade *u, const uint8_t *key)
+enum { RESETS_MAX = 8 }; /* then the client has ended, or will not have us */
+
+/* As large as the pair deserves, but where there is no address space for it a small one. */
+static int make_segment(struct shmipc_segment *segment, int pid, int *fd)
+{
+	const struct shim_session_size size = shim_session_size(pid);
+	int error = shmipc_segment_create(segment, size.streams, size.ring_bytes, fd);
+
+	if (error && size.streams > SHIM_SESSION_STREAMS)
+		error = shmipc_segment_create(segment, SHIM_SESSION_STREAMS, size.ring_bytes, fd);
+	return error;
+}
+
+static int server_send_hello(struct shim_upgrade *u, const uint8_t *key, int pid)
 {
 	struct shmipc_hello hello = {
 		.layout = SHMIPC_LAYOUT_VERSION,
@@ -18,14 +31,14 @@ static int server_send_hello(struct shim_upgrade *u, const uint8_t *key)
 		.segment_name = "shmipc-segment",
 	};
 	const struct shim_session_claim claim = shim_rendezvous_claim(u, key);
-	const struct shim_session_size size = shim_session_size();
+	const struct shim_session_peer peer = { .pid = pid, .endpoint = u->keys.endpoint };
 	struct shmipc_segment segment;
-	int fd, error = shmipc_segment_create(&segment, size.streams, size.ring_bytes, &fd);
+	int fd, error = make_segment(&segment, pid, &fd);
 
 	if (error)
 		return SHMIPC_REASON_MEMORY;
 	memcpy(hello.key, key, SHIM_DIGEST_BYTES);
-	u->session = shim_session_add(&segment, false, u->keys.endpoint, &claim);
+	u->session = shim_session_add(&segment, &peer, &claim);
 	if (u->session < 0) {
 		u->session = SHIM_SESSION_NONE;
 		shmipc_segment_unmap(&segment);
@@ -33,34 +46,52 @@ static int server_send_hello(struct shim_upgrade *u, const uint8_t *key)
 		return SHMIPC_REASON_LIMIT;
 	}
 	u->stream = 0;
-	error = shmipc_negotiate_send_hello(u->channel, &hello, fd);
+	error = shmipc_negotiate_send_hello(u->meeting->channel, &hello, fd);
 	sys_close(fd);
 	if (error == -EPIPE || error == -ECONNRESET)
-		return SHMIPC_REASON_CLOSED;
+		return -1; /* it has broken off: the next step finds that out */
 	return error ? SHMIPC_REASON_PROTOCOL : -1;
 }
 
-static int server_dial(struct shim_upgrade *u)
+/* The channel, connected to the name; or -errno. */
+static int connect_to(const uint8_t *key)
 {
-	const uint8_t *key = u->second_name ? u->keys.second : u->keys.first;
 	struct sockaddr_un name;
 	socklen_t bytes;
-	int error;
+	int error, channel;
 
+	if (shim_rendezvous_name(key, SHIM_DIGEST_BYTES, &name, &bytes) < 0)
+		return -EINVAL;
+	channel = sys_socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (channel < 0)
+		return channel;
+	error = sys_connect(channel, &name, bytes);
+	if (!error)
+		return shim_channel_hide(channel);
+	sys_close(channel);
+	return -ECONNREFUSED;
+}
+
+static int server_dial(struct shim_conn *conn)
+{
+	struct shim_upgrade *u = conn->upgrade;
+	const uint8_t *key = u->second_name ? u->keys.second : u->keys.first;
+	int pid, result = -1;
+
+	if (!shim_meeting_take(conn))
+		return -1; /* too many: later */
 	if (u->keys.has_second)
 		u->second_name = !u->second_name;
-	if (shim_rendezvous_name(key, SHIM_DIGEST_BYTES, &name, &bytes) < 0)
-		return SHMIPC_REASON_SYSTEM;
-	u->channel = shim_channel_socket();
-	if (u->channel < 0)
-		return u->channel == -EMFILE || u->channel == -ENFILE ? SHMIPC_REASON_DESCRIPTORS
-								      : SHMIPC_REASON_SYSTEM;
-	error = sys_connect(u->channel, &name, bytes);
-	if (error || !shim_channel_is_trusted(u->channel)) {
-		shim_channel_close(&u->channel);
-		return -1; /* not offered yet, or not by somebody whom we trust */
-	}
-	return server_send_hello(u, key);
+	u->meeting->channel = connect_to(key);
+	if (u->meeting->channel >= 0 && shim_channel_is_trusted(u->meeting->channel, &pid))
+		return server_send_hello(u, key, pid);
+	/* not offered yet, or not by somebody whom we trust; or it cannot be asked */
+	if (u->meeting->channel == -EMFILE || u->meeting->channel == -ENFILE)
+		result = SHMIPC_REASON_DESCRIPTORS;
+	else if (u->meeting->channel < 0 && u->meeting->channel != -ECONNREFUSED)
+		result = SHMIPC_REASON_SYSTEM;
+	shim_meeting_end(u);
+	return result;
 }
 
 static bool server_answer(struct shim_upgrade *u)
@@ -76,16 +107,44 @@ static bool server_answer(struct shim_upgrade *u)
 	return true;
 }
 
+/* The other end did without us: our segment is for others, if for anybody. */
+static void withdraw(struct shim_upgrade *u)
+{
+	if (u->session != SHIM_SESSION_NONE)
+		shim_session_withdraw(u->session, u->stream);
+	u->session = SHIM_SESSION_NONE;
+	shim_meeting_end(u);
+}
+
+/* After the shutdown no answer can come any more; one that came before counts: the client has
+ * attached. */
+void shim_upgrade_server_break_off(struct shim_upgrade *u)
+{
+	sys_shutdown(u->meeting->channel, SHUT_RD);
+	u->agreed = shmipc_negotiator_receive_answer(&u->meeting->negotiator,
+						     u->meeting->channel) == 0;
+	if (u->agreed)
+		shim_meeting_end(u);
+	else
+		withdraw(u);
+}
+
 int shim_upgrade_server_step(struct shim_conn *conn, int fd)
 {
 	struct shim_upgrade *u = conn->upgrade;
 	int result;
 
-	if (u->channel < 0)
-		return server_answer(u) ? shim_upgrade_take_stream(conn, fd) : server_dial(u);
-	result = shmipc_negotiator_receive_answer(&u->negotiator, u->channel);
+	if (u->agreed)
+		return shim_upgrade_take_stream(conn, fd);
+	if (!u->meeting)
+		return server_answer(u) ? shim_upgrade_take_stream(conn, fd) : server_dial(conn);
+	result = shmipc_negotiator_receive_answer(&u->meeting->negotiator, u->meeting->channel);
 	if (result == -EAGAIN)
 		return -1;
+	if (result == -ECONNRESET && u->resets++ < RESETS_MAX) {
+		withdraw(u); /* it had no time, and will try again */
+		return -1;
+	}
 	if (result < 0)
 		return result == -ECONNREFUSED ? SHMIPC_REASON_IDENTITY
 		       : result == -ECONNRESET

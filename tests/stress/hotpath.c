@@ -170,8 +170,11 @@ static double measure(enum what what, bool bare, bool is_unix)
 
 	p = p ? p : pair_shared(sizeof(*p));
 	for (int i = 0; i < 2; i++) {
-		face[i].out = (struct side){ &raw->line[i], { raw->data[i], RING_BYTES }, 0, 0 };
-		face[i].in = (struct side){ &raw->line[!i], { raw->data[!i], RING_BYTES }, 0, 0 };
+		const struct shmipc_ring out = { .loop = raw->data[i], .ring_bytes = RING_BYTES };
+		const struct shmipc_ring in = { .loop = raw->data[!i], .ring_bytes = RING_BYTES };
+
+		face[i].out = (struct side){ &raw->line[i], out, 0, 0 };
+		face[i].in = (struct side){ &raw->line[!i], in, 0, 0 };
 	}
 	memset(raw->data, 1, sizeof(raw->data));
 	if (!bare) {

@@ -190,28 +190,6 @@ static void stop_after_last_reads_to_the_end_of_the_ring(void)
 }
 BOTH(stop_after_last_reads_to_the_end_of_the_ring)
 
-/* ---- how far a conversation strays ---- */
-
-/* An empty ring starts again: small messages that are read one by one stay in its first bytes. */
-static void small_talk_stays_at_the_start(void)
-{
-	enum { MESSAGE = 300, STRAYS = 2048 + MESSAGE };
-	const unsigned char *data = pair.client.tx.ring.data;
-
-	say(1, 0);
-	pair_consent(&pair);
-	hear(BIG, 1);
-	for (int i = 0; i < 100; i++) {
-		say(MESSAGE, 0);
-		hear(BIG, MESSAGE);
-		assert_true(pair.client.tx.tail - pair.client.tx.base <= STRAYS);
-	}
-	assert_true(pair.client.tx.base > 0);
-	for (size_t i = STRAYS; i < RING_BYTES; i++)
-		assert_int_equal(data[i], 0);
-}
-BOTH(small_talk_stays_at_the_start)
-
 /* ---- positions just below a wrap ---- */
 
 static void start_at(uint64_t position, uint32_t phase, uint32_t tokens)
@@ -273,7 +251,6 @@ int main(void)
 		TESTS(stop_of_an_empty_ring_needs_nobody),
 		TESTS(stop_by_the_kernel),
 		TESTS(stop_after_last_reads_to_the_end_of_the_ring),
-		TESTS(small_talk_stays_at_the_start),
 		TESTS(wraps),
 	};
 

@@ -16,10 +16,11 @@
 
 #include "core/ring.h"
 
-enum { RING_BYTES = 4096, GUARD_BYTES = 64, GUARD = 0xa5 };
+enum { RING_BYTES = 4096, LEAD_BYTES = 384, GUARD_BYTES = 64, GUARD = 0xa5 };
 
+/* guard, loop, guard, lead, guard */
 struct fixture {
-	unsigned char memory[GUARD_BYTES + RING_BYTES + GUARD_BYTES];
+	unsigned char memory[GUARD_BYTES + RING_BYTES + GUARD_BYTES + LEAD_BYTES + GUARD_BYTES];
 	struct shmipc_ring ring;
 };
 
@@ -33,14 +34,20 @@ static unsigned char byte_at(uint64_t position)
 static void fixture_init(struct fixture *f)
 {
 	memset(f->memory, GUARD, sizeof(f->memory));
-	f->ring = (struct shmipc_ring){ f->memory + GUARD_BYTES, RING_BYTES };
+	f->ring = (struct shmipc_ring){
+		.loop = f->memory + GUARD_BYTES,
+		.ring_bytes = RING_BYTES,
+		.lead = f->memory + GUARD_BYTES + RING_BYTES + GUARD_BYTES,
+		.lead_bytes = LEAD_BYTES,
+	};
 }
 
 static void assert_guards(const struct fixture *f)
 {
 	for (size_t i = 0; i < GUARD_BYTES; i++) {
 		assert_int_equal(f->memory[i], GUARD);
-		assert_int_equal(f->memory[GUARD_BYTES + RING_BYTES + i], GUARD);
+		assert_int_equal(f->ring.loop[RING_BYTES + i], GUARD);
+		assert_int_equal(f->ring.lead[LEAD_BYTES + i], GUARD);
 	}
 }
 
@@ -120,7 +127,7 @@ static void cursor_skips(void **state)
 
 static void used_is_clamped(void **state)
 {
-	const struct shmipc_ring ring = { NULL, RING_BYTES };
+	const struct shmipc_ring ring = { .ring_bytes = RING_BYTES };
 	const uint64_t heads[] = { 0, 1, UINT32_MAX, (uint64_t)INT64_MAX - 3, UINT64_MAX - 2 };
 
 	(void)state;
@@ -141,7 +148,7 @@ static void used_is_clamped(void **state)
 
 static void check_knows_every_invariant(void **state)
 {
-	const struct shmipc_ring ring = { NULL, RING_BYTES };
+	const struct shmipc_ring ring = { .ring_bytes = RING_BYTES };
 	const uint64_t high = UINT64_MAX - 2 * RING_BYTES;
 
 	(void)state;
@@ -221,12 +228,36 @@ static void base_restarts_at_the_beginning(void **state)
 	for (int i = 0; i < 100; i++, position += 10) {
 		/* empty: the producer takes its position as the new base */
 		put(&f.ring, position, position, 10);
-		assert_int_equal(f.ring.data[0], byte_at(position));
-		assert_int_equal(f.ring.data[9], byte_at(position + 9));
+		assert_int_equal(f.ring.lead[0], byte_at(position));
+		assert_int_equal(f.ring.lead[9], byte_at(position + 9));
 		get_and_check(&f.ring, position, position, 10);
 	}
-	for (size_t i = 10; i < RING_BYTES; i++)
-		assert_int_equal(f.ring.data[i], GUARD); /* never touched */
+	for (size_t i = 10; i < LEAD_BYTES; i++)
+		assert_int_equal(f.ring.lead[i], GUARD); /* never touched */
+	for (size_t i = 0; i < RING_BYTES; i++)
+		assert_int_equal(f.ring.loop[i], GUARD);
+}
+
+/* The lead is passed once; the loop goes round behind it. */
+static void lead_comes_before_the_loop(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	fixture_init(&f);
+	put(&f.ring, 0, 0, LEAD_BYTES);
+	for (size_t i = 0; i < RING_BYTES; i++)
+		assert_int_equal(f.ring.loop[i], GUARD);
+	put(&f.ring, 0, LEAD_BYTES, RING_BYTES);
+	get_and_check(&f.ring, 0, 0, LEAD_BYTES);
+	get_and_check(&f.ring, 0, LEAD_BYTES, RING_BYTES);
+	put(&f.ring, 0, LEAD_BYTES + RING_BYTES, 1);
+	assert_int_equal(f.ring.loop[0], byte_at(LEAD_BYTES + RING_BYTES));
+	assert_int_equal(f.ring.lead[0], byte_at(0));
+	/* a base that lies a lead below leaves the lead out */
+	put(&f.ring, 1000 - LEAD_BYTES, 1000, 7);
+	assert_int_equal(f.ring.loop[0], byte_at(1000));
+	assert_guards(&f);
 }
 
 static void pieces_cover_the_range(void **state)
@@ -237,19 +268,35 @@ static void pieces_cover_the_range(void **state)
 	(void)state;
 	fixture_init(&f);
 	assert_int_equal(shmipc_ring_pieces(&f.ring, 0, 5, 0, pieces), 0);
-	assert_int_equal(shmipc_ring_pieces(&f.ring, 0, RING_BYTES - 5, 5, pieces), 1);
-	assert_ptr_equal(pieces[0].iov_base, f.ring.data + RING_BYTES - 5);
+	/* in the lead, over its end */
+	assert_int_equal(shmipc_ring_pieces(&f.ring, 0, 5, LEAD_BYTES - 5, pieces), 1);
+	assert_ptr_equal(pieces[0].iov_base, f.ring.lead + 5);
+	assert_int_equal(shmipc_ring_pieces(&f.ring, 0, 5, RING_BYTES, pieces), 2);
+	assert_int_equal(pieces[0].iov_len, LEAD_BYTES - 5);
+	assert_ptr_equal(pieces[1].iov_base, f.ring.loop);
+	assert_int_equal(pieces[1].iov_len, RING_BYTES - LEAD_BYTES + 5);
+	/* in the loop, over its end */
+	assert_int_equal(shmipc_ring_pieces(&f.ring, 0, LEAD_BYTES + RING_BYTES - 5, 5, pieces), 1);
+	assert_ptr_equal(pieces[0].iov_base, f.ring.loop + RING_BYTES - 5);
 	assert_int_equal(pieces[0].iov_len, 5);
-	assert_int_equal(shmipc_ring_pieces(&f.ring, 0, RING_BYTES - 5, 6, pieces), 2);
+	assert_int_equal(shmipc_ring_pieces(&f.ring, 0, LEAD_BYTES + RING_BYTES - 5, 6, pieces), 2);
 	assert_int_equal(pieces[0].iov_len, 5);
-	assert_ptr_equal(pieces[1].iov_base, f.ring.data);
+	assert_ptr_equal(pieces[1].iov_base, f.ring.loop);
 	assert_int_equal(pieces[1].iov_len, 1);
-	assert_int_equal(shmipc_ring_pieces(&f.ring, 0, 0, RING_BYTES, pieces), 1);
-	assert_int_equal(shmipc_ring_pieces(&f.ring, 0, 1, RING_BYTES, pieces), 2);
+	assert_int_equal(shmipc_ring_pieces(&f.ring, 0, LEAD_BYTES, RING_BYTES, pieces), 1);
+	assert_int_equal(shmipc_ring_pieces(&f.ring, 0, LEAD_BYTES + 1, RING_BYTES, pieces), 2);
 	assert_int_equal(pieces[0].iov_len + pieces[1].iov_len, RING_BYTES);
-	/* base above position mod ring, and across 2^64 */
+	/* across 2^64 */
 	assert_int_equal(shmipc_ring_pieces(&f.ring, UINT64_MAX - 1, 1, 4, pieces), 1);
-	assert_ptr_equal(pieces[0].iov_base, f.ring.data + 3);
+	assert_ptr_equal(pieces[0].iov_base, f.ring.lead + 3);
+}
+
+static bool is_inside(const struct fixture *f, const struct iovec *piece)
+{
+	const unsigned char *start = piece->iov_base, *end = start + piece->iov_len;
+
+	return (start >= f->ring.loop && end <= f->ring.loop + RING_BYTES) ||
+	       (start >= f->ring.lead && end <= f->ring.lead + LEAD_BYTES);
 }
 
 /* A base that a hostile peer invents moves bytes about, but never outside the ring. */
@@ -262,16 +309,14 @@ static void hostile_base_stays_inside(void **state)
 	fixture_init(&f);
 	for (int i = 0; i < 2000; i++) {
 		struct iovec pieces[2];
-		uint64_t position = base * UINT64_C(0xd1342543de82ef95);
+		uint64_t position = i % 2 ? base * UINT64_C(0xd1342543de82ef95)
+					  : base + (uint64_t)i % (2 * LEAD_BYTES);
 		size_t bytes = (size_t)(base >> 13) % (RING_BYTES + 1);
 		int count = shmipc_ring_pieces(&f.ring, base, position, bytes, pieces);
 		size_t sum = 0;
 
 		for (int p = 0; p < count; p++) {
-			unsigned char *start = pieces[p].iov_base;
-
-			assert_true(start >= f.ring.data);
-			assert_true(start + pieces[p].iov_len <= f.ring.data + RING_BYTES);
+			assert_true(is_inside(&f, &pieces[p]));
 			sum += pieces[p].iov_len;
 		}
 		assert_int_equal(sum, bytes);
@@ -284,7 +329,7 @@ static void hostile_base_stays_inside(void **state)
 static void vectors_with_empty_elements(void **state)
 {
 	unsigned char from[100], to[100];
-	const uint64_t base = 0, position = RING_BYTES - 33;
+	const uint64_t base = 0, position = LEAD_BYTES + RING_BYTES - 33;
 	const struct iovec out[] = { { NULL, 0 },      { from, 1 },	  { NULL, 0 },
 				     { from + 1, 49 }, { from + 50, 50 }, { NULL, 0 } };
 	const struct iovec in[] = {
@@ -412,6 +457,7 @@ int main(void)
 		cmocka_unit_test(streams_cross_every_wrap),
 		cmocka_unit_test(full_ring_at_every_offset),
 		cmocka_unit_test(base_restarts_at_the_beginning),
+		cmocka_unit_test(lead_comes_before_the_loop),
 		cmocka_unit_test(pieces_cover_the_range),
 		cmocka_unit_test(hostile_base_stays_inside),
 		cmocka_unit_test(vectors_with_empty_elements),

@@ -57,22 +57,31 @@ static void parts_do_not_overlap(void **state)
 	assert_int_equal(shmipc_segment_create(&segment, 5, 8192, &fd), 0);
 	close(fd);
 	expected = (unsigned char *)segment.header + SHMIPC_PAGE_BYTES;
-	for (uint32_t i = 0; i < 5; i++) {
+	for (uint32_t i = 0; i < 5; i++, expected += SHMIPC_PAGE_BYTES)
 		assert_ptr_equal(shmipc_segment_stream(&segment, i), expected);
-		expected += SHMIPC_PAGE_BYTES;
+	for (uint32_t i = 0; i < 5; i++) {
 		for (unsigned int direction = 0; direction < 2; direction++) {
 			struct shmipc_ring ring = shmipc_segment_ring(&segment, i, direction);
 
-			assert_ptr_equal(ring.data, expected);
+			assert_ptr_equal(ring.loop, expected);
 			assert_int_equal(ring.ring_bytes, 8192);
-			memset(ring.data, (int)(2 * i + direction + 1), 8192);
+			assert_int_equal(ring.lead_bytes, SHMIPC_LEAD_BYTES);
+			memset(ring.loop, (int)(2 * i + direction + 1), 8192);
+			memset(ring.lead, (int)(2 * i + direction + 1), ring.lead_bytes);
 			expected += 8192;
 		}
 	}
 	assert_ptr_equal(expected, (unsigned char *)segment.header + segment.segment_bytes);
 	for (uint32_t i = 0; i < 5; i++) {
+		struct shmipc_ring ring = shmipc_segment_ring(&segment, i, 1);
+		struct shmipc_direction idle = { 0 };
+
 		assert_int_equal(shmipc_segment_stream(&segment, i)->client_cookie, 0);
-		assert_int_equal(shmipc_segment_ring(&segment, i, 1).data[8191], 2 * i + 2);
+		assert_memory_equal(&shmipc_segment_stream(&segment, i)->direction[1], &idle,
+				    sizeof(idle));
+		assert_int_equal(ring.loop[8191], 2 * i + 2);
+		assert_int_equal(ring.lead[0], 2 * i + 2);
+		assert_int_equal(ring.lead[SHMIPC_LEAD_BYTES - 1], 2 * i + 2);
 	}
 	shmipc_segment_unmap(&segment);
 }
@@ -132,7 +141,7 @@ static struct shmipc_segment_header good_header(void)
 		.layout_version = SHMIPC_LAYOUT_VERSION,
 		.stream_count = 2,
 		.ring_bytes = 4096,
-		.stream_stride = 3 * 4096,
+		.loops_at = 3 * 4096,
 		.segment_bytes = 7 * 4096,
 	};
 }
@@ -231,8 +240,8 @@ static void wrong_headers_are_refused(void **state)
 	bad[5].stream_count = UINT32_MAX;
 	bad[6].ring_bytes = 8192;
 	bad[7].ring_bytes = 0;
-	bad[8].stream_stride = 0;
-	bad[9].stream_stride = UINT64_MAX - 4095;
+	bad[8].loops_at = 0;
+	bad[9].loops_at = UINT64_MAX - 4095;
 	bad[10].segment_bytes = 0;
 	bad[11].segment_bytes = 8 * 4096;
 	for (size_t i = 0; i < 12; i++)
@@ -293,7 +302,7 @@ static void header_changes_later_have_no_effect(void **state)
 	before = shmipc_segment_ring(&mine, 1, 1);
 	stream = shmipc_segment_stream(&mine, 1);
 	memset(hostile.header, 0xff, sizeof(*hostile.header));
-	assert_ptr_equal(shmipc_segment_ring(&mine, 1, 1).data, before.data);
+	assert_ptr_equal(shmipc_segment_ring(&mine, 1, 1).loop, before.loop);
 	assert_int_equal(shmipc_segment_ring(&mine, 1, 1).ring_bytes, 4096);
 	assert_ptr_equal(shmipc_segment_stream(&mine, 1), stream);
 	assert_int_equal(mine.stream_count, 2);

@@ -68,7 +68,7 @@ void rawring_send(struct rawring *raw, const void *from, size_t bytes)
 			cpu_relax();
 			continue;
 		}
-		memcpy(raw->out.data + offset, at, n);
+		memcpy(raw->out.loop + offset, at, n);
 		at += n;
 		bytes -= n;
 		raw->tail += n;
@@ -120,7 +120,7 @@ size_t rawring_recv(struct rawring *raw, void *to, size_t bytes)
 		size_t n = least(least(bytes - got, CHUNK_BYTES),
 				 least(available(raw), RING_BYTES - offset));
 
-		memcpy(at + got, raw->in.data + offset, n);
+		memcpy(at + got, raw->in.loop + offset, n);
 		got += n;
 		raw->head += n;
 		atomic_store_explicit(&raw->in_control->rx.head, raw->head, memory_order_release);
@@ -144,7 +144,7 @@ static void open_end(struct rawring *raw, const struct shmipc_segment *segment, 
 		.in_control = &control->direction[1 - out],
 	};
 	/* each end touches what it writes: no page fault falls into the measurement */
-	memset(raw->out.data, 0, RING_BYTES);
+	memset(raw->out.loop, 0, RING_BYTES);
 }
 
 static _Noreturn void serve(const struct bench_job *job, const struct shmipc_segment *segment)

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which memory of the ring a sender uses: the lead as long as messages are small and are read as
+ * they come, the loop where that does not do; and when the loop's memory goes back to the kernel.
+ *
+ * All that moves `base` is here, and moves it only when the consumer has taken every byte: it
+ * cannot use the new base early, because it reads base only after a tail beyond what it has taken,
+ * and the next tail is published after base.
+ */
+#include <sys/mman.h>
+
+#include "core/cpu.h"
+#include "core/sender_parts.h"
+#include "core/sys.h"
+
+enum {
+	RESTART_BYTES = 2 * 1024,      /* how far a conversation in the loop strays */
+	RESTART_MAX_BYTES = 16 * 1024, /* while the consumer is always behind, it is looked at more
+					  rarely */
+	CROWDED_MAX = 64,	       /* a look costs a cache line of the consumer's */
+	MUCH_OF_LEAD = 8,	       /* an eighth of it */
+};
+
+static _Atomic uint64_t grown_at;
+
+uint64_t shmipc_sender_grown_at(void)
+{
+	return atomic_load_explicit(&grown_at, memory_order_relaxed);
+}
+
+void shmipc_sender_begin(struct shmipc_sender *s)
+{
+	s->restart_step = RESTART_BYTES;
+	s->restart_at = s->tail + s->ring.lead_bytes;
+	s->crowded = 0;
+}
+
+static void move_base(struct shmipc_sender *s, uint64_t base)
+{
+	s->base = base;
+	/* published by the next store of tail */
+	atomic_store_explicit(&s->tx->base, base, memory_order_relaxed);
+}
+
+static uint64_t quiet_ticks(void)
+{
+	return SHMIPC_SENDER_QUIET_MS * 1000 * shmipc_ticks_per_us();
+}
+
+/* The word that all senders share is written seldom: it would be pulled from core to core. */
+static void note_growth(struct shmipc_sender *s)
+{
+	uint64_t now = shmipc_ticks();
+
+	if (!s->grown) {
+		s->grown = true;
+		atomic_fetch_or(&s->tx->flags, SHMIPC_TX_GROWN);
+	}
+	s->grown_ticks = now;
+	if (now - shmipc_sender_grown_at() > quiet_ticks() / 8)
+		atomic_store_explicit(&grown_at, now, memory_order_relaxed);
+}
+
+/* A conversation that has to look for every few messages pays more for it than a page is worth. */
+static bool suits_lead(struct shmipc_sender *s, size_t bytes)
+{
+	if (bytes > s->ring.lead_bytes)
+		return false;
+	if (bytes <= s->ring.lead_bytes / MUCH_OF_LEAD)
+		s->crowded = 0;
+	else if (s->crowded < CROWDED_MAX)
+		s->crowded++;
+	return s->crowded < CROWDED_MAX;
+}
+
+static bool is_quiet(const struct shmipc_sender *s)
+{
+	return shmipc_ticks() - s->grown_ticks > quiet_ticks();
+}
+
+/* The ring is empty and base at the tail: nobody reads what lies in the loop, and only we write. */
+static void give_back(struct shmipc_sender *s)
+{
+	sys_madvise(s->ring.loop, s->ring.ring_bytes, MADV_REMOVE);
+	atomic_fetch_and(&s->tx->flags, ~(uint32_t)SHMIPC_TX_GROWN);
+	s->grown = false;
+}
+
+void shmipc_sender_restart(struct shmipc_sender *s, size_t bytes)
+{
+	if (shmipc_sender_load_head(s) != s->tail) {
+		if (s->restart_step < RESTART_MAX_BYTES)
+			s->restart_step *= 2;
+		s->restart_at = s->tail + s->restart_step;
+	} else if (suits_lead(s, bytes)) {
+		s->restart_step = RESTART_BYTES;
+		s->restart_at = s->tail + s->ring.lead_bytes;
+		move_base(s, s->tail);
+		if (s->grown && is_quiet(s))
+			give_back(s);
+		return;
+	} else {
+		s->restart_step = RESTART_BYTES;
+		s->restart_at = s->tail + RESTART_BYTES;
+		/* the next byte is the first of the loop */
+		move_base(s, s->tail > s->ring.lead_bytes ? s->tail - s->ring.lead_bytes : s->tail);
+	}
+	note_growth(s);
+}
+
+bool shmipc_sender_shrink(struct shmipc_sender *s)
+{
+	bool done;
+
+	if (!s->grown)
+		return true;
+	if (!shmipc_lock_try(&s->lock))
+		return false;
+	done = !s->grown || !s->attached || s->broken;
+	if (!done && is_quiet(s) && shmipc_sender_load_head(s) == s->tail) {
+		move_base(s, s->tail);
+		shmipc_sender_begin(s);
+		give_back(s);
+		done = true;
+	}
+	shmipc_lock_drop(&s->lock, false);
+	return done;
+}

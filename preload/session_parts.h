@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the sessions share, and nobody else includes.  All of it wants the table's lock
+ * held. */
+#ifndef SHMIPC_PRELOAD_SESSION_PARTS_H
+#define SHMIPC_PRELOAD_SESSION_PARTS_H
+
+#include "preload/session.h"
+
+struct shim_session {
+	bool used;
+	struct shim_session_peer peer;
+	uint32_t process; /* generation of the process that may hand out or answer */
+	uint32_t live;	  /* streams in use by this process */
+	uint64_t idle_since;
+	struct shmipc_segment segment;
+	uint32_t letters; /* the private truth of the header's word: client written, server read */
+
+	/* client only */
+	uint32_t misses;    /* offers in a row that went unanswered */
+	uint32_t fresh;	    /* streams from here on were never handed out */
+	uint32_t look_from; /* where the search among those that were begins */
+	/* a bit for each stream that we have left: free once the server has confirmed */
+	uint64_t left[SHMIPC_STREAM_COUNT_MAX / 64];
+};
+
+/* False: a signal handler inside a call of its own thread. */
+bool shim_session_enter(void);
+void shim_session_go(void);
+
+struct shim_session *shim_session_at(int index);
+/* Sessions at and above were never used. */
+int shim_session_limit(void);
+
+static inline uint32_t shim_session_word(uint32_t generation, uint32_t state)
+{
+	return generation << 8 | state;
+}
+
+/* A cookie that one side tells, against what the other knows. */
+static inline bool shim_session_contradicts(uint64_t said, uint64_t known)
+{
+	return said && known && said != known;
+}
+
+bool shim_session_peer_left(const struct shim_session *session);
+
+/* The loops of a stream that both sides have left. */
+void shim_session_give_back(const struct shim_session *session, uint32_t stream);
+
+/* ---- session_client.c ---- */
+
+void shim_session_client_leave(struct shim_session *session, uint32_t stream);
+/* Another process leaves it some day. */
+void shim_session_client_release(struct shim_session *session, uint32_t stream);
+
+/* ---- session_server.c ---- */
+
+void shim_session_server_leave(struct shim_session *session, uint32_t stream);
+/* It is about to be unmapped: no announcement in it is known any more. */
+void shim_session_server_forget(int index);
+
+#endif
