@@ -51,6 +51,7 @@ void shim_set_opened(int epfd)
 		atomic_store(&set->sleepers, 0);
 		atomic_store(&set->closed, false);
 		atomic_store(&set->members, 0);
+		set->shrink = (struct shim_shrink){ 0 };
 		shmipc_spin_init(&set->spin);
 		shim_registrations_init(&set->registrations);
 		shim_fd_touch(epfd);

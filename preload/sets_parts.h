@@ -10,6 +10,7 @@
 #include "preload/conn.h"
 #include "preload/registrations.h"
 #include "preload/sets.h"
+#include "preload/shrink.h"
 
 enum {
 	SHIM_SETS_MAX = 1024,
@@ -33,6 +34,7 @@ struct shim_set {
 	_Atomic bool closed;	   /* the last sleeper gives the record back */
 	_Atomic uint32_t members;
 	struct shmipc_spin spin;
+	struct shim_shrink shrink;
 	struct shim_registrations registrations;
 };
 

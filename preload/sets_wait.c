@@ -363,6 +363,23 @@ static bool arm_hot(struct shim_set *set, bool *owing)
 	return news;
 }
 
+/* Locked, so none of them ends meanwhile.  When to wake up if nothing comes. */
+static uint64_t shrink(struct shim_set *set, uint64_t deadline_ns)
+{
+	bool left = false;
+
+	if (!shim_shrink_is_pending(&set->shrink))
+		return deadline_ns;
+	if (shim_shrink_is_due(&set->shrink)) {
+		for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
+		     r = shim_registration_next(r))
+			left |= !shmipc_sender_shrink(&r->conn->tx);
+		shim_shrink_looked(&set->shrink, left);
+	}
+	return shim_shrink_is_pending(&set->shrink) ? shim_shrink_deadline(deadline_ns)
+						    : deadline_ns;
+}
+
 /* Awake again: whoever has had news lately needs no token, we look at it ourselves.  What is cold
  * stays armed. */
 static void disarm_hot(struct shim_set *set)
@@ -385,6 +402,8 @@ static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int
 	if (atomic_fetch_add(&set->sleepers, 1) > 0)
 		shim_set_make_strict(set); /* two threads in one set */
 	news = arm_hot(set, &owing);
+	if (!news)
+		deadline_ns = shrink(set, deadline_ns);
 	shim_set_leave(set);
 	if (!news)
 		n = ask_kernel(set, events, room, owing ? shim_wait_soon(deadline_ns) : deadline_ns,

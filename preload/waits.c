@@ -12,6 +12,7 @@
 #include "core/thread.h"
 #include "preload/pins.h"
 #include "preload/sets.h"
+#include "preload/shrink.h"
 #include "preload/upgrade.h"
 
 enum {
@@ -397,6 +398,22 @@ static void take_in_silent(const struct poll_wait *wait)
 			wait->fds[i].fd = ~wait->fds[i].fd;
 }
 
+/* When to wake up if nothing comes. */
+static uint64_t shrink(const struct poll_wait *wait, uint64_t deadline_ns)
+{
+	bool left = false;
+
+	if (!shim_shrink_is_recent())
+		return deadline_ns;
+	for (nfds_t i = 0; i < wait->count; i++) {
+		struct shim_conn *conn = conn_at(wait, i);
+
+		if (conn && shim_conn_is_attached(conn))
+			left |= !shmipc_sender_shrink(&conn->tx);
+	}
+	return left ? shim_shrink_deadline(deadline_ns) : deadline_ns;
+}
+
 /* Cancelled. */
 static void undo_sleep(void *argument)
 {
@@ -423,7 +440,7 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 
 			if (conn)
 				shmipc_count(&conn->rx.count->waits, 1);
-			deadline_ns = leave_out_silent(wait, deadline_ns);
+			deadline_ns = leave_out_silent(wait, shrink(wait, deadline_ns));
 			left = shim_wait_left(deadline_ns);
 			n = (int)SHMIPC_SLEEP(undo_sleep, wait, SYS_ppoll, wait->fds, wait->count,
 					      deadline_ns == SHIM_WAIT_FOR_EVER ? NULL : &left,
