@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* crowd CONNECTIONS CLIENTS ROUNDS [BYTES]: one server process, so many client processes, and between
- * them so many connections that all become worth a ring at once: in each round every client sends
- * on all of its connections, then reads all the replies.  Every byte is checked.  Prints "done", and
- * waits for the end of its input before the connections are closed. */
+/* crowd CONNECTIONS CLIENTS ROUNDS [BYTES [KEPT]]: one server process, so many client processes,
+ * and between them so many connections that all become worth a ring at once: in each round every
+ * client sends on all of its connections, then reads all the replies.  In the last two rounds
+ * messages have BYTES, before that 64.  Then each client closes all but its first KEPT connections.
+ * Every byte is checked.  Prints "done" and the numbers of the processes, the server's first, and
+ * waits for the end of its input before the rest is closed; meanwhile the clients sleep in poll().
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -120,20 +124,42 @@ static void talk(const int *fds, int count, int rounds, size_t bytes)
 	}
 }
 
-/* Says on `tell` that it is done, ends when `until` does. */
-static void ask(int count, int rounds, size_t bytes, int tell, int until)
-{
-	int *fds = calloc((size_t)count, sizeof(*fds));
-	char byte = 0;
+struct plan {
+	int connections, rounds, kept;
+	size_t bytes;
+};
 
-	open_all(fds, count);
-	talk(fds, count, rounds, bytes);
-	if (write(tell, &byte, 1) != 1)
-		fail("write");
-	while (read(until, &byte, 1) > 0)
-		;
-	talk(fds, count, 1, 64); /* they still work */
+/* Until the other end of `until` is closed. */
+static void sleep_on(const int *fds, int count, int until)
+{
+	struct pollfd *all = calloc((size_t)count + 1, sizeof(*all));
+
 	for (int i = 0; i < count; i++)
+		all[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
+	all[count] = (struct pollfd){ .fd = until, .events = POLLIN };
+	if (poll(all, (nfds_t)count + 1, -1) != 1 || !all[count].revents)
+		fail("poll");
+	free(all);
+}
+
+/* Says on `tell` that it is done. */
+static void ask(const struct plan *plan, int tell, int until)
+{
+	int *fds = calloc((size_t)plan->connections, sizeof(*fds));
+	pid_t self = getpid();
+
+	open_all(fds, plan->connections);
+	talk(fds, plan->connections, plan->rounds, 64);
+	if (plan->bytes > 64)
+		talk(fds, plan->connections, 2, plan->bytes);
+	for (int i = plan->kept; i < plan->connections; i++)
+		close(fds[i]);
+	talk(fds, plan->kept, 1, 64);
+	if (write(tell, &self, sizeof(self)) != sizeof(self))
+		fail("write");
+	sleep_on(fds, plan->kept, until);
+	talk(fds, plan->kept, 1, 64); /* they still work */
+	for (int i = 0; i < plan->kept; i++)
 		close(fds[i]);
 	exit(0);
 }
@@ -168,13 +194,18 @@ static void wait_for_clients(int clients)
 
 int main(int count, char **arguments)
 {
-	int connections = atoi(arguments[1]), clients = atoi(arguments[2]), rounds = atoi(arguments[3]);
-	size_t message = count > 4 ? strtoul(arguments[4], NULL, 10) : 64;
+	int clients = atoi(arguments[2]);
+	struct plan plan = {
+		.connections = atoi(arguments[1]) / clients,
+		.rounds = atoi(arguments[3]),
+		.bytes = count > 4 ? strtoul(arguments[4], NULL, 10) : 64,
+	};
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), tell[2], hold[2];
 	socklen_t bytes = sizeof(address);
-	pid_t server;
+	pid_t server, client;
 	char byte;
 
+	plan.kept = count > 5 ? atoi(arguments[5]) : plan.connections;
 	raise_limit();
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	if (bind(listener, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
@@ -191,14 +222,17 @@ int main(int count, char **arguments)
 		if (start() != 0)
 			continue;
 		close(hold[1]);
-		ask(connections / clients, rounds, message, tell[1], hold[0]);
+		ask(&plan, tell[1], hold[0]);
 	}
 	close(hold[0]);
 	close(tell[1]); /* its end: a client has failed */
-	for (int i = 0; i < clients; i++)
-		if (read(tell[0], &byte, 1) != 1)
+	printf("done %d", (int)server);
+	for (int i = 0; i < clients; i++) {
+		if (read(tell[0], &client, sizeof(client)) != sizeof(client))
 			fail("a client ended");
-	printf("done %d\n", (int)server);
+		printf(" %d", (int)client);
+	}
+	puts("");
 	fflush(stdout);
 	while (read(STDIN_FILENO, &byte, 1) > 0)
 		;

@@ -72,7 +72,7 @@ def fill_descriptors():
 
 def segments():
     with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
-        return len({line.split()[4] for line in maps if "memfd:shmipc-segment" in line})
+        return {line.split()[4] for line in maps if "memfd:shmipc-segment" in line}
 
 
 def descriptors():
@@ -302,10 +302,13 @@ def client(address, options):
     limits(options)
     change_world(options)
     rounds, size = int(options.get("rounds", 100)), int(options.get("bytes", 64))
-    seen = {"segments": [], "descriptors": []}
+    seen = {"segments": [], "descriptors": [], "different": 0}
+    different = set()
 
     def sample():
-        seen["segments"].append(segments())
+        different.update(segments())
+        seen["segments"].append(len(segments()))
+        seen["different"] = len(different)
         seen["descriptors"].append(descriptors())
 
     for i in range(int(options.get("sequence", 0))):
@@ -313,7 +316,7 @@ def client(address, options):
         for r in range(rounds):
             round_trip(s, i * rounds + r, size)
         s.close()
-        if i % 50 == 49:
+        if i % 10 == 9:
             sample()
     idle = [dial(address, options) for _ in range(int(options.get("idle", 0)))]
     for s in idle:

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Crowds: many connections that become worth a ring at once, and the memory that they hold."""
+import os
+import re
+import subprocess
+
+import harness
+from harness import build, case, wait_for
+
+KIB = 1024
+
+
+class Crowd:
+    """Started, and done with its rounds; its connections are held until it is left."""
+
+    def __init__(self, connections, clients=1, rounds=40, size=64, kept=None):
+        self.log = f"{harness.DIR}/crowd.log"
+        env = dict(os.environ, LD_PRELOAD=harness.SHIM, SHMIPC_ENDPOINTS="tcp:*", SHMIPC_LOG=f"info:{self.log}")
+        open(self.log, "w", encoding="ascii").close()
+        command = [build("crowd"), *map(str, (connections, clients, rounds, size)), *([str(kept)] if kept else [])]
+        self.process = subprocess.Popen(command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def __enter__(self):
+        line = self.process.stdout.readline()
+        assert line.startswith("done "), f"{line!r} instead of done"
+        self.pids = [int(pid) for pid in line.split()[1:]]
+        return self
+
+    def __exit__(self, failure, *_):
+        if failure:
+            self.process.kill()
+        self.process.stdin.close()
+        self.process.stdout.close()
+        status = self.process.wait(harness.DEADLINE_S)
+        assert failure or status == 0, f"status {status}"
+
+    def accelerated(self, role):
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            return len(re.findall(f"role={role} event=accelerated", file.read()))
+
+    def expect_accelerated(self, count):
+        found = self.accelerated("client"), self.accelerated("server")
+        assert found == (count, count), f"accelerated: {found} of {count}"
+
+    def sum(self, file, name):
+        """KiB, over the server and the clients."""
+        total = 0
+        for pid in self.pids:
+            with open(f"/proc/{pid}/{file}", encoding="ascii") as lines:
+                total += sum(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
+        return total
+
+    def segments(self):
+        with open(f"/proc/{self.pids[0]}/maps", encoding="utf-8", errors="replace") as maps:
+            return len({line.split()[4] for line in maps if "memfd:shmipc-segment" in line})
+
+    def shared_kib(self):
+        """What the segments hold."""
+        total = 0
+        for pid in self.pids:
+            inside = False
+            with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as lines:
+                for line in lines:
+                    if "-" in line.split()[0]:
+                        inside = "memfd:shmipc-segment" in line
+                    elif inside and line.startswith("Pss:"):
+                        total += int(line.split()[1])
+        return total
+
+
+# ---- all at once ----
+
+@case
+def thousand_at_once(_):
+    with Crowd(1000) as crowd:
+        crowd.expect_accelerated(1000)
+        assert crowd.segments() <= 16, crowd.segments()
+
+
+@case
+def five_thousand_at_once(_):
+    with Crowd(5000) as crowd:
+        crowd.expect_accelerated(5000)
+        assert crowd.segments() <= 24, crowd.segments()
+
+
+@case
+def many_clients_meet_one_server(_):
+    """Sixty-four processes, at the same time."""
+    with Crowd(64 * 20, clients=64) as crowd:
+        crowd.expect_accelerated(64 * 20)
+
+
+# ---- memory ----
+
+@case
+def memory_of_small_talk(_):
+    """A page, two records and two rows, and no page tables to speak of: both ends together."""
+    def of(count):
+        with Crowd(count) as crowd:
+            crowd.expect_accelerated(count)
+            return crowd.sum("smaps_rollup", "Pss"), crowd.sum("status", "VmPTE")
+
+    few, many = of(20), of(2020)
+    pss, tables = ((after - before) / 2000 for before, after in zip(few, many))
+    assert pss <= 8, f"{pss:.2f} KiB for each connection"
+    assert tables <= 0.5, f"{tables:.2f} KiB of page tables for each connection"
+
+
+@case
+def memory_of_a_burst_is_returned(_):
+    """The connections live on, and do nothing."""
+    count, size = 100, 200 * KIB
+    with Crowd(count, size=size) as crowd:
+        crowd.expect_accelerated(count)
+        assert crowd.shared_kib() >= count * size / KIB, crowd.shared_kib()
+        assert wait_for(lambda: crowd.shared_kib() <= count * 8, 10), crowd.shared_kib()
+
+
+@case
+def memory_of_closed_connections_is_returned(_):
+    """Others between the same processes go on; a few streams keep theirs for the next ones."""
+    count, size, keep_kib = 60, 400 * KIB, 4 * 2 * 512
+    with Crowd(count, size=size, kept=1) as crowd:
+        assert wait_for(lambda: crowd.shared_kib() <= count * 8 + keep_kib, 10), crowd.shared_kib()
