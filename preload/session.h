@@ -67,6 +67,8 @@ const struct shmipc_segment *shim_session_segment(int index);
  * 0 and *session, *stream; -ENOENT: no such session, or all streams taken. */
 int shim_session_offer(uint64_t endpoint, const struct shim_session_claim *claim, int *session,
 		       uint32_t *stream);
+/* The server has unmapped the session: it answers no more. */
+bool shim_session_is_over(int session);
 /* Has the server answered? */
 bool shim_session_answered(int session, uint32_t stream, uint64_t peer_cookie);
 

@@ -128,6 +128,11 @@ int shim_session_offer(uint64_t endpoint, const struct shim_session_claim *claim
 	return best ? 0 : -ENOENT;
 }
 
+bool shim_session_is_over(int session)
+{
+	return shim_session_peer_left(shim_session_at(session));
+}
+
 bool shim_session_answered(int session, uint32_t stream, uint64_t peer_cookie)
 {
 	struct shim_session *s = shim_session_at(session);

@@ -119,6 +119,8 @@ static void client_announce(struct shim_upgrade *u)
 {
 	const struct shim_session_claim claim = shim_rendezvous_claim(u, u->keys.first);
 
+	if (u->session != SHIM_SESSION_NONE)
+		shim_session_withdraw(u->session, u->stream);
 	u->announced = u->steps;
 	if (shim_session_offer(u->keys.endpoint, &claim, &u->session, &u->stream) < 0)
 		u->session = SHIM_SESSION_NONE;
@@ -173,11 +175,11 @@ int shim_upgrade_client_step(struct shim_conn *conn, int fd)
 	struct shim_upgrade *u = conn->upgrade;
 	int result;
 
-	if (u->session == SHIM_SESSION_NONE)
-		client_announce(u);
 	if (u->session != SHIM_SESSION_NONE &&
 	    shim_session_answered(u->session, u->stream, u->keys.peer_cookie))
 		return shim_upgrade_take_stream(conn, fd);
+	if (u->session == SHIM_SESSION_NONE || shim_session_is_over(u->session))
+		client_announce(u);
 	if (u->meeting)
 		return client_meet(conn, fd);
 	if (!is_time_for_name(conn))

@@ -58,6 +58,18 @@ static void maybe_cut(struct end *e, uint64_t *random)
 	shmipc_lock_drop(&e->tx.lock, e->private_use);
 }
 
+/* As if the last burst had been long ago. */
+static void maybe_shrink(struct end *e, uint64_t *random)
+{
+	if (pair_random(random) % 64)
+		return;
+	shmipc_lock_take(&e->tx.lock, e->private_use);
+	e->tx.grown_ticks = 0;
+	shmipc_lock_drop(&e->tx.lock, e->private_use);
+	if (pair_random(random) % 2)
+		shmipc_sender_shrink(&e->tx);
+}
+
 static bool send_once(struct end *e, unsigned int direction, unsigned char *buffer, size_t most,
 		      uint64_t *random, int flags)
 {
@@ -67,6 +79,7 @@ static bool send_once(struct end *e, unsigned int direction, unsigned char *buff
 
 	bytes = bytes < most ? bytes : most;
 	maybe_cut(e, random);
+	maybe_shrink(e, random);
 	pair_fill(buffer, bytes, at, direction);
 	n = end_send(e, buffer, bytes, flags);
 	if (n == -EAGAIN && (flags & MSG_DONTWAIT))
