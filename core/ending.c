@@ -112,8 +112,8 @@ int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd)
 		return 0;
 	if (shmipc_ending_of(s, 0) == SHMIPC_ENDING_LEFT_BYTES)
 		error = shmipc_ending_is_late(s) ? 0 : ECONNRESET;
-	else if (s->ending == SHMIPC_ENDING_ORDERLY)
-		return s->answered || (s->shut && s->reverse_shut) ? 0 : forget_error(fd);
+	else if (s->ending == SHMIPC_ENDING_ORDERLY && !(s->shut && s->reverse_shut))
+		return s->answered ? 0 : forget_error(fd);
 	if (error)
 		shmipc_ending_was_told(s, fd);
 	return error;

@@ -38,7 +38,7 @@ void shim_conn_end_stream(struct shim_conn *conn, int fd)
 	bool unread = shmipc_receiver_close(&conn->rx, fd);
 
 	shmipc_sender_serve_finally(&conn->tx, fd);
-	if ((unread && !is_over(conn)) || is_closed_hard(conn, fd))
+	if ((unread || is_closed_hard(conn, fd)) && !is_over(conn))
 		close_with_unread(conn, fd);
 	shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
 }
