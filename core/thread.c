@@ -18,11 +18,11 @@
 #endif
 
 /* One page that reads 0 in a child that was forked by whatever means. */
-static _Atomic uint32_t *alive_page;
+static _Atomic uint32_t *_Atomic alive_page;
 /* One word for the whole family: some member lives in another PID namespace. */
-static _Atomic uint32_t *numbers_differ;
-static int known_pid;
-static uint64_t known_namespace; /* 0: not known */
+static _Atomic uint32_t *_Atomic numbers_differ;
+static _Atomic int known_pid;
+static _Atomic uint64_t known_namespace; /* 0: not known */
 static _Atomic uint32_t generation = 1;
 static _Atomic bool membarrier_ok;
 
@@ -47,25 +47,37 @@ static void note_namespace(void)
 {
 	if ((int)sys_call3(SYS_getppid, 0, 0, 0) != known_pid &&
 	    (known_namespace == 0 || read_namespace() != known_namespace))
-		atomic_store(numbers_differ, 1);
+		atomic_store(atomic_load(&numbers_differ), 1);
 	known_pid = sys_getpid();
 }
 
 bool shmipc_process_numbers_differ(void)
 {
-	return numbers_differ && atomic_load_explicit(numbers_differ, memory_order_relaxed) != 0;
+	_Atomic uint32_t *word = atomic_load(&numbers_differ);
+
+	return word && atomic_load_explicit(word, memory_order_relaxed) != 0;
+}
+
+/* Two threads may begin at once: the page of the first one counts. */
+static void publish(_Atomic uint32_t *_Atomic *to, long page)
+{
+	_Atomic uint32_t *none = NULL;
+
+	/* [page:rel] what stands in it; pairs with [page:acq] in shmipc_process_generation() */
+	if (!atomic_compare_exchange_strong(to, &none, (_Atomic uint32_t *)page))
+		sys_munmap((void *)page, 4096);
 }
 
 int shmipc_process_init(void)
 {
 	long at;
 
-	if (alive_page)
+	if (atomic_load(&alive_page))
 		return 0;
 	at = sys_mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (at < 0 && at > -4096)
 		return (int)at;
-	numbers_differ = (_Atomic uint32_t *)at;
+	publish(&numbers_differ, at);
 	known_pid = sys_getpid();
 	known_namespace = read_namespace();
 	at = sys_mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -76,18 +88,21 @@ int shmipc_process_init(void)
 		return -ENOSYS;
 	}
 	atomic_store((_Atomic uint32_t *)at, 1);
-	alive_page = (_Atomic uint32_t *)at;
+	publish(&alive_page, at);
 	return 0;
 }
 
 uint32_t shmipc_process_generation(void)
 {
-	if (alive_page && atomic_load_explicit(alive_page, memory_order_relaxed) == 0) {
+	/* [page:acq] pairs with [page:rel] in publish() */
+	_Atomic uint32_t *page = atomic_load_explicit(&alive_page, memory_order_acquire);
+
+	if (page && atomic_load_explicit(page, memory_order_relaxed) == 0) {
 		/* first call in a new child; it has one thread, but a signal handler may come here
 		 * too */
 		uint32_t expected = 0;
 
-		if (atomic_compare_exchange_strong(alive_page, &expected, 1)) {
+		if (atomic_compare_exchange_strong(page, &expected, 1)) {
 			atomic_fetch_add(&generation, 1);
 			note_namespace();
 		}
