@@ -68,7 +68,7 @@ app_begin() {
 		app_packages
 		export SHMIPC_APP_DEADLINE=$((${APP_SECONDS:-120} * APP_PATIENCE))
 		exec /usr/bin/python3 "$APP_ROOT/tests/apps/lib/supervise.py" \
-			timeout -k 10 "$SHMIPC_APP_DEADLINE" "$0" "$@"
+			timeout -k 60 "$SHMIPC_APP_DEADLINE" "$0" "$@"
 	fi
 	unset LD_PRELOAD SHMIPC_LOG SHMIPC_ENDPOINTS SHMIPC_DISABLE
 	APP_TMP=$(mktemp -d "${TMPDIR:-/tmp}/shmipc-app-$APP_NAME.XXXXXX")
