@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <linux/futex.h>
 
-#include "core/postpone.h"
 #include "core/ending.h"
+#include "core/postpone.h"
 #include "core/receiver_parts.h"
 #include "core/sys.h"
 
@@ -44,27 +44,6 @@ void shmipc_receiver_consent(struct shmipc_receiver *r, uint64_t kernel_read)
 	atomic_store_explicit(&r->rx->kernel_read, kernel_read, memory_order_release);
 	r->ready = true;
 	atomic_store_explicit(&r->want->ready, 1, memory_order_release);
-}
-
-bool shmipc_receiver_hint(const struct shmipc_receiver *r)
-{
-	if (!atomic_load_explicit(&r->ready, memory_order_acquire) ||
-	    atomic_load_explicit(&r->stopped, memory_order_relaxed))
-		return false;
-	if (shmipc_receiver_at_end(r))
-		return true;
-	/* LAST alone is nothing to read, and what lies behind it the kernel shows */
-	if (shmipc_receiver_unread(r) == 0)
-		return false;
-	return shmipc_receiver_on_ring(r) ||
-	       (shmipc_receiver_sender_ahead(r) && shmipc_receiver_before_cut(r) == 0);
-}
-
-bool shmipc_receiver_holds_bytes(const struct shmipc_receiver *r)
-{
-	return atomic_load_explicit(&r->ready, memory_order_acquire) &&
-	       !atomic_load_explicit(&r->stopped, memory_order_relaxed) &&
-	       shmipc_receiver_unread(r) > 0;
 }
 
 /* ---- from the ring; locked ---- */
@@ -326,7 +305,7 @@ static void guess_patience(struct shmipc_receiver *r, const struct shmipc_io *io
 			   struct patience *patience)
 {
 	patience->sure = !r->blocks || (io->flags & MSG_DONTWAIT);
-	patience->nonblocking = patience->sure && shmipc_io_is_nonblocking(io);
+	patience->nonblocking = patience->sure && shmipc_receiver_is_nonblocking(r, io);
 	patience->known = true;
 	r->blocks = !patience->nonblocking;
 }
@@ -338,7 +317,7 @@ static bool still_waits(struct shmipc_receiver *r, const struct shmipc_io *io,
 	if (slept != -EAGAIN || patience->sure)
 		return true;
 	patience->sure = true;
-	patience->nonblocking = shmipc_io_is_nonblocking(io);
+	patience->nonblocking = shmipc_receiver_is_nonblocking(r, io);
 	r->blocks = !patience->nonblocking;
 	return r->blocks;
 }

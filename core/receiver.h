@@ -95,6 +95,12 @@ struct shmipc_receiver {
 	_Atomic bool doubtful;
 	uint64_t asked_ticks;	/* when the socket last said that it has nothing */
 	int64_t former_besides; /* shmipc_receiver_besides_kernel() of former streams */
+	/* the kernel has reported something of the socket to a wait since it was asked */
+	_Atomic bool reported;
+	/* O_NONBLOCK, which the kernel keeps: seen set at flags_ticks, when calls of ours had
+	 * changed the flags flags_seen - 1 times; 0: not seen so */
+	_Atomic uint32_t flags_changed, flags_seen;
+	_Atomic uint64_t flags_ticks;
 	struct shmipc_spin spin;
 	struct shmipc_status_rx uncounted;
 };
@@ -140,6 +146,23 @@ static inline uint64_t shmipc_receiver_arrived(const struct shmipc_receiver *r)
 {
 	return r->ready ? atomic_load_explicit(&r->tx->tail, memory_order_acquire) : 0;
 }
+
+/* O_NONBLOCK may have changed, or has it not: a call of ours has set the flags. */
+static inline void shmipc_receiver_flags_changed(struct shmipc_receiver *r)
+{
+	atomic_fetch_add(&r->flags_changed, 1);
+}
+
+/* The kernel has told a wait something of this end: whoever receives next looks at the socket, even
+ * if memory holds bytes now. */
+static inline void shmipc_receiver_was_reported(struct shmipc_receiver *r)
+{
+	atomic_store_explicit(&r->reported, true, memory_order_relaxed);
+}
+
+/* As far as shared memory tells, what comes next comes by the ring: no cut, no end, no request to
+ * stop. */
+bool shmipc_receiver_follows_ring(const struct shmipc_receiver *r);
 
 /* We are on the ring, and all that the kernel has is tokens, perhaps LAST: nothing of it is news.
  */

@@ -97,6 +97,11 @@ bool shmipc_receiver_is_at_mark(const struct shmipc_receiver *r, int fd);
 /* Errors that say nothing of the stream. */
 bool shmipc_receiver_is_about_the_call(ssize_t n);
 
+/* ---- receiver_look.c; locked ---- */
+
+/* Is the call, or the descriptor, nonblocking?  Not asked of the kernel every time. */
+bool shmipc_receiver_is_nonblocking(struct shmipc_receiver *r, const struct shmipc_io *io);
+
 /* ---- receiver_peek.c ---- */
 
 /* Locked.  As a step, with nothing taken; waits for all of it if it may. */

@@ -97,8 +97,11 @@ void shmipc_receiver_pass_cut(struct shmipc_receiver *r)
 static bool peek(struct shmipc_receiver *r, int fd)
 {
 	char value;
-	ssize_t n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+	ssize_t n;
 
+	/* first: what is reported from here on is to be asked for again */
+	atomic_store_explicit(&r->reported, false, memory_order_relaxed);
+	n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
 	if (n == -EAGAIN)
 		r->asked_ticks = shmipc_ticks();
 	if (n != 1) {
@@ -124,6 +127,8 @@ bool shmipc_receiver_is_quiet(const struct shmipc_receiver *r)
 
 	return !shmipc_receiver_wants(r, SHMIPC_WANT_STRICT) && !r->shut && !r->last_seen &&
 	       !atomic_load_explicit(&r->doubtful, memory_order_relaxed) &&
+	       /* an edge that was told once, of bytes in the ring and of the end behind them */
+	       !atomic_load_explicit(&r->reported, memory_order_relaxed) &&
 	       !(atomic_load_explicit(&r->tx->flags, memory_order_acquire) & ends) &&
 	       shmipc_ticks() - r->asked_ticks < ASK_EVERY_US * shmipc_ticks_per_us();
 }

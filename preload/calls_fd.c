@@ -190,6 +190,8 @@ static int fcntl_by(fcntl_call *call, int fd, int command, va_list *arguments)
 	if (conn && command == F_SETFL && (argument & O_ASYNC))
 		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	result = call(fd, command, argument);
+	if (conn && command == F_SETFL)
+		shmipc_receiver_flags_changed(&conn->rx);
 	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
 		return duplicated(fd, result);
 	return result;
@@ -283,6 +285,7 @@ SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 	struct shim_conn *conn = shim_conn_of(fd);
 	va_list arguments;
 	void *argument;
+	int result;
 
 	va_start(arguments, request);
 	argument = va_arg(arguments, void *);
@@ -298,7 +301,10 @@ SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 		if (request == FIOASYNC && *(const int *)argument)
 			shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	}
-	return real.ioctl(fd, request, argument);
+	result = real.ioctl(fd, request, argument);
+	if (conn && request == FIONBIO)
+		shmipc_receiver_flags_changed(&conn->rx);
+	return result;
 }
 
 SHIM_EXPORT int sockatmark(int fd)

@@ -242,6 +242,8 @@ static int correct(const struct poll_wait *wait)
 		struct pollfd *entry = &wait->fds[i];
 		struct shim_conn *conn = waits_for_bytes(wait, i);
 
+		if (conn && (entry->revents & IN_EVENTS))
+			shmipc_receiver_was_reported(&conn->rx);
 		if (conn && !(entry->revents & HANGUP_EVENTS)) {
 			if (shmipc_receiver_hint(&conn->rx))
 				entry->revents |= (short)(entry->events & IN_EVENTS);

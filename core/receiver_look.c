@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a receiver knows without the kernel. */
+#include "core/cpu.h"
+#include "core/receiver_parts.h"
+
+enum {
+	FLAGS_US = 1000, /* how long O_NONBLOCK counts as known: somebody may change it unseen */
+};
+
+bool shmipc_receiver_hint(const struct shmipc_receiver *r)
+{
+	if (!atomic_load_explicit(&r->ready, memory_order_acquire) ||
+	    atomic_load_explicit(&r->stopped, memory_order_relaxed))
+		return false;
+	if (shmipc_receiver_at_end(r))
+		return true;
+	/* LAST alone is nothing to read, and what lies behind it the kernel shows */
+	if (shmipc_receiver_unread(r) == 0)
+		return false;
+	return shmipc_receiver_on_ring(r) ||
+	       (shmipc_receiver_sender_ahead(r) && shmipc_receiver_before_cut(r) == 0);
+}
+
+bool shmipc_receiver_follows_ring(const struct shmipc_receiver *r)
+{
+	const uint32_t ends = SHMIPC_TX_FIN | SHMIPC_TX_CLOSED | SHMIPC_TX_RESET;
+
+	return atomic_load_explicit(&r->ready, memory_order_acquire) && !r->stopped && !r->broken &&
+	       shmipc_receiver_on_ring(r) && !r->last_seen && !shmipc_receiver_sender_ahead(r) &&
+	       !shmipc_receiver_at_end(r) &&
+	       !(atomic_load_explicit(&r->tx->flags, memory_order_relaxed) & ends);
+}
+
+bool shmipc_receiver_holds_bytes(const struct shmipc_receiver *r)
+{
+	return atomic_load_explicit(&r->ready, memory_order_acquire) &&
+	       !atomic_load_explicit(&r->stopped, memory_order_relaxed) &&
+	       shmipc_receiver_unread(r) > 0;
+}
+
+bool shmipc_receiver_is_nonblocking(struct shmipc_receiver *r, const struct shmipc_io *io)
+{
+	uint32_t changed = atomic_load(&r->flags_changed) + 1;
+	uint64_t now;
+
+	if (io->flags & MSG_DONTWAIT)
+		return true;
+	now = shmipc_ticks();
+	if (atomic_load_explicit(&r->flags_seen, memory_order_relaxed) == changed &&
+	    now - atomic_load_explicit(&r->flags_ticks, memory_order_relaxed) <
+		    FLAGS_US * shmipc_ticks_per_us())
+		return true;
+	if (!shmipc_io_is_nonblocking(io))
+		return false;
+	/* first the time: what is seen is not younger than that */
+	atomic_store_explicit(&r->flags_ticks, now, memory_order_relaxed);
+	atomic_store_explicit(&r->flags_seen, changed, memory_order_release);
+	return true;
+}
