@@ -11,6 +11,7 @@ int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use)
 
 	if (shmipc_lock_take(&s->lock, private_use) == SHMIPC_LOCK_REENTERED)
 		return -EDEADLK;
+	atomic_fetch_add_explicit(&s->by_kernel, 1, memory_order_relaxed);
 	/* what a receiver that stopped has not read goes first */
 	shmipc_sender_serve_locked(s, fd);
 	if (!s->shut && (shmipc_sender_on_ring(s) || shmipc_sender_owes(s)))

@@ -21,6 +21,7 @@ enum {
 	LOOK_EVERY_US = 1000,
 	KERNEL_IOV = 64,
 	LAST_NAP_NS = 10 * 1000 * 1000,
+	ROOM_PART = 4, /* of the ring must be free before we say so ourselves */
 };
 
 void shmipc_sender_init(struct shmipc_sender *s, bool is_unix)
@@ -144,6 +145,16 @@ static bool is_on_clear_ring(const struct shmipc_sender *s)
 	return shmipc_sender_on_ring(s) && !s->no_more_ring && !s->gone && !s->shut && !s->broken &&
 	       !(atomic_load_explicit(&s->want->want, memory_order_relaxed) &
 		 (SHMIPC_WANT_STOP | SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED));
+}
+
+bool shmipc_sender_has_room(const struct shmipc_sender *s)
+{
+	uint64_t enough = s->ring.ring_bytes / ROOM_PART;
+
+	if (!s->attached || !is_on_clear_ring(s) || s->kept_error)
+		return false;
+	/* by what is known of the consumer, before its line is looked at */
+	return free_bytes(s) >= enough || s->ring.ring_bytes - shmipc_sender_unread(s) >= enough;
 }
 
 struct space {
@@ -407,6 +418,7 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 	bool ended = s->gone || (s->attached && (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED));
 	ssize_t n = 0;
 
+	atomic_fetch_add_explicit(&s->by_kernel, 1, memory_order_relaxed);
 	if (s->attached && (io->flags & MSG_OOB))
 		s->no_more_ring = true; /* an urgent byte leaves the stream: the counts of the two
 					   ends part */
@@ -433,8 +445,10 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
 							struct shmipc_io *io, ssize_t done)
 {
-	int error = leave_ring(s, io);
+	int error;
 
+	atomic_fetch_add_explicit(&s->by_kernel, 1, memory_order_relaxed);
+	error = leave_ring(s, io);
 	/* another thread may have ended the direction: what is done is done, and no SIGPIPE for it
 	 */
 	if (!error && s->broken)

@@ -66,7 +66,10 @@ struct shmipc_sender {
 	_Atomic bool owing;	 /* of a stopped ring something still has to go by the kernel */
 	bool shut;		 /* shutdown(SHUT_WR): the kernel answers from now on */
 	_Atomic bool token_owed; /* a token met a full socket */
-	bool broken;		 /* an owner of the lock died half way: only an error can follow */
+	/* sends that took, or tried to take, the kernel's way: whether there is room has been its
+	 * word since */
+	_Atomic uint32_t by_kernel;
+	bool broken; /* an owner of the lock died half way: only an error can follow */
 
 	struct shmipc_tx_line *tx;
 	const struct shmipc_rx_line *rx;
@@ -165,6 +168,10 @@ bool shmipc_sender_shrink(struct shmipc_sender *s);
 
 /* How long that is. */
 enum { SHMIPC_SENDER_QUIET_MS = 1000 };
+
+/* A send now would go into the ring, and not overflow at once.  Shared memory only, no lock; false:
+ * whether there is room is the kernel's word. */
+bool shmipc_sender_has_room(const struct shmipc_sender *s);
 
 /* Published bytes that the peer has not consumed. */
 uint64_t shmipc_sender_unread(const struct shmipc_sender *s);

@@ -30,36 +30,10 @@ SHIM_EXPORT int epoll_create1(int flags)
 	return opened(real.epoll_create1(flags));
 }
 
-/* A one-shot that was told is out of the kernel's set, as the application cannot know: unless
- * another process has changed it since. */
-static int control_absent(int epfd, int operation, int fd, struct epoll_event *event)
-{
-	int result;
-
-	if (operation == EPOLL_CTL_ADD && !shim_pointer_is_bad(event, sizeof(*event)))
-		return (int)shim_edge(-EEXIST);
-	if (operation == EPOLL_CTL_DEL) {
-		result = real.epoll_ctl(epfd, operation, fd, event);
-		return result < 0 && errno == ENOENT ? 0 : result;
-	}
-	result = real.epoll_ctl(epfd, EPOLL_CTL_ADD, fd, event);
-	return result < 0 && errno == EEXIST ? real.epoll_ctl(epfd, operation, fd, event) : result;
-}
-
 SHIM_EXPORT int epoll_ctl(int epfd, int operation, int fd, struct epoll_event *event)
 {
-	int saved = errno, result;
-
-	if (shim_config.enabled && shim_set_lacks(epfd, fd)) {
-		result = control_absent(epfd, operation, fd, event);
-		errno = result < 0 ? errno : saved;
-	} else {
-		result = real.epoll_ctl(epfd, operation, fd, event);
-	}
-	if (result == 0 && shim_config.enabled)
-		shim_set_changed(epfd, operation, fd,
-				 event); /* the kernel has read it: it can be read */
-	return result;
+	return shim_config.enabled ? (int)shim_edge(shim_set_control(epfd, operation, fd, event))
+				   : real.epoll_ctl(epfd, operation, fd, event);
 }
 
 static int wait_ms(int epfd, struct epoll_event *events, int room, int timeout_ms,
@@ -67,14 +41,17 @@ static int wait_ms(int epfd, struct epoll_event *events, int room, int timeout_m
 {
 	struct timespec timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
 
-	return (int)shim_edge(shim_set_wait(
-		epfd, events, room, shim_wait_deadline(timeout_ms < 0 ? NULL : &timeout), mask));
+	return (int)shim_edge(
+		shim_set_wait(epfd, events, room, timeout_ms < 0 ? NULL : &timeout, mask));
 }
 
 static bool is_ours(int epfd, const struct epoll_event *events, int room, bool may_sleep)
 {
-	return room > 0 && shim_set_concerns_us(epfd, may_sleep) &&
-	       !shim_pointer_is_bad_result(events, (size_t)room * sizeof(*events));
+	if (room > 0 && shim_set_concerns_us(epfd, may_sleep) &&
+	    !shim_pointer_is_bad_result(events, (size_t)room * sizeof(*events)))
+		return true;
+	shim_set_show(epfd); /* a wrong call may wait all the same */
+	return false;
 }
 
 SHIM_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int room, int timeout_ms)
@@ -99,5 +76,5 @@ SHIM_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int room,
 	    (timeout && (shim_pointer_is_bad(timeout, sizeof(*timeout)) || timeout->tv_sec < 0 ||
 			 (uint64_t)timeout->tv_nsec >= 1000000000u)))
 		return real.epoll_pwait2(epfd, events, room, timeout, mask);
-	return (int)shim_edge(shim_set_wait(epfd, events, room, shim_wait_deadline(timeout), mask));
+	return (int)shim_edge(shim_set_wait(epfd, events, room, timeout, mask));
 }

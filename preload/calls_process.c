@@ -17,6 +17,7 @@
 #include "preload/handover.h"
 #include "preload/identity.h"
 #include "preload/real.h"
+#include "preload/sets.h"
 #include "preload/spawn.h"
 
 extern char **environ;
@@ -61,6 +62,7 @@ static void before_exec(char *const environment[])
 {
 	if (!shim_config.enabled)
 		return;
+	shim_sets_show(); /* the program may inherit one */
 	shim_handover_exec();
 	shim_bequest_leave(environment);
 	shim_conn_before_exec();

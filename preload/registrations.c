@@ -109,7 +109,7 @@ struct shim_registration *shim_registration_add(struct shim_registrations *list,
 	if (list->all)
 		list->all->back = &r->next;
 	list->all = r;
-	r->stray = r->absent = false;
+	r->stray = r->absent = r->changed = r->ghost = false;
 	link_fd(list, r);
 	link_data(list, r, data);
 	return r;
@@ -117,8 +117,10 @@ struct shim_registration *shim_registration_add(struct shim_registrations *list,
 
 void shim_registration_remove(struct shim_registrations *list, struct shim_registration *r)
 {
+	shim_registration_forget_change(list, r);
 	unlink_fd(list, r);
-	unlink_data(list, r);
+	if (!r->ghost)
+		unlink_data(list, r);
 	*r->back = r->next;
 	if (r->next)
 		r->next->back = r->back;
@@ -133,6 +135,46 @@ void shim_registration_rehash(struct shim_registrations *list, struct shim_regis
 		return;
 	unlink_data(list, r);
 	link_data(list, r, data);
+}
+
+void shim_registration_become_ghost(struct shim_registrations *list, struct shim_registration *r)
+{
+	unlink_data(list, r);
+	shim_registration_make_cold(list, r);
+	r->ghost = true;
+}
+
+void shim_registration_revive(struct shim_registrations *list, struct shim_registration *r,
+			      uint64_t data)
+{
+	link_data(list, r, data);
+	r->ghost = false;
+}
+
+void shim_registration_note_change(struct shim_registrations *list, struct shim_registration *r)
+{
+	if (r->changed)
+		return;
+	r->changed = true;
+	r->next_changed = atomic_load_explicit(&list->changed, memory_order_relaxed);
+	atomic_store(&list->changed, r);
+}
+
+void shim_registration_forget_change(struct shim_registrations *list, struct shim_registration *r)
+{
+	struct shim_registration *before = atomic_load_explicit(&list->changed,
+								memory_order_relaxed);
+
+	if (!r->changed)
+		return;
+	r->changed = false;
+	if (before == r) {
+		atomic_store(&list->changed, r->next_changed);
+		return;
+	}
+	while (before->next_changed != r)
+		before = before->next_changed;
+	before->next_changed = r->next_changed;
 }
 
 struct shim_registration *shim_registration_at(struct shim_registrations *list, int fd)

@@ -14,11 +14,25 @@
 
 struct shim_conn;
 
+/* Edge-triggered: of room to write, what has been told since the application's last epoll_ctl. */
+enum shim_registration_out {
+	SHIM_OUT_DUE = 0,   /* nothing: the first look that finds room tells */
+	SHIM_OUT_EARLY = 1, /* by the kernel, before the connection had a ring: its word goes on */
+	SHIM_OUT_TOLD = 2,  /* when the sender had gone `out_seen` times by the kernel */
+};
+
 struct shim_registration {
 	_Atomic uint32_t used;
 	int fd;
 	struct shim_conn *conn;
-	struct epoll_event event;
+	struct epoll_event event;     /* what the application wants */
+	struct epoll_event in_kernel; /* what the kernel was told last; sets_deferred.c */
+	bool changed;		      /* the kernel is still to be told */
+	bool ghost; /* removed by the application, and not yet from the kernel's set: known by its
+		       number alone */
+	struct shim_registration *next_changed;
+	enum shim_registration_out out;
+	uint32_t out_seen;
 	uint64_t seen; /* edge-triggered: position of the sender when we last told */
 	bool armed;    /* one of the connection's sleepers */
 	bool disabled; /* one-shot, told */
@@ -40,6 +54,7 @@ enum { SHIM_REGISTRATION_BUCKETS = 256 };
 
 struct shim_registrations {
 	struct shim_registration *all;
+	_Atomic(struct shim_registration *) changed; /* the kernel is still to be told of them */
 	struct shim_registration *volatile first_hot;
 	struct shim_registration *last_hot;
 	struct shim_registration *by_fd[SHIM_REGISTRATION_BUCKETS];
@@ -57,7 +72,16 @@ void shim_registration_remove(struct shim_registrations *list, struct shim_regis
 void shim_registration_rehash(struct shim_registrations *list, struct shim_registration *r,
 			      uint64_t data);
 
-/* The one that epoll_ctl means. */
+/* Its data stands for nothing any more, its number still does / stands for this again. */
+void shim_registration_become_ghost(struct shim_registrations *list, struct shim_registration *r);
+void shim_registration_revive(struct shim_registrations *list, struct shim_registration *r,
+			      uint64_t data);
+
+/* The kernel is to be told of it / has been. */
+void shim_registration_note_change(struct shim_registrations *list, struct shim_registration *r);
+void shim_registration_forget_change(struct shim_registrations *list, struct shim_registration *r);
+
+/* The one that epoll_ctl means; it may be a ghost. */
 struct shim_registration *shim_registration_by_fd(struct shim_registrations *list, int fd);
 /* Any, also a stray one. */
 struct shim_registration *shim_registration_at(struct shim_registrations *list, int fd);
@@ -78,6 +102,12 @@ shim_registration_first(const struct shim_registrations *list)
 static inline struct shim_registration *shim_registration_next(const struct shim_registration *r)
 {
 	return r->next;
+}
+
+static inline struct shim_registration *
+shim_registration_changed(const struct shim_registrations *list)
+{
+	return atomic_load(&list->changed);
 }
 
 /* Hot ones, in the order in which they became so. make_hot of a hot one moves it to the end. */

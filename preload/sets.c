@@ -19,6 +19,11 @@ static _Atomic int kick_fd = -1;
 _Atomic uint32_t shim_sets_kicked;
 const char shim_set_kick_mark; /* its address is the data of our own registration */
 
+int shim_sets_limit(void)
+{
+	return atomic_load(&set_limit);
+}
+
 int shim_sets_start(void)
 {
 	long at = sys_mmap(NULL, SHIM_SETS_MAX * sizeof(struct shim_set), PROT_READ | PROT_WRITE,
@@ -45,8 +50,10 @@ void shim_set_opened(int epfd)
 			atomic_fetch_add(&set_limit, 1);
 		set->epfd = epfd;
 		set->birth++;
+		set->generation = shmipc_process_generation();
 		set->strict = set->kicked = false;
-		atomic_store(&set->lacks, false);
+		set->waits = set->quiet_looks = 0;
+		set->look_every_ticks = 0;
 		atomic_store(&set->waited, false);
 		atomic_store(&set->sleepers, 0);
 		atomic_store(&set->closed, false);
@@ -88,16 +95,17 @@ void shim_set_arm(struct shim_set *set, struct shim_registration *r)
  * kernel's set until the application changes it. */
 void shim_set_silence(struct shim_set *set, struct shim_registration *r)
 {
-	struct epoll_event silent = { .events = EPOLLET | EPOLLONESHOT, .data = r->event.data };
+	struct epoll_event none = { 0 };
 
 	r->disabled = true;
 	if (r->stray) /* out of reach: its event is dropped when it comes */
 		return;
 	if (!set->strict) {
-		sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &silent);
+		shim_registration_note_change(&set->registrations, r);
+		if (atomic_load(&set->sleepers) > 0)
+			shim_set_tell_kernel_of(set, r);
 	} else if (!r->absent) {
-		r->absent = sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, &silent) == 0;
-		atomic_store(&set->lacks, true);
+		r->absent = sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, &none) == 0;
 	}
 }
 
@@ -117,9 +125,7 @@ static void make_kick_fd(void)
 	}
 }
 
-/* Make the set ready in the kernel: an eventfd that always is becomes a member, until a wait takes
- * it out. */
-static void kick(struct shim_set *set)
+void shim_set_kick(struct shim_set *set)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.u64 = SHIM_SET_KICK_DATA };
 
@@ -184,12 +190,26 @@ void shim_set_unkick(struct shim_set *set)
 		stop_kick(set);
 }
 
-static void remove_registration(struct shim_set *set, struct shim_registration *r)
+/* It counts no more. */
+static void part(struct shim_set *set, struct shim_registration *r)
 {
 	shim_registration_disarm(r);
 	atomic_fetch_sub(&r->conn->rx.watchers, 1);
 	atomic_fetch_sub(&set->members, 1);
+}
+
+void shim_set_remove(struct shim_set *set, struct shim_registration *r)
+{
+	if (!r->ghost)
+		part(set, r);
 	shim_registration_remove(&set->registrations, r);
+	shim_set_unkick(set);
+}
+
+void shim_set_bury(struct shim_set *set, struct shim_registration *r)
+{
+	part(set, r);
+	shim_registration_become_ghost(&set->registrations, r);
 	shim_set_unkick(set);
 }
 
@@ -208,8 +228,7 @@ void shim_sets_settle(void)
 
 /* ---- strict ---- */
 
-/* Locked.  From now on the kernel's readiness is true: also for what is there already. */
-static void make_foreign(struct shim_set *set, struct shim_registration *r)
+void shim_set_make_foreign(struct shim_set *set, struct shim_registration *r)
 {
 	struct shmipc_receiver *rx = &r->conn->rx;
 
@@ -220,7 +239,7 @@ static void make_foreign(struct shim_set *set, struct shim_registration *r)
 	/* the edge of a token that lies there may have been told already */
 	if (shim_registration_has_news(r) &&
 	    (!shmipc_receiver_has_tokens(rx) || (r->event.events & EPOLLET)))
-		kick(set);
+		shim_set_kick(set);
 	else if (shmipc_receiver_has_tokens(rx) && !shmipc_receiver_hint(rx))
 		shmipc_receiver_readable(rx, r->fd, shim_conn_private(r->conn));
 }
@@ -230,10 +249,11 @@ void shim_set_make_strict(struct shim_set *set)
 {
 	if (set->strict)
 		return;
+	shim_set_tell_kernel(set);
 	set->strict = true;
 	for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
 	     r = shim_registration_next(r)) {
-		make_foreign(set, r);
+		shim_set_make_foreign(set, r);
 		if (r->disabled)
 			shim_set_silence(set, r);
 	}
@@ -286,6 +306,7 @@ void shim_sets_in_child(void)
 		atomic_store(&set->lock.owner, 0);
 		atomic_store(&set->sleepers, 0);
 		set->held_for_fork = false;
+		set->generation = shmipc_process_generation();
 		for (; atomic_load(&set->used) && r; r = shim_registration_next(r)) {
 			r->armed = false;
 			atomic_fetch_add(&r->conn->rx.watchers, 1);
@@ -302,11 +323,11 @@ void shim_set_closed(int epfd)
 
 	if (!set)
 		return;
-	shim_fd_set(epfd, 0);
+	shim_fd_set(epfd, 0); /* what was put off dies with the kernel's set */
 	if (!shim_set_enter(set))
 		return;
 	while ((r = shim_registration_first(&set->registrations)))
-		remove_registration(set, r);
+		shim_set_remove(set, r);
 	stop_kick(set);
 	shim_set_leave(set);
 	atomic_store(&set->closed, true);
@@ -328,13 +349,17 @@ static void lose_number(struct shim_set *set, struct shim_registration *r)
 {
 	int other = another_number(r->conn);
 
+	if (r->ghost) {
+		shim_set_remove(set, r);
+		return;
+	}
 	r->conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
 	if (shim_registration_is_ours(r))
 		shmipc_receiver_strict(&r->conn->rx, true);
 	if (other >= 0)
 		shim_registration_go_astray(&set->registrations, r, other);
 	else
-		remove_registration(set, r);
+		shim_set_remove(set, r);
 }
 
 void shim_set_number_closed(int fd)
@@ -344,9 +369,13 @@ void shim_set_number_closed(int fd)
 		struct shim_registration *r;
 
 		if (!atomic_load_explicit(&set->used, memory_order_relaxed) ||
-		    atomic_load_explicit(&set->members, memory_order_relaxed) == 0 ||
+		    (atomic_load_explicit(&set->members, memory_order_relaxed) == 0 &&
+		     !shim_registration_changed(&set->registrations)) ||
 		    !shim_set_enter(set))
 			continue;
+		r = shim_registration_by_fd(&set->registrations, fd);
+		if (r) /* the number still stands for it */
+			shim_set_tell_kernel_of(set, r);
 		while ((r = shim_registration_at(&set->registrations, fd)))
 			lose_number(set, r);
 		shim_set_leave(set);
@@ -383,7 +412,7 @@ uint32_t shim_sets_watching(const struct shim_conn *conn)
 			continue;
 		for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
 		     r = shim_registration_next(r))
-			count += r->conn == conn;
+			count += r->conn == conn && !r->ghost;
 		shim_set_leave(set);
 	}
 	return count;
@@ -420,169 +449,15 @@ void shim_sets_edge(struct shim_conn *conn)
 			continue;
 		for (r = shim_registration_first(&set->registrations); r;
 		     r = shim_registration_next(r)) {
-			if (r->conn != conn || !(r->event.events & EPOLLET))
+			if (r->conn != conn || r->ghost || !(r->event.events & EPOLLET))
 				continue;
 			r->seen = shmipc_receiver_arrived(&conn->rx) - 1;
 			shim_registration_make_hot(&set->registrations, r);
 			if (atomic_load(&set->sleepers) > 0 && shim_registration_has_news(r))
-				kick(set);
+				shim_set_kick(set);
 		}
 		shim_set_leave(set);
 	}
-}
-
-static void added(struct shim_set *set, struct shim_conn *conn, int fd,
-		  const struct epoll_event *event)
-{
-	struct shim_registration *r = shim_registration_by_fd(&set->registrations, fd);
-
-	if (!r) {
-		r = shim_registration_add(&set->registrations, fd, event->data.u64);
-		if (!r) {
-			conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
-			if (conn->rx.ready)
-				shmipc_receiver_strict(&conn->rx, true);
-			return;
-		}
-		r->conn = conn;
-		r->armed = false;
-		atomic_fetch_add(&conn->rx.watchers, 1);
-		atomic_fetch_add(&set->members, 1);
-	} else {
-		shim_registration_rehash(&set->registrations, r, event->data.u64);
-	}
-	r->event = *event;
-	r->disabled = r->absent = false;
-	r->quiet = 0;
-	r->seen = shmipc_receiver_arrived(&conn->rx) - 1; /* what is there now is news */
-	shim_registration_disarm(r);
-	shim_registration_make_hot(&set->registrations, r);
-	if (set->strict)
-		make_foreign(set, r);
-	else if (!atomic_load(&set->waited) && shim_registration_is_ours(r))
-		shmipc_receiver_strict(&conn->rx, true); /* the set's own wait relaxes it */
-	/* [add] the registration, then the sleepers; a wait counts itself, then looks for
-	 * registrations */
-	if (set->strict || atomic_load(&set->sleepers) > 0) {
-		shim_set_arm(set, r);
-		if (shim_registration_has_news(r) && !shmipc_receiver_has_tokens(&conn->rx))
-			kick(set);
-	}
-}
-
-/* ---- before the connection ---- */
-
-/* nginx adds a socket to its set and then connects it.  What we were told of a number that is no
- * connection yet is kept until it becomes one, or is born again.  Written by whoever calls
- * epoll_ctl on the number; an application that does so from two threads at once for one number gets
- * what it gets. */
-enum { EARLY_NONE = 0 };
-#define EARLY_SEVERAL UINT32_MAX /* no enum: does not fit an int */
-
-struct early {
-	_Atomic uint32_t
-		set; /* index + 1; EARLY_SEVERAL: more than one, or one that we do not know */
-	uint32_t birth;
-	struct epoll_event event;
-};
-
-static struct early early[SHIM_FD_MAX];
-
-static void remember_early(struct shim_set *set, int operation, int fd,
-			   const struct epoll_event *event)
-{
-	struct early *e = &early[fd];
-	uint32_t index = set ? (uint32_t)(set - shim_sets) + 1 : EARLY_SEVERAL;
-	uint32_t known = atomic_load_explicit(&e->set, memory_order_acquire);
-	bool gone = known != EARLY_NONE && known != EARLY_SEVERAL && known != index &&
-		    shim_sets[known - 1].birth != e->birth;
-
-	if (operation == EPOLL_CTL_DEL) {
-		if (known == index)
-			atomic_store(&e->set, EARLY_NONE);
-		return;
-	}
-	if (known != EARLY_NONE && known != index && !gone)
-		index = EARLY_SEVERAL;
-	e->event = *event;
-	e->birth = set ? set->birth : 0;
-	atomic_store_explicit(&e->set, index, memory_order_release);
-}
-
-void shim_set_forget_early(int fd)
-{
-	if ((uint32_t)fd < SHIM_FD_MAX &&
-	    atomic_load_explicit(&early[fd].set, memory_order_relaxed))
-		atomic_store(&early[fd].set, EARLY_NONE);
-}
-
-void shim_set_number_is_known(int fd)
-{
-	if ((uint32_t)fd < SHIM_FD_MAX)
-		atomic_store(&early[fd].set, EARLY_SEVERAL);
-}
-
-void shim_set_adopt_early(struct shim_conn *conn, int fd)
-{
-	struct early *e = &early[fd];
-	uint32_t known = atomic_load_explicit(&e->set, memory_order_acquire);
-	struct shim_set *set = known == EARLY_NONE || known == EARLY_SEVERAL
-				       ? NULL
-				       : &shim_sets[known - 1];
-
-	if (known == EARLY_SEVERAL)
-		conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
-	if (!set || !shim_set_enter(set))
-		return;
-	if (set->birth == e->birth && atomic_load(&set->used) && !atomic_load(&set->closed))
-		added(set, conn, fd, &e->event);
-	shim_set_leave(set);
-	atomic_store(&e->set, EARLY_NONE);
-}
-
-void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event *event)
-{
-	struct shim_conn *conn = shim_conn_of(fd);
-	struct shim_set *set = shim_set_of(epfd);
-	struct shim_registration *r;
-
-	if (shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET && operation == EPOLL_CTL_ADD)
-		shim_set_is_foreign(fd); /* nested */
-	if (!conn) {
-		if ((uint32_t)fd < SHIM_FD_MAX && shim_fd_word(fd) == 0)
-			remember_early(set, operation, fd, event);
-		return;
-	}
-	if (!set) {
-		if (operation != EPOLL_CTL_DEL) {
-			conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
-			if (conn->rx.ready)
-				shmipc_receiver_strict(&conn->rx, true);
-		}
-		return;
-	}
-	if (!shim_set_enter(set))
-		return;
-	if (operation != EPOLL_CTL_DEL)
-		added(set, conn, fd, event);
-	else if ((r = shim_registration_by_fd(&set->registrations, fd)))
-		remove_registration(set, r);
-	shim_set_leave(set);
-}
-
-bool shim_set_lacks(int epfd, int fd)
-{
-	struct shim_set *set = shim_set_of(epfd);
-	struct shim_registration *r;
-	bool lacks;
-
-	if (!set || !atomic_load_explicit(&set->lacks, memory_order_relaxed) ||
-	    !shim_set_enter(set))
-		return false;
-	r = shim_registration_by_fd(&set->registrations, fd);
-	lacks = r && r->absent;
-	shim_set_leave(set);
-	return lacks;
 }
 
 bool shim_set_concerns_us(int epfd, bool may_sleep)
@@ -591,5 +466,6 @@ bool shim_set_concerns_us(int epfd, bool may_sleep)
 
 	/* strict: another process that shares the set may have made it ready */
 	return set && (may_sleep || set->strict ||
-		       atomic_load_explicit(&set->members, memory_order_relaxed) > 0);
+		       atomic_load_explicit(&set->members, memory_order_relaxed) > 0 ||
+		       shim_registration_changed(&set->registrations));
 }

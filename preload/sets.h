@@ -27,6 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 struct shim_conn;
 
@@ -52,11 +53,14 @@ void shim_sets_before_fork(void);
 void shim_sets_after_fork(void);
 void shim_sets_in_child(void);
 
-/* After libc's epoll_ctl has succeeded. */
-void shim_set_changed(int epfd, int operation, int fd, const struct epoll_event *event);
+/* epoll_ctl: 0 or -errno. */
+int shim_set_control(int epfd, int operation, int fd, struct epoll_event *event);
 
-/* Is this registration, as the application sees it, missing from the kernel's set? */
-bool shim_set_lacks(int epfd, int fd);
+/* Others are about to look at the kernel's set: nothing that was put off (sets_deferred.c) stays
+ * so. */
+void shim_set_show(int epfd);
+/* All sets.  True: there was something. */
+bool shim_sets_show(void);
 
 /* Has this set registrations that need more than the kernel's own call, or may it have when a sleep
  * ends? */
@@ -67,8 +71,8 @@ bool shim_set_concerns_us(int epfd, bool may_sleep);
 extern _Atomic uint32_t shim_sets_kicked;
 void shim_sets_settle(void);
 
-/* As epoll_pwait2: events, 0 on time-out, or -errno.  deadline as in waits.h. */
-int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadline_ns,
+/* As epoll_pwait2: events, 0 on time-out, or -errno. */
+int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
 		  const sigset_t *mask);
 
 /* The number has become a connection: a set that it joined before knows it from now on. */

@@ -15,6 +15,7 @@
 enum {
 	SHIM_SETS_MAX = 1024,
 	SHIM_SET_IN_EVENTS = EPOLLIN | EPOLLRDNORM,
+	SHIM_SET_OUT_EVENTS = EPOLLOUT | EPOLLWRNORM,
 	SHIM_SET_HANGUP_EVENTS = EPOLLERR | EPOLLHUP | EPOLLRDHUP,
 };
 
@@ -24,12 +25,16 @@ struct shim_set {
 	bool held_for_fork;
 	int epfd;
 	uint32_t birth;	     /* how often the record has been taken */
+	uint32_t generation; /* of the process that speaks for it */
 	_Atomic bool waited; /* by a call of ours: until then, who knows by whom */
+	uint32_t waits;	     /* how often */
 	bool strict;	     /* others than one wait of ours may look at it */
 	bool kicked;	     /* the kernel's set holds our eventfd */
-	_Atomic bool lacks;  /* some registration is, or was, absent from the kernel's set */
 	uint32_t looks;
 	bool kernel_first;	   /* whose events get the room in the next wait */
+	uint32_t quiet_looks;	   /* questions to the kernel that brought nothing; sets_wait.c */
+	uint64_t looked_ticks;	   /* the last one */
+	uint64_t look_every_ticks; /* while it is quiet */
 	_Atomic uint32_t sleepers; /* threads of ours in the kernel on this set */
 	_Atomic bool closed;	   /* the last sleeper gives the record back */
 	_Atomic uint32_t members;
@@ -67,8 +72,17 @@ static inline bool shim_registration_is_ours(const struct shim_registration *r)
 
 static inline bool shim_registration_wants_bytes(const struct shim_registration *r)
 {
-	return (r->event.events & SHIM_SET_IN_EVENTS) && !r->disabled &&
+	return (r->event.events & SHIM_SET_IN_EVENTS) && !r->disabled && !r->ghost &&
 	       shim_registration_is_ours(r);
+}
+
+/* Room to write of which it is to be told, by memory.  Of a sender that is not on a ring with room
+ * the kernel's socket tells. */
+static inline bool shim_registration_has_room(const struct shim_registration *r)
+{
+	return (r->event.events & SHIM_SET_OUT_EVENTS) && !r->disabled &&
+	       (r->out == SHIM_OUT_DUE || !(r->event.events & EPOLLET)) &&
+	       shim_registration_is_ours(r) && shmipc_sender_has_room(&r->conn->tx);
 }
 
 /* Bytes in the ring that this registration has not been told of (level: any).  An edge is made by
@@ -102,6 +116,14 @@ static inline void shim_registration_disarm(struct shim_registration *r)
 	r->armed = false;
 }
 
+/* Told that there is room: an edge-triggered one is told again when there was none meanwhile, which
+ * is so only behind a send by the kernel. */
+static inline void shim_registration_told_room(struct shim_registration *r)
+{
+	r->out = shim_registration_is_ours(r) ? SHIM_OUT_TOLD : SHIM_OUT_EARLY;
+	r->out_seen = atomic_load_explicit(&r->conn->tx.by_kernel, memory_order_relaxed);
+}
+
 /* The number is gone, and nobody sleeps on the set any more. */
 static inline void shim_set_give_back(struct shim_set *set)
 {
@@ -117,7 +139,38 @@ void shim_set_arm(struct shim_set *set, struct shim_registration *r);
 void shim_set_make_strict(struct shim_set *set);
 /* A one-shot that has been told: silent in the kernel's set too, also when the peer hangs up. */
 void shim_set_silence(struct shim_set *set, struct shim_registration *r);
+/* The same for one registration: from now on the kernel's readiness is true, also for what is there
+ * already. */
+void shim_set_make_foreign(struct shim_set *set, struct shim_registration *r);
+/* Make the set ready in the kernel: an eventfd that always is becomes a member, until a wait takes
+ * it out. */
+void shim_set_kick(struct shim_set *set);
+/* Gone, in memory / there, but still known as one that the kernel knows. */
+void shim_set_remove(struct shim_set *set, struct shim_registration *r);
+void shim_set_bury(struct shim_set *set, struct shim_registration *r);
 /* It was made ready by our own hand: only as long as something is there. */
 void shim_set_unkick(struct shim_set *set);
+/* Sets at and above were never used. */
+int shim_sets_limit(void);
+
+/* ---- sets_control.c; locked ---- */
+
+/* It is what the application has asked for.  NULL: the pool is used up. */
+struct shim_registration *shim_set_register(struct shim_set *set, struct shim_conn *conn, int fd,
+					    const struct epoll_event *event);
+
+/* ---- sets_merge.c; locked ---- */
+
+/* events[0 .. n) come from memory, events[n .. n + k) from the kernel.  Returns how many remain. */
+int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int k);
+
+/* ---- sets_deferred.c; locked ---- */
+
+/* epoll_ctl without the kernel.  False: the kernel must hear of it now. */
+bool shim_set_defer(struct shim_set *set, struct shim_conn *conn, int operation, int fd,
+		    const struct epoll_event *event);
+/* The kernel hears what was put off: of one, which may be gone then / of all. */
+void shim_set_tell_kernel_of(struct shim_set *set, struct shim_registration *r);
+void shim_set_tell_kernel(struct shim_set *set);
 
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "core/cpu.h"
 #include "core/postpone.h"
 #include "core/sleep.h"
 #include "preload/sets_parts.h"
@@ -12,7 +13,43 @@
 enum {
 	QUIET_SLEEPS_MAX = 8,	/* sleeps without news after which a registration is left armed */
 	LOOKS_PER_KERNEL = 128, /* while spinning: every few us */
+	QUIET_LOOKS = 32,	/* questions in vain after which the kernel is asked by time */
+	LOOK_EVERY_US = 50,
+	LOOK_MAX_US = 2000,
+	LOOK_PART = 16, /* and not for more than this part of the time */
 };
+
+/*
+ * When is the kernel asked?
+ *
+ * It alone knows of plain descriptors, of ends, and of what memory does not hold.  So it is asked
+ * in every wait, and its answer stands beside that of memory, until it has had nothing to add
+ * QUIET_LOOKS times in a row; then, as long as memory has events for each wait, it is asked every
+ * LOOK_EVERY_US, or more rarely where the question is dear because many changes have been put off
+ * (sets_deferred.c), but at least every LOOK_MAX_US.  That bounds how long a descriptor of which
+ * only the kernel knows can be kept waiting by others.  A wait with which memory has nothing
+ * to do, and one under another signal mask, always asks; a sleep is a question.  Any answer, a
+ * change of which the kernel has heard at once, and any end of a connection that shared memory
+ * shows, bring back the first state.
+ */
+static bool kernel_is_due(const struct shim_set *set)
+{
+	return set->strict || set->quiet_looks < QUIET_LOOKS ||
+	       shmipc_ticks() - set->looked_ticks >= set->look_every_ticks;
+}
+
+static void looked(struct shim_set *set, uint64_t began)
+{
+	uint64_t now = shmipc_ticks(), rate = shmipc_ticks_per_us();
+	uint64_t every = (now - began) * LOOK_PART;
+
+	if (every < LOOK_EVERY_US * rate)
+		every = LOOK_EVERY_US * rate;
+	if (every > LOOK_MAX_US * rate)
+		every = LOOK_MAX_US * rate;
+	set->looked_ticks = now;
+	set->look_every_ticks = every;
+}
 
 /* Reported from memory; the kernel's registration must know that a one-shot has been used. */
 static void used_up(struct shim_set *set, struct shim_registration *r)
@@ -21,26 +58,55 @@ static void used_up(struct shim_set *set, struct shim_registration *r)
 		shim_set_silence(set, r);
 }
 
-/* Each arrival is an edge of all that is true, and a one-shot is told all that is true, as by the
- * kernel. */
-static uint32_t what_else(const struct shim_registration *r)
+static bool tells_all(const struct shim_registration *r)
 {
-	const uint32_t asked = r->event.events & (EPOLLOUT | EPOLLPRI | EPOLLRDHUP);
-	struct pollfd real = { .fd = r->fd, .events = (short)asked };
-	uint32_t told;
-
-	if (asked == EPOLLOUT && shmipc_sender_on_ring(&r->conn->tx) &&
-	    !(r->event.events & EPOLLONESHOT))
-		return EPOLLOUT;
-	if (sys_poll(&real, 1, 0) <= 0)
-		real.revents = 0;
-	told = (uint32_t)real.revents | shim_wait_ask(r->conn, r->fd);
-	told = shim_wait_hangup(r->conn, r->event.events, told);
-	return told & (asked | EPOLLERR | EPOLLHUP);
+	return r->event.events & (EPOLLET | EPOLLONESHOT);
 }
 
-/* Locked.  What the rings of the hot ones hold. */
-static int collect(struct shim_set *set, struct epoll_event *events, int room)
+/* Nothing can be added to a one-shot once it is told: while the kernel is asked, it tells. */
+static bool is_told_with_kernel(const struct shim_registration *r, bool due)
+{
+	return due && (r->event.events & EPOLLONESHOT);
+}
+
+/* Each arrival is an edge of all that is true, and a one-shot is told all that is true, as by the
+ * kernel; level-triggered the kernel may add the rest.  *due: it must. */
+static uint32_t what_else(const struct shim_registration *r, bool *due)
+{
+	const uint32_t asked = r->event.events & (SHIM_SET_OUT_EVENTS | EPOLLPRI | EPOLLRDHUP);
+	bool has_room = shmipc_sender_has_room(&r->conn->tx);
+	struct pollfd real = { .fd = r->fd, .events = (short)asked };
+	uint32_t room, said;
+
+	/* no end, and urgent bytes leave the ring */
+	if (!is_told_with_kernel(r, *due) && shmipc_receiver_follows_ring(&r->conn->rx) &&
+	    (!(asked & SHIM_SET_OUT_EVENTS) || has_room))
+		return asked & SHIM_SET_OUT_EVENTS;
+	*due = true;
+	room = has_room ? asked & SHIM_SET_OUT_EVENTS : 0;
+	if (!tells_all(r))
+		return room;
+	if (sys_poll(&real, 1, 0) <= 0)
+		real.revents = 0;
+	said = (uint32_t)real.revents | shim_wait_ask(r->conn, r->fd);
+	said = shim_wait_hangup(r->conn, r->event.events, room | said);
+	return said & (asked | EPOLLERR | EPOLLHUP);
+}
+
+/* Locked.  Nothing, or all that memory knows to be true.  *due: the kernel may know more. */
+static uint32_t memory_says(const struct shim_set *set, const struct shim_registration *r,
+			    bool *due)
+{
+	bool news = shim_registration_has_news(r);
+
+	if (!news &&
+	    (set->strict || is_told_with_kernel(r, *due) || !shim_registration_has_room(r)))
+		return 0;
+	return (news ? r->event.events & SHIM_SET_IN_EVENTS : 0) | what_else(r, due);
+}
+
+/* Locked.  What the hot ones have. */
+static int collect(struct shim_set *set, struct epoll_event *events, int room, bool *due)
 {
 	struct shim_registration *r = shim_registration_hot(&set->registrations), *next;
 	const struct shim_registration
@@ -48,18 +114,22 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room)
 	int n = 0;
 
 	for (; r && r != first && n < room; r = next) {
+		uint32_t said = memory_says(set, r, due);
+
 		next = shim_registration_next_hot(r);
-		if (!shim_registration_has_news(r)) {
+		if (!said) {
 			/* armed and nothing there: the kernel will tell */
 			if (r->armed)
 				shim_registration_make_cold(&set->registrations, r);
 			continue;
 		}
-		events[n].events = r->event.events & SHIM_SET_IN_EVENTS;
-		if (r->event.events & (EPOLLET | EPOLLONESHOT))
-			events[n].events |= what_else(r);
+		events[n].events = said;
 		events[n++].data = r->event.data;
-		shim_registration_told(r);
+		if (said & SHIM_SET_IN_EVENTS)
+			shim_registration_told(r);
+		if (said & SHIM_SET_OUT_EVENTS)
+			shim_registration_told_room(r);
+		r->quiet = 0;
 		used_up(set, r);
 		/* to the end of the line: the others have their turn in the next wait */
 		if (!first)
@@ -69,140 +139,6 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room)
 			break;
 	}
 	return n;
-}
-
-static bool has_ended(int fd)
-{
-	struct pollfd entry = { .fd = fd, .events = POLLRDHUP };
-
-	return sys_poll(&entry, 1, 0) > 0;
-}
-
-/* Locked.  The kernel says that there is something to read: is that so?  Several registrations may
- * carry the same data; the application cannot tell them apart either. */
-static bool input_is_true(struct shim_set *set, const struct epoll_event *event)
-{
-	struct shim_registration *r = shim_registration_by_data(&set->registrations,
-								event->data.u64);
-	bool known = false, is_true = false;
-
-	for (; r; r = shim_registration_same_data(r)) {
-		if (!shim_registration_is_ours(r) || !(r->event.events & SHIM_SET_IN_EVENTS)) {
-			is_true = true;
-			shim_registration_told(r); /* what is here before the ring is */
-			continue;
-		}
-		known = true;
-		if (!set->strict)
-			shim_registration_disarm(r);
-		shim_registration_make_hot(&set->registrations, r);
-		if (shim_registration_has_news(r)) {
-			is_true = true;
-			shim_registration_told(r);
-		} else if (shim_wait_is_true(r->conn, r->fd)) {
-			/* payload by the kernel, the end, or bytes of the ring that an edge was
-			 * reported for */
-			bool by_ring = shmipc_receiver_arrived(&r->conn->rx) == r->seen &&
-				       shmipc_receiver_only_tokens(&r->conn->rx, r->fd) &&
-				       !r->conn->rx.eof && !r->conn->rx.pending_error &&
-				       !has_ended(r->fd);
-
-			/* not told: what has arrived since that look is news still */
-			if ((r->event.events & EPOLLET) && by_ring)
-				continue;
-			is_true = true;
-			shim_registration_told(r);
-		}
-		if (is_true && (r->event.events & EPOLLONESHOT))
-			r->disabled = true; /* the kernel has done the same */
-	}
-	return is_true || !known;
-}
-
-/* Dropped although one-shot: the kernel must tell again. */
-static void rearm_dropped(struct shim_set *set, const struct epoll_event *event)
-{
-	struct shim_registration *r = shim_registration_by_data(&set->registrations,
-								event->data.u64);
-
-	for (; r; r = shim_registration_same_data(r)) {
-		struct epoll_event again = r->event;
-
-		if ((r->event.events & EPOLLONESHOT) && !r->disabled && !r->stray)
-			sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &again);
-	}
-}
-
-/* Locked.  The application is told by the kernel, which has disabled a one-shot by that. */
-static void told_by_kernel(struct shim_set *set, const struct epoll_event *event)
-{
-	struct shim_registration *r = shim_registration_by_data(&set->registrations,
-								event->data.u64);
-
-	/* also of a connection that has no ring yet */
-	if (r && (r->event.events & EPOLLONESHOT) && !shim_registration_same_data(r))
-		r->disabled = true;
-}
-
-static bool is_silenced(struct shim_set *set, const struct epoll_event *event)
-{
-	struct shim_registration *r = shim_registration_by_data(&set->registrations,
-								event->data.u64);
-
-	return r && r->disabled && shim_registration_is_ours(r) && !shim_registration_same_data(r);
-}
-
-static void correct_hangup(struct shim_set *set, struct epoll_event *event)
-{
-	struct shim_registration *r = shim_registration_by_data(&set->registrations,
-								event->data.u64);
-
-	uint32_t told = event->events;
-
-	/* also of an end that only sends */
-	if (!r || !shim_conn_is_attached(r->conn) || shim_registration_same_data(r))
-		return;
-	if ((told & SHIM_SET_IN_EVENTS) || !(r->event.events & SHIM_SET_IN_EVENTS))
-		told |= shim_wait_ask(r->conn, r->fd);
-	told = shim_wait_hangup(r->conn, r->event.events, told);
-	event->events = told & (r->event.events | event->events | EPOLLERR | EPOLLHUP);
-}
-
-/* Locked.  events[0 .. n) come from memory, events[n .. n + k) from the kernel.  Returns how many
- * remain. */
-static int merge(struct shim_set *set, struct epoll_event *events, int n, int k)
-{
-	int out = n;
-
-	for (int i = n; i < n + k; i++) {
-		struct epoll_event event = events[i];
-		int same = 0;
-
-		if (event.data.u64 == SHIM_SET_KICK_DATA) {
-			shim_set_unkick(set);
-			continue;
-		}
-		correct_hangup(set, &event);
-		while (same < n && events[same].data.u64 != event.data.u64)
-			same++;
-		if (same < n) {
-			events[same].events |= event.events;
-			continue;
-		}
-		if (is_silenced(set, &event))
-			continue;
-		if ((event.events & SHIM_SET_IN_EVENTS) && !input_is_true(set, &event) &&
-		    !(event.events & SHIM_SET_HANGUP_EVENTS)) {
-			event.events &= ~(uint32_t)SHIM_SET_IN_EVENTS;
-			if (event.events == 0) {
-				rearm_dropped(set, &event);
-				continue;
-			}
-		}
-		told_by_kernel(set, &event);
-		events[out++] = event;
-	}
-	return out;
 }
 
 /* Awake, or cancelled in its sleep. */
@@ -253,37 +189,54 @@ static int ask_kernel(struct shim_set *set, struct epoll_event *events, int room
 	return (int)kernel_wait(set, old_call, sleeps);
 }
 
-/* events[0 .. n) are from memory: add the kernel's, without waiting. */
+/* events[0 .. n) are from memory: add the kernel's, without waiting.  It has been told what was put
+ * off. */
 static int add_kernel(struct shim_set *set, struct epoll_event *events, int n, int room,
 		      const sigset_t *mask)
 {
+	uint64_t began = shmipc_ticks();
 	int k = ask_kernel(set, events + n, room - n, 0, mask, false);
 
+	set->quiet_looks += set->quiet_looks < QUIET_LOOKS;
+	looked(set, began);
 	if (k <= 0)
 		return n > 0 ? n : k;
 	if (!shim_set_enter(set))
 		return n;
-	n = merge(set, events, n, k);
+	n = shim_set_merge(set, events, n, k);
 	shim_set_leave(set);
 	return n;
 }
 
-/* Memory and kernel, without waiting.  Neither may starve the other where the room is short. */
-static int look(struct shim_set *set, struct epoll_event *events, int room, const sigset_t *mask)
+/* Memory and, where it is due, the kernel, without waiting.  Neither may starve the other where the
+ * room is short. */
+static int look(struct shim_set *set, struct epoll_event *events, int room, const sigset_t *mask,
+		bool sleeps_then)
 {
-	bool kernel_first = set->kernel_first = !set->kernel_first;
-	int n = 0;
+	bool due = mask || kernel_is_due(set);
+	int n, most = room;
 
-	if (room == 1 && kernel_first) {
+	if (due)
+		set->kernel_first = !set->kernel_first;
+	if (!shim_set_enter(set))
+		return -EINTR;
+	if (due && set->kernel_first && room == 1) {
+		shim_set_tell_kernel(set);
+		shim_set_leave(set);
 		n = add_kernel(set, events, 0, 1, mask);
 		if (n != 0)
 			return n;
+		if (!shim_set_enter(set))
+			return -EINTR;
+	} else if (due && set->kernel_first) {
+		most = room - 1;
 	}
-	if (!shim_set_enter(set))
-		return -EINTR;
-	n = collect(set, events, kernel_first && room > 1 ? room - 1 : room);
+	n = collect(set, events, most, &due);
+	due = due || (n == 0 && !sleeps_then);
+	if (due && n < room)
+		shim_set_tell_kernel(set);
 	shim_set_leave(set);
-	return room > n ? add_kernel(set, events, n, room, mask) : n;
+	return due && n < room ? add_kernel(set, events, n, room, mask) : n;
 }
 
 /* An epoll set is itself a descriptor that can be polled. */
@@ -294,27 +247,42 @@ static bool kernel_has_events(const struct shim_set *set)
 	return sys_poll(&all, 1, 0) > 0;
 }
 
+static bool is_ready(const struct shim_set *set, const struct shim_registration *r)
+{
+	return shim_registration_has_news(r) || (!set->strict && shim_registration_has_room(r));
+}
+
 static bool hot_news(const struct shim_set *set)
 {
 	for (struct shim_registration *r = shim_registration_hot(&set->registrations); r;
 	     r = shim_registration_next_hot(r))
-		if (shim_registration_has_news(r))
+		if (is_ready(set, r))
 			return true;
 	return false;
 }
 
+/* While spinning. */
 static bool any_news(void *argument)
 {
 	struct shim_set *set = argument;
-	bool threads = !shmipc_single_threaded(), news;
+	bool threads = !shmipc_single_threaded(), due, news;
 
-	if (threads &&
-	    !shim_set_enter(set)) /* another one might close a connection under our eyes */
+	due = ++set->looks % LOOKS_PER_KERNEL == 0 && kernel_is_due(set);
+	/* another one might close a connection under our eyes */
+	if ((threads || due) && !shim_set_enter(set))
 		return true;
 	news = hot_news(set);
-	if (threads)
+	if (due && !news)
+		shim_set_tell_kernel(set);
+	if (threads || due)
 		shim_set_leave(set);
-	return news || (++set->looks % LOOKS_PER_KERNEL == 0 && kernel_has_events(set));
+	if (news || !due)
+		return news;
+	set->looked_ticks = shmipc_ticks();
+	if (!kernel_has_events(set))
+		return false;
+	set->quiet_looks = 0; /* ask what */
+	return true;
 }
 
 static bool spin(struct shim_set *set)
@@ -353,7 +321,7 @@ static bool arm_hot(struct shim_set *set, bool *owing)
 		if (shim_registration_is_ours(r))
 			shmipc_sender_serve(&r->conn->tx, r->fd, shim_conn_private(r->conn));
 		shim_set_arm(set, r);
-		if (shim_registration_has_news(r))
+		if (is_ready(set, r))
 			news = true;
 		else if (shmipc_sender_owes(&r->conn->tx))
 			*owing = true;
@@ -402,8 +370,10 @@ static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int
 	if (atomic_fetch_add(&set->sleepers, 1) > 0)
 		shim_set_make_strict(set); /* two threads in one set */
 	news = arm_hot(set, &owing);
-	if (!news)
+	if (!news) {
+		shim_set_tell_kernel(set); /* what changes from here on is told at once */
 		deadline_ns = shrink(set, deadline_ns);
+	}
 	shim_set_leave(set);
 	if (!news)
 		n = ask_kernel(set, events, room, owing ? shim_wait_soon(deadline_ns) : deadline_ns,
@@ -411,9 +381,10 @@ static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int
 	if (shim_set_enter(set)) {
 		disarm_hot(set);
 		if (n > 0)
-			n = merge(set, events, 0, n);
+			n = shim_set_merge(set, events, 0, n);
 		shim_set_leave(set);
 	}
+	set->looked_ticks = shmipc_ticks();
 	wake_up(set);
 	shmipc_postpone_end();
 	return n;
@@ -429,10 +400,12 @@ static int sleep_plain(struct shim_set *set, struct epoll_event *events, int roo
 	shmipc_postpone_begin();
 	if (atomic_fetch_add(&set->sleepers, 1) > 0)
 		shim_set_is_foreign(set->epfd);
-	if (atomic_load(&set->members) == 0) /* [add] */
+	/* [add], and [plain]: a member that is removed and of which the kernel is still to hear was
+	 * noted as a change before it ceased to be a member */
+	if (atomic_load(&set->members) == 0 && !shim_registration_changed(&set->registrations))
 		n = ask_kernel(set, events, room, deadline_ns, mask, true);
 	if (n > 0 && (atomic_load(&set->members) > 0 || set->kicked) && shim_set_enter(set)) {
-		n = merge(set, events, 0, n);
+		n = shim_set_merge(set, events, 0, n);
 		shim_set_leave(set);
 	}
 	wake_up(set);
@@ -440,30 +413,47 @@ static int sleep_plain(struct shim_set *set, struct epoll_event *events, int roo
 	return n;
 }
 
-int shim_set_wait(int epfd, struct epoll_event *events, int room, uint64_t deadline_ns,
+static bool is_over(uint64_t deadline_ns)
+{
+	return deadline_ns != SHIM_WAIT_FOR_EVER && shim_wait_now_ns() >= deadline_ns;
+}
+
+static bool has_nothing_of_ours(const struct shim_set *set)
+{
+	return atomic_load_explicit(&set->members, memory_order_relaxed) == 0 &&
+	       !shim_registration_changed(&set->registrations);
+}
+
+int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
 		  const sigset_t *mask)
 {
 	struct shim_set *set = shim_set_of(epfd);
+	bool sleeps = !timeout || timeout->tv_sec > 0 || timeout->tv_nsec > 0;
+	uint64_t deadline_ns = SHIM_WAIT_FOR_EVER;
 	int n = 0;
 
 	atomic_store_explicit(&set->waited, true, memory_order_relaxed);
+	set->waits += set->waits < UINT32_MAX;
 	if (!shmipc_single_threaded())
 		pthread_testcancel();
-	if (atomic_load_explicit(&set->members, memory_order_relaxed) == 0) {
+	if (has_nothing_of_ours(set)) {
+		deadline_ns = shim_wait_deadline(timeout);
 		n = sleep_plain(set, events, room, deadline_ns, mask);
-		if (n != 0 || shim_set_of(epfd) != set ||
-		    (deadline_ns != SHIM_WAIT_FOR_EVER && shim_wait_now_ns() >= deadline_ns))
+		if (n != 0 || shim_set_of(epfd) != set || is_over(deadline_ns))
 			return n;
 	}
-	n = look(set, events, room, mask);
-	while (n == 0 && shim_set_of(epfd) == set &&
-	       (deadline_ns == SHIM_WAIT_FOR_EVER || shim_wait_now_ns() < deadline_ns)) {
+	n = look(set, events, room, mask, sleeps);
+	if (n != 0 || !sleeps) /* the clock is not asked where nothing waits */
+		return n;
+	if (deadline_ns == SHIM_WAIT_FOR_EVER)
+		deadline_ns = shim_wait_deadline(timeout);
+	while (n == 0 && shim_set_of(epfd) == set && !is_over(deadline_ns)) {
 		if (!spin(set)) {
 			n = sleep_in_kernel(set, events, room, deadline_ns, mask);
 			if (n != 0)
 				return n;
 		}
-		n = look(set, events, room, mask);
+		n = look(set, events, room, mask, true);
 	}
 	return n;
 }

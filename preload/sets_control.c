@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* epoll_ctl: what the application wants of a set, also of numbers that are no connections yet. */
+#include <errno.h>
+
+#include "core/sys.h"
+#include "preload/conn.h"
+#include "preload/pointers.h"
+#include "preload/sets_parts.h"
+
+/* The pool of registrations is used up: others wait for it. */
+static void waits_unknown(struct shim_conn *conn)
+{
+	conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
+	if (conn->rx.ready)
+		shmipc_receiver_strict(&conn->rx, true);
+}
+
+/* It counts among the set's members and its connection's watchers. */
+static struct shim_registration *join(struct shim_set *set, struct shim_conn *conn, int fd,
+				      uint64_t data)
+{
+	struct shim_registration *r = shim_registration_by_fd(&set->registrations, fd);
+
+	if (r && !r->ghost) {
+		shim_registration_rehash(&set->registrations, r, data);
+		return r;
+	}
+	if (r)
+		shim_registration_revive(&set->registrations, r, data);
+	else
+		r = shim_registration_add(&set->registrations, fd, data);
+	if (!r)
+		return NULL;
+	r->conn = conn;
+	r->armed = false;
+	atomic_fetch_add(&conn->rx.watchers, 1);
+	atomic_fetch_add(&set->members, 1);
+	return r;
+}
+
+struct shim_registration *shim_set_register(struct shim_set *set, struct shim_conn *conn, int fd,
+					    const struct epoll_event *event)
+{
+	struct shim_registration *r = join(set, conn, fd, event->data.u64);
+
+	if (!r) {
+		waits_unknown(conn);
+		return NULL;
+	}
+	r->event = *event;
+	r->disabled = r->absent = false;
+	r->out = SHIM_OUT_DUE;
+	r->quiet = 0;
+	r->seen = shmipc_receiver_arrived(&conn->rx) - 1; /* what is there now is news */
+	shim_registration_disarm(r);
+	shim_registration_make_hot(&set->registrations, r);
+	if (set->strict)
+		shim_set_make_foreign(set, r);
+	else if (!atomic_load(&set->waited) && shim_registration_is_ours(r))
+		shmipc_receiver_strict(&conn->rx, true); /* the set's own wait relaxes it */
+	/* [add] the registration, then the sleepers; a wait counts itself, then looks for
+	 * registrations */
+	if (set->strict || atomic_load(&set->sleepers) > 0) {
+		shim_set_arm(set, r);
+		if (shim_registration_has_news(r) && !shmipc_receiver_has_tokens(&conn->rx))
+			shim_set_kick(set);
+	}
+	return r;
+}
+
+/* The kernel knows it. */
+static void register_known(struct shim_set *set, struct shim_conn *conn, int fd,
+			   const struct epoll_event *event)
+{
+	struct shim_registration *r = shim_set_register(set, conn, fd, event);
+
+	if (r)
+		r->in_kernel = *event;
+}
+
+/* ---- before the connection ---- */
+
+/* nginx adds a socket to its set and then connects it.  What we were told of a number that is no
+ * connection yet is kept until it becomes one, or is born again.  Written by whoever calls
+ * epoll_ctl on the number; an application that does so from two threads at once for one number gets
+ * what it gets. */
+enum { EARLY_NONE = 0 };
+#define EARLY_SEVERAL UINT32_MAX /* no enum: does not fit an int */
+
+struct early {
+	_Atomic uint32_t
+		set; /* index + 1; EARLY_SEVERAL: more than one, or one that we do not know */
+	uint32_t birth;
+	struct epoll_event event;
+};
+
+static struct early early[SHIM_FD_MAX];
+
+static void remember_early(struct shim_set *set, int operation, int fd,
+			   const struct epoll_event *event)
+{
+	struct early *e = &early[fd];
+	uint32_t index = set ? (uint32_t)(set - shim_sets) + 1 : EARLY_SEVERAL;
+	uint32_t known = atomic_load_explicit(&e->set, memory_order_acquire);
+	bool gone = known != EARLY_NONE && known != EARLY_SEVERAL && known != index &&
+		    shim_sets[known - 1].birth != e->birth;
+
+	if (operation == EPOLL_CTL_DEL) {
+		if (known == index)
+			atomic_store(&e->set, EARLY_NONE);
+		return;
+	}
+	if (known != EARLY_NONE && known != index && !gone)
+		index = EARLY_SEVERAL;
+	e->event = *event;
+	e->birth = set ? set->birth : 0;
+	atomic_store_explicit(&e->set, index, memory_order_release);
+}
+
+void shim_set_forget_early(int fd)
+{
+	if ((uint32_t)fd < SHIM_FD_MAX &&
+	    atomic_load_explicit(&early[fd].set, memory_order_relaxed))
+		atomic_store(&early[fd].set, EARLY_NONE);
+}
+
+void shim_set_number_is_known(int fd)
+{
+	if ((uint32_t)fd < SHIM_FD_MAX)
+		atomic_store(&early[fd].set, EARLY_SEVERAL);
+}
+
+void shim_set_adopt_early(struct shim_conn *conn, int fd)
+{
+	struct early *e = &early[fd];
+	uint32_t known = atomic_load_explicit(&e->set, memory_order_acquire);
+	struct shim_set *set = known == EARLY_NONE || known == EARLY_SEVERAL
+				       ? NULL
+				       : &shim_sets[known - 1];
+
+	if (known == EARLY_SEVERAL)
+		conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
+	if (!set || !shim_set_enter(set))
+		return;
+	if (set->birth == e->birth && atomic_load(&set->used) && !atomic_load(&set->closed))
+		register_known(set, conn, fd, &e->event);
+	shim_set_leave(set);
+	atomic_store(&e->set, EARLY_NONE);
+}
+
+/* ---- epoll_ctl ---- */
+
+/* A registration that is removed, and of which the kernel has not heard, counts against the user's
+ * limit. */
+static int ask_kernel(int epfd, int operation, int fd, struct epoll_event *event)
+{
+	int result = sys_epoll_ctl(epfd, operation, fd, event);
+
+	if (__builtin_expect(result == -ENOSPC || result == -ENOMEM, 0) && shim_sets_show())
+		result = sys_epoll_ctl(epfd, operation, fd, event);
+	return result;
+}
+
+/* A number that is no connection of ours, or a set of which we know nothing. */
+static int control_other(struct shim_set *set, int epfd, int operation, int fd,
+			 struct epoll_event *event)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	bool nests = operation == EPOLL_CTL_ADD && shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET;
+	int result;
+
+	if (nests)
+		shim_set_show(fd);
+	result = ask_kernel(epfd, operation, fd, event);
+	if (result < 0)
+		return result;
+	if (nests)
+		shim_set_is_foreign(fd);
+	if (set)
+		set->quiet_looks = 0;
+	if (conn && operation != EPOLL_CTL_DEL)
+		waits_unknown(conn);
+	else if (!conn && (uint32_t)fd < SHIM_FD_MAX && shim_fd_word(fd) == 0)
+		remember_early(set, operation, fd, event); /* the kernel has read it: it can be */
+	return 0;
+}
+
+/* A one-shot that was told is out of the kernel's set, as the application cannot know: unless
+ * another process has changed it since. */
+static int ask_kernel_of_absent(int epfd, int operation, int fd, struct epoll_event *event)
+{
+	int result;
+
+	if (operation == EPOLL_CTL_ADD && !shim_pointer_is_bad(event, sizeof(*event)))
+		return -EEXIST;
+	if (operation == EPOLL_CTL_DEL) {
+		result = sys_epoll_ctl(epfd, operation, fd, event);
+		return result == -ENOENT ? 0 : result;
+	}
+	result = sys_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, event);
+	return result == -EEXIST ? sys_epoll_ctl(epfd, operation, fd, event) : result;
+}
+
+/* Locked. */
+static int control_now(struct shim_set *set, struct shim_conn *conn, int operation, int fd,
+		       struct epoll_event *event)
+{
+	struct shim_registration *r = shim_registration_by_fd(&set->registrations, fd);
+	int result;
+
+	/* its answer is to what it should know */
+	if (r)
+		shim_set_tell_kernel_of(set, r);
+	r = shim_registration_by_fd(&set->registrations, fd);
+	result = r && r->absent ? ask_kernel_of_absent(set->epfd, operation, fd, event)
+				: sys_epoll_ctl(set->epfd, operation, fd, event);
+	if (result < 0)
+		return result;
+	set->quiet_looks = 0;
+	if (operation != EPOLL_CTL_DEL)
+		register_known(set, conn, fd, event);
+	else if ((r = shim_registration_by_fd(&set->registrations, fd)))
+		shim_set_remove(set, r);
+	return 0;
+}
+
+int shim_set_control(int epfd, int operation, int fd, struct epoll_event *event)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	struct shim_set *set = shim_set_of(epfd);
+	int result;
+
+	if (!conn || !set)
+		return control_other(set, epfd, operation, fd, event);
+	if (!shim_set_enter(set))
+		return sys_epoll_ctl(epfd, operation, fd, event);
+	result = shim_set_defer(set, conn, operation, fd, event)
+			 ? 0
+			 : control_now(set, conn, operation, fd, event);
+	shim_set_leave(set);
+	if (__builtin_expect((result == -ENOSPC || result == -ENOMEM) && shim_sets_show(), 0))
+		return shim_set_control(epfd, operation, fd, event);
+	return result;
+}

@@ -1,0 +1,680 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Event loops that change what they wait for around each message, and everybody who may look at the
+ * set before the kernel has heard of the change. */
+#include "tests/conformance/lib/conf.h"
+
+enum { ANY = CONF_COLD | CONF_SWAP, EVERY = CONF_COLD | CONF_SWAP | CONF_MID };
+
+enum {
+	SETTLE_WAITS = 64, /* a set that has been waited for in vain so often is a quiet one */
+	ROUNDS = 300,
+};
+
+static int change(int set, int op, int fd, uint32_t events, uint64_t data)
+{
+	struct epoll_event e = { .events = events, .data.u64 = data };
+
+	return epoll_ctl(set, op, fd, &e);
+}
+
+static void see(const char *what, int set, int timeout_ms)
+{
+	struct epoll_event e[8];
+
+	memset(e, 0, sizeof(e));
+	obs_epoll(what, epoll_wait(set, e, 8, timeout_ms), e);
+}
+
+/* A set with the descriptor, whose loop has been running for a while. */
+static int running_set(int fd, uint32_t events, uint64_t data)
+{
+	struct epoll_event e;
+	int set = epoll_create1(EPOLL_CLOEXEC);
+
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 99));
+	for (int i = 0; i < SETTLE_WAITS; i++)
+		if (epoll_wait(set, &e, 1, 0) != 0)
+			obs_text("not quiet");
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, events, data));
+	return set;
+}
+
+/* Sends ten bytes each time it is told to: 0 at once, 1 when the other end may be asleep. */
+enum { AT_ONCE, WHEN_ASLEEP, NO_MORE };
+
+static void sender(int fd)
+{
+	uint64_t position = 0, when;
+	int on = 1;
+
+	if (conf.is_tcp)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	while ((when = await()) < NO_MORE) {
+		if (when == WHEN_ASLEEP)
+			nap_ms(CONF_NAP_MS);
+		send_pat(fd, 10, position);
+		position += 10;
+		tell(0);
+	}
+}
+
+static void demand(void)
+{
+	tell(AT_ONCE);
+	await();
+}
+
+/* ---- the loop of ae.c: room is added for a request, removed, bytes are added for the reply ----
+ */
+
+static void flip(int fd, bool first)
+{
+	int set = epoll_create1(0);
+	uint64_t data = 0;
+	char bytes[64];
+	bool good = true;
+
+	pat_fill(bytes, sizeof(bytes), 0);
+	for (int i = 0; i < ROUNDS; i++) {
+		size_t want = 1 + (size_t)i % 60, got = 0;
+		struct epoll_event e = { 0 };
+
+		for (int step = 0; step < 2; step++) {
+			bool sends = (step == 0) == first;
+
+			change(set, EPOLL_CTL_ADD, fd, sends ? EPOLLOUT : EPOLLIN, ++data);
+			if (i % 50 == 0 && !sends)
+				nap_ms(1);
+			got = 0;
+			do {
+				ssize_t n;
+
+				good = good && epoll_wait(set, &e, 1, CONF_WAIT_MS) == 1 &&
+				       e.data.u64 == data &&
+				       e.events == (sends ? EPOLLOUT : EPOLLIN);
+				n = sends ? send(fd, bytes, want, 0)
+					  : recv(fd, bytes + got, want - got, MSG_DONTWAIT);
+				got += n > 0 ? (size_t)n : 0;
+			} while (good && got < want);
+			good = good && change(set, EPOLL_CTL_DEL, fd, 0, 0) == 0;
+		}
+		good = good && pat_good(bytes, want, 0);
+	}
+	obs_text("rounds %s", good ? "right" : "WRONG");
+	close(set);
+}
+
+static void flip_server(int fd)
+{
+	flip(fd, false);
+}
+
+static void flip_client(int fd)
+{
+	flip(fd, true);
+}
+CASE("epoll_loop.flip", flip_server, flip_client, EVERY);
+
+/* ---- what epoll_ctl answers ---- */
+
+static void errors_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN, 1);
+
+	obs("add again", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1));
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	obs("del again", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	obs("mod of none", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 1));
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1));
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	obs("bad op", change(set, 77, fd, EPOLLIN, 1));
+	obs("bad event", epoll_ctl(set, EPOLL_CTL_ADD, fd, bad_pointer()));
+	obs("not a set", change(fd, EPOLL_CTL_ADD, set, EPOLLIN, 1));
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLOUT, 1));
+	obs("bad event", epoll_ctl(set, EPOLL_CTL_MOD, fd, bad_pointer()));
+	obs("exclusive mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLEXCLUSIVE, 1));
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	obs("exclusive add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE, 2));
+	obs("mod of exclusive", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 3));
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, bad_pointer()));
+	obs("wrong exclusive",
+	    change(set, EPOLL_CTL_ADD, fd, EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLIN, 2));
+	see("nothing", set, 0);
+	close(set);
+	obs("closed set", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1));
+	tell(NO_MORE);
+}
+CASE("epoll_loop.errors", errors_server, sender, ANY);
+
+/* ---- a change, and then a sleep ---- */
+
+static void asleep_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN, 1);
+
+	for (uint64_t i = 0; i < 6; i++) {
+		obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+		if (i % 3 == 1)
+			see("none", set, 0);
+		obs("add", change(set, EPOLL_CTL_ADD, fd, i % 2 ? EPOLLIN : EPOLLIN | EPOLLET, i));
+		if (i % 3 == 2)
+			see("idle", set, 5);
+		tell(WHEN_ASLEEP);
+		see("woken", set, CONF_WAIT_MS);
+		await();
+		recv_pat(fd, 10, i * 10);
+	}
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, 0, 7));
+	tell(WHEN_ASLEEP);
+	see("not asked", set, 2 * CONF_NAP_MS);
+	await();
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLRDHUP, 8));
+	see("asked", set, CONF_WAIT_MS);
+	recv_pat(fd, 10, 60);
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	tell(WHEN_ASLEEP);
+	see("removed", set, 2 * CONF_NAP_MS);
+	await();
+	recv_pat(fd, 10, 70);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.asleep", asleep_server, sender, EVERY);
+
+static void timeout_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN, 1);
+	long start = now_ms();
+
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	see("timed out", set, 30);
+	obs_val("waited", now_ms() - start >= 30);
+	start = now_ms();
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1));
+	see("timed out", set, 30);
+	obs_val("waited", now_ms() - start >= 30);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.timeout", timeout_server, sender, ANY);
+
+/* ---- the number goes ---- */
+
+/* Removed, then closed while a duplicate keeps the socket: nothing may come of it any more. */
+static void del_close_server(int fd)
+{
+	int copy = dup(fd);
+	int again = fcntl(fd, F_DUPFD, 40);
+	int set = running_set(copy, EPOLLIN, 1);
+
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, copy, NULL));
+	obs("close", close(copy));
+	demand();
+	ready(fd, POLLIN);
+	see("removed", set, 20);
+	obs("add", change(set, EPOLL_CTL_ADD, again, EPOLLIN, 2));
+	see("another", set, CONF_WAIT_MS);
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, again, NULL));
+	obs("dup2", dup2(set, again) == again);
+	see("replaced", again, 20);
+	close(again);
+	recv_pat(fd, 10, 0);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.del_close", del_close_server, sender, ANY);
+
+/* Changed, then closed while a duplicate keeps the socket: the change holds. */
+static void mod_close_server(int fd)
+{
+	int copy = dup(fd);
+	int set = running_set(copy, EPOLLIN, 1);
+
+	obs("mod", change(set, EPOLL_CTL_MOD, copy, EPOLLIN | EPOLLRDNORM, 5));
+	obs("close", close(copy));
+	demand();
+	ready(fd, POLLIN);
+	see("changed", set, CONF_WAIT_MS);
+	recv_pat(fd, 10, 0);
+	see("empty", set, 0);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.mod_close", mod_close_server, sender, ANY);
+
+/* The set itself goes with changes in it, and its number is born again. */
+static void set_close_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN, 1);
+	int next;
+
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	obs("close", close(set));
+	next = epoll_create1(0);
+	obs_val("same number", next == set);
+	obs("add", change(next, EPOLL_CTL_ADD, fd, EPOLLIN, 2));
+	tell(WHEN_ASLEEP);
+	see("woken", next, CONF_WAIT_MS);
+	await();
+	recv_pat(fd, 10, 0);
+	close(next);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.set_close", set_close_server, sender, ANY);
+
+/* ---- others look at the set ---- */
+
+static void forked_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN, 1);
+	int status;
+	pid_t child;
+
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLOUT, 2));
+	child = fork();
+	if (child == 0) {
+		see("child", set, CONF_WAIT_MS);
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	obs_exit("child", status);
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	child = fork();
+	if (child == 0) {
+		see("child", set, 20);
+		obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 3));
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	obs_exit("child", status);
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 4));
+	tell(WHEN_ASLEEP);
+	see("parent", set, CONF_WAIT_MS);
+	await();
+	recv_pat(fd, 10, 0);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.forked", forked_server, sender, ANY);
+
+static void nested_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN, 1);
+	int outer = epoll_create1(0);
+	struct pollfd p = { .fd = set, .events = POLLIN };
+
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLOUT, 2));
+	obs_poll("poll", poll(&p, 1, CONF_WAIT_MS), p.revents);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 3));
+	obs_poll("poll", poll(&p, 1, 0), p.revents);
+	close(set);
+	set = running_set(fd, EPOLLIN, 1);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLOUT, 2));
+	obs("nest", change(outer, EPOLL_CTL_ADD, set, EPOLLIN, 4));
+	see("outer", outer, CONF_WAIT_MS);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 3));
+	see("outer", outer, 10);
+	tell(WHEN_ASLEEP);
+	see("outer", outer, CONF_WAIT_MS);
+	await();
+	recv_pat(fd, 10, 0);
+	close(set);
+	close(outer);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.nested", nested_server, sender, ANY);
+
+static void copied_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN, 1);
+	int copy;
+
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLOUT, 2));
+	copy = dup(set);
+	see("copy", copy, CONF_WAIT_MS);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 3));
+	see("copy", copy, 0);
+	tell(WHEN_ASLEEP);
+	see("copy", copy, CONF_WAIT_MS);
+	await();
+	recv_pat(fd, 10, 0);
+	close(copy);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.copied", copied_server, sender, ANY);
+
+static void pass(int by, int fd)
+{
+	char byte = 'x', room[CMSG_SPACE(sizeof(fd))] = { 0 };
+	struct iovec iov = { &byte, 1 };
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = room,
+			    .msg_controllen = sizeof(room) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	if (sendmsg(by, &m, 0) != 1)
+		obs_text("not passed");
+}
+
+static int passed(int by)
+{
+	char byte, room[CMSG_SPACE(sizeof(int))];
+	struct iovec iov = { &byte, 1 };
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = room,
+			    .msg_controllen = sizeof(room) };
+	int fd = -1;
+
+	if (recvmsg(by, &m, 0) == 1 && m.msg_controllen > 0)
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(fd));
+	return fd;
+}
+
+/* The set is passed on, if only to this process itself, while a change is on its way. */
+static void passed_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN, 1);
+	int ends[2], other;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0)
+		return;
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLOUT, 2));
+	pass(ends[0], set);
+	other = passed(ends[1]);
+	see("passed", other, CONF_WAIT_MS);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 3));
+	tell(WHEN_ASLEEP);
+	see("passed", other, CONF_WAIT_MS);
+	await();
+	recv_pat(fd, 10, 0);
+	close(other);
+	close(ends[0]);
+	close(ends[1]);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.passed", passed_server, sender, ANY);
+
+/* ---- threads ---- */
+
+struct other {
+	int set;
+	int fd;
+};
+
+static void *remove_and_add(void *argument)
+{
+	struct other *o = argument;
+
+	nap_ms(CONF_NAP_MS);
+	epoll_ctl(o->set, EPOLL_CTL_DEL, o->fd, NULL);
+	change(o->set, EPOLL_CTL_ADD, o->fd, EPOLLOUT, 5);
+	return NULL;
+}
+
+static void *ask_for_bytes(void *argument)
+{
+	struct other *o = argument;
+
+	change(o->set, EPOLL_CTL_MOD, o->fd, EPOLLIN, 6);
+	tell(WHEN_ASLEEP);
+	return NULL;
+}
+
+/* Another thread changes what the sleeper waits for. */
+static void threads_server(int fd)
+{
+	struct other o = { running_set(fd, EPOLLIN, 1), fd };
+	pthread_t thread = spawn(remove_and_add, &o);
+
+	see("room", o.set, CONF_WAIT_MS);
+	pthread_join(thread, NULL);
+	obs("mod", change(o.set, EPOLL_CTL_MOD, fd, 0, 4));
+	thread = spawn(ask_for_bytes, &o);
+	see("bytes", o.set, CONF_WAIT_MS);
+	pthread_join(thread, NULL);
+	await();
+	recv_pat(fd, 10, 0);
+	see("empty", o.set, 0);
+	close(o.set);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.threads", threads_server, sender, ANY);
+
+/* ---- room ---- */
+
+static void drain_when_told(int fd)
+{
+	static char bytes[65536];
+	ssize_t n;
+
+	while (await() == 0) {
+		set_nonblock(fd, true);
+		do {
+			n = recv(fd, bytes, sizeof(bytes), 0);
+			/* what is under way arrives */
+			if (n < 0 && !ready(fd, POLLIN))
+				break;
+		} while (n != 0 && !(n == 1 && bytes[0] == 'e') && !(n > 1 && bytes[n - 1] == 'e'));
+		set_nonblock(fd, false);
+		tell(0);
+	}
+}
+
+static void fill(int fd)
+{
+	static char bytes[65536];
+
+	memset(bytes, 'f', sizeof(bytes));
+	set_nonblock(fd, true);
+	for (size_t piece = sizeof(bytes); piece > 0; piece /= 2)
+		while (send(fd, bytes, piece, 0) > 0)
+			;
+	obs("full", send(fd, bytes, 1, 0));
+	set_nonblock(fd, false);
+}
+
+static void room_level_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN | EPOLLOUT, 1);
+	struct pollfd p = { .fd = fd, .events = POLLIN | POLLOUT };
+
+	see("room", set, CONF_WAIT_MS);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLOUT, 2));
+	see("room", set, CONF_WAIT_MS);
+	see("room", set, CONF_WAIT_MS);
+	fill(fd);
+	see("full", set, 0);
+	see("full", set, 10);
+	obs_poll("full", poll(&p, 1, 10), p.revents);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLOUT, 3));
+	see("full", set, 0);
+	tell(0);
+	see("room", set, CONF_WAIT_MS);
+	obs_poll("room", poll(&p, 1, CONF_WAIT_MS), p.revents);
+	obs("end", send(fd, "e", 1, 0));
+	await();
+	see("room", set, CONF_WAIT_MS);
+	obs_poll("room", poll(&p, 1, CONF_WAIT_MS), p.revents);
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	see("removed", set, 0);
+	close(set);
+	tell(1);
+}
+CASE("epoll_loop.room_level", room_level_server, drain_when_told, EVERY);
+
+static void room_edge_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN | EPOLLOUT | EPOLLET, 1);
+
+	see("edge", set, CONF_WAIT_MS);
+	see("no edge", set, 0);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLOUT | EPOLLET, 2));
+	see("edge of mod", set, CONF_WAIT_MS);
+	see("no edge", set, 10);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLET, 3));
+	see("none asked", set, 0);
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLOUT | EPOLLET, 4));
+	see("edge of add", set, CONF_WAIT_MS);
+	see("no edge", set, 0);
+	fill(fd);
+	see("full", set, 0);
+	tell(0);
+	see("edge", set, CONF_WAIT_MS);
+	obs("end", send(fd, "e", 1, 0));
+	await();
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLOUT | EPOLLET, 5));
+	see("edge of mod", set, CONF_WAIT_MS);
+	see("no edge", set, 0);
+	close(set);
+	tell(1);
+}
+CASE("epoll_loop.room_edge", room_edge_server, drain_when_told, EVERY);
+
+static void oneshot_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN | EPOLLOUT | EPOLLONESHOT, 1);
+
+	see("room", set, CONF_WAIT_MS);
+	see("used up", set, 10);
+	demand();
+	ready(fd, POLLIN);
+	see("used up", set, 10);
+	for (uint64_t i = 0; i < 3; i++) {
+		obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLOUT | EPOLLONESHOT, i));
+		see("both", set, CONF_WAIT_MS);
+		see("used up", set, i == 1 ? 10 : 0);
+	}
+	recv_pat(fd, 10, 0);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, 6));
+	see("none", set, 0);
+	tell(WHEN_ASLEEP);
+	see("woken", set, CONF_WAIT_MS);
+	await();
+	see("used up", set, 10);
+	recv_pat(fd, 10, 10);
+	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLOUT | EPOLLET | EPOLLONESHOT, 7));
+	see("room", set, CONF_WAIT_MS);
+	see("used up", set, 10);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.oneshot", oneshot_server, sender, EVERY);
+
+/* ---- what only the kernel knows ---- */
+
+/* A descriptor that the kernel alone knows, beside one that is ready in every wait. */
+static void plain_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN | EPOLLOUT, 1);
+	struct epoll_event e[2];
+	int ends[2];
+	long start;
+
+	if (pipe(ends) < 0)
+		return;
+	obs("add", change(set, EPOLL_CTL_ADD, ends[0], EPOLLIN, 2));
+	for (int round = 0; round < 20; round++) {
+		int room = 1 + round % 2;
+		bool seen = false;
+
+		for (int i = 0; i < 100; i++)
+			if (epoll_wait(set, e, room, CONF_WAIT_MS) != 1 || e[0].data.u64 != 1)
+				obs_text("not the socket");
+		if (write(ends[1], "x", 1) != 1)
+			obs_text("pipe");
+		start = now_ms();
+		while (!seen && now_ms() - start < 1000) {
+			int n = epoll_wait(set, e, room, CONF_WAIT_MS);
+
+			for (int i = 0; i < n; i++)
+				seen = seen || e[i].data.u64 == 2;
+		}
+		if (!seen || read(ends[0], e, 1) != 1)
+			obs_text("starved");
+	}
+	close(ends[0]);
+	close(ends[1]);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_loop.plain", plain_server, sender, ANY);
+
+static void hangup_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN | EPOLLRDHUP | EPOLLOUT, 1);
+	struct epoll_event e;
+
+	for (int i = 0; i < SETTLE_WAITS; i++)
+		epoll_wait(set, &e, 1, CONF_WAIT_MS);
+	tell(0);
+	await();
+	ready(fd, POLLRDHUP);
+	see("half closed", set, CONF_WAIT_MS);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 2));
+	see("bytes", set, CONF_WAIT_MS);
+	recv_to_eof(fd, 0);
+	see("end", set, CONF_WAIT_MS);
+	close(set);
+	tell(0);
+}
+
+static void hangup_client(int fd)
+{
+	await();
+	send_pat(fd, 100, 0);
+	shutdown(fd, SHUT_WR);
+	tell(0);
+	await();
+}
+CASE("epoll_loop.hangup", hangup_server, hangup_client, ANY);
+
+/* The other end is killed while this one's set answers from memory. */
+static void killed_server(int fd)
+{
+	int set = running_set(fd, EPOLLOUT, 1);
+	struct epoll_event e = { 0 };
+	long start;
+
+	for (int i = 0; i < SETTLE_WAITS; i++)
+		epoll_wait(set, &e, 1, CONF_WAIT_MS);
+	tell(0);
+	await_peer_exit();
+	start = now_ms();
+	do
+		epoll_wait(set, &e, 1, CONF_WAIT_MS);
+	while (!(e.events & EPOLLHUP) && now_ms() - start < 2000);
+	obs_val("hang-up seen", (e.events & EPOLLHUP) != 0);
+	close(set);
+}
+
+static void killed_oneshot_server(int fd)
+{
+	int set = epoll_create1(0);
+
+	tell(0);
+	await_peer_exit();
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLOUT | EPOLLONESHOT, 1));
+	see("all at once", set, 0);
+	see("used up", set, 0);
+	close(set);
+}
+
+static void killed_client(int fd)
+{
+	(void)fd;
+	await();
+	raise(SIGKILL);
+}
+CASE("epoll_loop.killed", killed_server, killed_client, CONF_COLD | CONF_KILLED | CONF_UNIX_ONLY);
+CASE("epoll_loop.killed_oneshot", killed_oneshot_server, killed_client,
+     CONF_COLD | CONF_KILLED | CONF_UNIX_ONLY);
