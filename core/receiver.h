@@ -97,6 +97,7 @@ struct shmipc_receiver {
 	int64_t former_besides; /* shmipc_receiver_besides_kernel() of former streams */
 	/* the kernel has reported something of the socket to a wait since it was asked */
 	_Atomic bool reported;
+	_Atomic uint64_t looked_ticks; /* when a poll has last asked the kernel of it */
 	/* O_NONBLOCK, which the kernel keeps: seen set at flags_ticks, when calls of ours had
 	 * changed the flags flags_seen - 1 times; 0: not seen so */
 	_Atomic uint32_t flags_changed, flags_seen;
@@ -159,6 +160,13 @@ static inline void shmipc_receiver_was_reported(struct shmipc_receiver *r)
 {
 	atomic_store_explicit(&r->reported, true, memory_order_relaxed);
 }
+
+/* A poll has asked the kernel for its bytes, ends and errors. */
+void shmipc_receiver_was_looked_at(struct shmipc_receiver *r);
+
+/* Nothing but bytes can be told of this end, and memory knows them: it follows the ring, no token
+ * is on its way, and its socket has been looked at a moment ago. */
+bool shmipc_receiver_is_memorys(const struct shmipc_receiver *r);
 
 /* As far as shared memory tells, what comes next comes by the ring: no cut, no end, no request to
  * stop. */

@@ -4,6 +4,7 @@
 #include "core/receiver_parts.h"
 
 enum {
+	LOOK_EVERY_US = 50,
 	FLAGS_US = 1000, /* how long O_NONBLOCK counts as known: somebody may change it unseen */
 };
 
@@ -56,4 +57,19 @@ bool shmipc_receiver_is_nonblocking(struct shmipc_receiver *r, const struct shmi
 	atomic_store_explicit(&r->flags_ticks, now, memory_order_relaxed);
 	atomic_store_explicit(&r->flags_seen, changed, memory_order_release);
 	return true;
+}
+
+void shmipc_receiver_was_looked_at(struct shmipc_receiver *r)
+{
+	atomic_store_explicit(&r->reported, false, memory_order_relaxed);
+	atomic_store_explicit(&r->looked_ticks, shmipc_ticks(), memory_order_relaxed);
+}
+
+bool shmipc_receiver_is_memorys(const struct shmipc_receiver *r)
+{
+	return shmipc_receiver_follows_ring(r) && !shmipc_receiver_has_tokens(r) &&
+	       !shmipc_receiver_wants(r, SHMIPC_WANT_STRICT) &&
+	       !atomic_load_explicit(&r->reported, memory_order_relaxed) &&
+	       shmipc_ticks() - atomic_load_explicit(&r->looked_ticks, memory_order_relaxed) <
+		       LOOK_EVERY_US * shmipc_ticks_per_us();
 }

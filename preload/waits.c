@@ -17,7 +17,9 @@
 
 enum {
 	IN_EVENTS = POLLIN | POLLRDNORM,
-	ANSWERED_EVENTS = IN_EVENTS | POLLOUT | POLLWRNORM | POLLRDHUP,
+	OUT_EVENTS = POLLOUT | POLLWRNORM,
+	URGENT_EVENTS = POLLPRI | POLLRDBAND, /* such bytes leave the ring */
+	ANSWERED_EVENTS = IN_EVENTS | OUT_EVENTS | POLLRDHUP,
 	HANGUP_EVENTS = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP,
 	OWING_NAP_NS = 2 * 1000 * 1000,
 	SILENT_NAP_NS = 50 * 1000 * 1000,
@@ -276,6 +278,48 @@ static void note_waiting(const struct poll_wait *wait)
 	}
 }
 
+/*
+ * The whole answer from memory: how many are ready, or 0 where the kernel must be asked.
+ *
+ * Only if every descriptor of the call is one of whose bytes, room and ends memory knows all; ends
+ * of a peer that was killed it has seen a moment ago (receiver_look.c).  "Nothing is ready" is the
+ * kernel's to say.
+ */
+static int answer_from_memory(const struct poll_wait *wait)
+{
+	int ready = 0;
+
+	for (nfds_t i = 0; i < wait->count; i++) {
+		struct pollfd *entry = &wait->fds[i];
+		struct shim_conn *conn = conn_at(wait, i);
+		int told = 0;
+
+		if (entry->fd >= 0) {
+			if (!conn || !shim_conn_is_attached(conn) ||
+			    (entry->events & ~(ANSWERED_EVENTS | URGENT_EVENTS | POLLWRBAND)) ||
+			    !shmipc_receiver_is_memorys(&conn->rx) ||
+			    !shmipc_sender_has_room(&conn->tx))
+				return 0;
+			told = (shmipc_receiver_hint(&conn->rx) ? IN_EVENTS : 0) | OUT_EVENTS |
+			       (conn->is_unix ? POLLWRBAND : 0);
+		}
+		entry->revents = (short)(entry->events & told);
+		ready += entry->revents != 0;
+	}
+	return ready;
+}
+
+/* The kernel has been asked of all of them. */
+static void note_look(const struct poll_wait *wait)
+{
+	for (nfds_t i = 0; i < wait->count; i++) {
+		struct shim_conn *conn = waits_for_bytes(wait, i);
+
+		if (conn && conn->rx.ready)
+			shmipc_receiver_was_looked_at(&conn->rx);
+	}
+}
+
 static void undo_look(void *argument)
 {
 	const struct poll_wait *wait = argument;
@@ -288,11 +332,17 @@ static void undo_look(void *argument)
 static int look(struct poll_wait *wait, const sigset_t *mask)
 {
 	struct timespec now = { 0, 0 };
-	int n = mask ? (int)SHMIPC_SLEEP(undo_look, wait, SYS_ppoll, wait->fds, wait->count, &now,
-					 mask, 8, 0)
-		     : sys_poll(wait->fds, wait->count, 0);
+	int n = mask ? 0 : answer_from_memory(wait);
 
-	return n < 0 ? n : correct(wait);
+	if (n > 0)
+		return n;
+	n = mask ? (int)SHMIPC_SLEEP(undo_look, wait, SYS_ppoll, wait->fds, wait->count, &now, mask,
+				     8, 0)
+		 : sys_poll(wait->fds, wait->count, 0);
+	if (n < 0)
+		return n;
+	note_look(wait); /* before what it reports */
+	return correct(wait);
 }
 
 /* ---- spinning: the budget and the credit of the first connection stand for all ---- */
