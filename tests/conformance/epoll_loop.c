@@ -678,3 +678,35 @@ static void killed_client(int fd)
 CASE("epoll_loop.killed", killed_server, killed_client, CONF_COLD | CONF_KILLED | CONF_UNIX_ONLY);
 CASE("epoll_loop.killed_oneshot", killed_oneshot_server, killed_client,
      CONF_COLD | CONF_KILLED | CONF_UNIX_ONLY);
+
+/* Told once, of the last bytes and of the end behind them: who reads on finds the end. */
+static void killed_edge_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN | EPOLLET, 1);
+	struct epoll_event e;
+	char bytes[100];
+	ssize_t n = -1, total = 0;
+
+	set_nonblock(fd, true);
+	tell(0);
+	while (n != 0) {
+		if (epoll_wait(set, &e, 1, CONF_WAIT_MS) != 1) {
+			obs_text("the end was not told");
+			break;
+		}
+		while ((n = recv(fd, bytes, sizeof(bytes), 0)) > 0)
+			total += n;
+		if (n < 0 && errno != EAGAIN)
+			break;
+	}
+	obs_val("bytes", (long)total);
+	close(set);
+}
+
+static void killed_edge_client(int fd)
+{
+	await();
+	send_pat(fd, 10, 0);
+	raise(SIGKILL);
+}
+CASE("epoll_loop.killed_edge", killed_edge_server, killed_edge_client, CONF_COLD | CONF_KILLED);
