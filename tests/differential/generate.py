@@ -188,6 +188,8 @@ class Generator(DataSteps, PumpSteps, WaitSteps, NumberSteps, OptionSteps):
             self.trips(self.pick((1, 3, 12, 30, 40)))
             for _ in range(self.steps):
                 self.step()
+                if any(self.pair.unsent.values()):
+                    return True  # when the rest comes is the kernel's memory's to say
             if self.chance(0.6):
                 self.drain()
         except Blocked:

@@ -86,6 +86,7 @@ class Pair:
     def fresh(self):
         """Before a plan."""
         self.views = {}
+        self.unsent = {}  # who has sent what the other kernel has no room for
         self.sent = [{"S": 0, "C": 0} for _ in range(CONNECTIONS)]
         self.fin = [{"S": False, "C": False} for _ in range(CONNECTIONS)]
         self.holders = [{"S": set(), "C": set()} for _ in range(CONNECTIONS)]
@@ -108,6 +109,7 @@ class Pair:
         side = ACTORS[who][0]
         process = who.rstrip("t")
         view = []
+        self.unsent[who] = False
         for i, part in enumerate(probe.split()):
             holders = self.holders[i][side]
             if part == "-":
@@ -116,7 +118,8 @@ class Pair:
                     holders.discard(process)
                     self.fin[i][side] = not holders
                 continue
-            revents, there, state, sent = part.split(",")
+            revents, there, state, sent, unsent = part.split(",")
+            self.unsent[who] |= unsent == "1"
             state = int(state)
             view.append((int(revents, 16), int(there), state))
             holders.add(process)

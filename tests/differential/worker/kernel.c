@@ -124,7 +124,7 @@ void kernel_await_acknowledgement(void)
 }
 
 /* What is there, for the generator: ` |` and for each connection revents, bytes to read, TCP's
- * state and bytes sent; `-` when no descriptor is open. */
+ * state, bytes sent, and whether some are not; `-` when no descriptor is open. */
 void kernel_probe(struct actor *actor, bool holds_back)
 {
 	say(actor, "|");
@@ -142,8 +142,9 @@ void kernel_probe(struct actor *actor, bool holds_back)
 		bare_call(SYS_ioctl, fd, FIONREAD, (long)&there, 0, 0, 0);
 		if (tcp_info(fd, &info) && !holds_back)
 			flush(fd, &info);
-		say(actor, "%x,%d,%d,%llu ", (unsigned int)entry.revents, there, info.tcpi_state,
-		    (unsigned long long)(info.tcpi_bytes_sent - info.tcpi_bytes_retrans));
+		say(actor, "%x,%d,%d,%llu,%d ", (unsigned int)entry.revents, there, info.tcpi_state,
+		    (unsigned long long)(info.tcpi_bytes_sent - info.tcpi_bytes_retrans),
+		    info.tcpi_notsent_bytes > 0);
 	}
 }
 
