@@ -131,6 +131,7 @@ void shmipc_loop_ring(struct shmipc_loop *loop)
 	uint64_t one = 1;
 
 	atomic_store(&loop->called, true);
+	/* [event] after what is to be done, pairs with hush() */
 	if (!atomic_exchange(&loop->event_sent, true))
 		sys_write(loop->event_fd, &one, sizeof(one));
 }
@@ -145,9 +146,12 @@ static void hush(struct shmipc_loop *loop)
 {
 	uint64_t count;
 
-	/* cleared first: whoever comes in between rings once too often, not once too seldom */
-	atomic_store(&loop->event_sent, false);
+	/* [event] The flag falls last, so while it stands the descriptor is readable or we are
+	 * here. Whoever finds it up in between sends nothing, and what he has left to do is seen
+	 * after this store, before the loop sleeps.  The other way round we would read what he
+	 * sends, and the flag would stand for good with nothing behind it. */
 	sys_read(loop->event_fd, &count, sizeof(count));
+	atomic_store(&loop->event_sent, false);
 }
 
 /* ---- sources -------------------------------------------------------------------------------- */
