@@ -161,30 +161,6 @@ static int ask_kernel(int epfd, int operation, int fd, struct epoll_event *event
 	return result;
 }
 
-/* A number that is no connection of ours, or a set of which we know nothing. */
-static int control_other(struct shim_set *set, int epfd, int operation, int fd,
-			 struct epoll_event *event)
-{
-	struct shim_conn *conn = shim_conn_of(fd);
-	bool nests = operation == EPOLL_CTL_ADD && shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET;
-	int result;
-
-	if (nests)
-		shim_set_show(fd);
-	result = ask_kernel(epfd, operation, fd, event);
-	if (result < 0)
-		return result;
-	if (nests)
-		shim_set_is_foreign(fd);
-	if (set)
-		set->quiet_looks = 0;
-	if (conn && operation != EPOLL_CTL_DEL)
-		waits_unknown(conn);
-	else if (!conn && (uint32_t)fd < SHIM_FD_MAX && shim_fd_word(fd) == 0)
-		remember_early(set, operation, fd, event); /* the kernel has read it: it can be */
-	return 0;
-}
-
 /* A one-shot that was told is out of the kernel's set, as the application cannot know: unless
  * another process has changed it since. */
 static int ask_kernel_of_absent(int epfd, int operation, int fd, struct epoll_event *event)
@@ -199,6 +175,51 @@ static int ask_kernel_of_absent(int epfd, int operation, int fd, struct epoll_ev
 	}
 	result = sys_epoll_ctl(epfd, EPOLL_CTL_ADD, fd, event);
 	return result == -EEXIST ? sys_epoll_ctl(epfd, operation, fd, event) : result;
+}
+
+/* Its connection may be no longer ours, while its registration is one that we have taken out of the
+ * kernel's set.  -ENODATA: none of these. */
+static int control_absent(struct shim_set *set, int operation, int fd, struct epoll_event *event)
+{
+	struct shim_registration *r;
+	int result = -ENODATA;
+
+	if (!set || atomic_load_explicit(&set->members, memory_order_relaxed) == 0 ||
+	    !shim_set_enter(set))
+		return result;
+	r = shim_registration_by_fd(&set->registrations, fd);
+	if (r && r->absent) {
+		result = ask_kernel_of_absent(set->epfd, operation, fd, event);
+		r->absent = result < 0;
+	}
+	shim_set_leave(set);
+	return result;
+}
+
+/* A number that is no connection of ours, or a set of which we know nothing. */
+static int control_other(struct shim_set *set, int epfd, int operation, int fd,
+			 struct epoll_event *event)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+	bool nests = operation == EPOLL_CTL_ADD && shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET;
+	int result;
+
+	if (nests)
+		shim_set_show(fd);
+	result = control_absent(set, operation, fd, event);
+	if (result == -ENODATA)
+		result = ask_kernel(epfd, operation, fd, event);
+	if (result < 0)
+		return result;
+	if (nests)
+		shim_set_is_foreign(fd);
+	if (set)
+		set->quiet_looks = 0;
+	if (conn && operation != EPOLL_CTL_DEL)
+		waits_unknown(conn);
+	else if (!conn && (uint32_t)fd < SHIM_FD_MAX && shim_fd_word(fd) == 0)
+		remember_early(set, operation, fd, event); /* the kernel has read it: it can be */
+	return 0;
 }
 
 /* Locked. */
