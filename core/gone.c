@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "core/cpu.h"
 #include "core/sys.h"
 #include "core/thread.h"
 
@@ -78,4 +79,11 @@ bool shmipc_process_is_gone(uint32_t pid)
 		return false;
 	fields = fields_of(pid, text);
 	return is_dead_state(fields) && !has_other_threads(fields);
+}
+
+_Atomic uint64_t shmipc_end_heard_ticks;
+
+void shmipc_heard_of_an_end(void)
+{
+	atomic_store_explicit(&shmipc_end_heard_ticks, shmipc_ticks(), memory_order_relaxed);
 }

@@ -7,6 +7,7 @@
 #ifndef SHMIPC_CORE_GONE_H
 #define SHMIPC_CORE_GONE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,5 +18,18 @@ bool shmipc_process_is_gone(uint32_t pid);
 
 /* The same by one system call: one that nobody has waited for yet counts as alive. */
 bool shmipc_process_is_reaped(uint32_t pid);
+
+/* The application has been told that some process has ended: whatever was seen of a socket before
+ * that is old.  Async-signal-safe. */
+void shmipc_heard_of_an_end(void);
+
+/* Private to shmipc_is_newer_than_ends(): ticks of the last such news. */
+extern _Atomic uint64_t shmipc_end_heard_ticks;
+
+/* Was it seen, at `ticks`, after the last such news? */
+static inline bool shmipc_is_newer_than_ends(uint64_t ticks)
+{
+	return ticks > atomic_load_explicit(&shmipc_end_heard_ticks, memory_order_relaxed);
+}
 
 #endif

@@ -89,7 +89,8 @@ struct shmipc_receiver {
 	_Atomic uint32_t streak; /* receives since the last sleep */
 	_Atomic int low_water;	 /* SO_RCVLOWAT, if it was set since attach: a receive waits for so
 				    many */
-	uint32_t own_waits;    /* while strict: receives that waited here and that no token began */
+	_Atomic uint32_t
+		own_waits;     /* while strict: receives that waited here and that no token began */
 	_Atomic int peek_from; /* SO_PEEK_OFF: the next peek begins at this byte - 1; 0: not set */
 	/* a wait has been told of an end: what the socket says of it is asked for at once */
 	_Atomic bool doubtful;
@@ -162,7 +163,7 @@ static inline void shmipc_receiver_was_reported(struct shmipc_receiver *r)
 }
 
 /* A poll has asked the kernel for its bytes, ends and errors. */
-void shmipc_receiver_was_looked_at(struct shmipc_receiver *r);
+void shmipc_receiver_was_looked_at(struct shmipc_receiver *r, uint64_t ticks);
 
 /* Nothing but bytes can be told of this end, and memory knows them: it follows the ring, no token
  * is on its way, and its socket has been looked at a moment ago. */

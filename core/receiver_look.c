@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a receiver knows without the kernel. */
 #include "core/cpu.h"
+#include "core/gone.h"
 #include "core/receiver_parts.h"
 
 enum {
@@ -59,17 +60,19 @@ bool shmipc_receiver_is_nonblocking(struct shmipc_receiver *r, const struct shmi
 	return true;
 }
 
-void shmipc_receiver_was_looked_at(struct shmipc_receiver *r)
+void shmipc_receiver_was_looked_at(struct shmipc_receiver *r, uint64_t ticks)
 {
 	atomic_store_explicit(&r->reported, false, memory_order_relaxed);
-	atomic_store_explicit(&r->looked_ticks, shmipc_ticks(), memory_order_relaxed);
+	atomic_store_explicit(&r->looked_ticks, ticks, memory_order_relaxed);
 }
 
 bool shmipc_receiver_is_memorys(const struct shmipc_receiver *r)
 {
+	uint64_t looked = atomic_load_explicit(&r->looked_ticks, memory_order_relaxed);
+
 	return shmipc_receiver_follows_ring(r) && !shmipc_receiver_has_tokens(r) &&
 	       !shmipc_receiver_wants(r, SHMIPC_WANT_STRICT) &&
 	       !atomic_load_explicit(&r->reported, memory_order_relaxed) &&
-	       shmipc_ticks() - atomic_load_explicit(&r->looked_ticks, memory_order_relaxed) <
-		       LOOK_EVERY_US * shmipc_ticks_per_us();
+	       shmipc_is_newer_than_ends(looked) &&
+	       shmipc_ticks() - looked < LOOK_EVERY_US * shmipc_ticks_per_us();
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "core/cpu.h"
+#include "core/gone.h"
 #include "core/receiver_parts.h"
 #include "core/sys.h"
 
@@ -96,6 +97,7 @@ void shmipc_receiver_pass_cut(struct shmipc_receiver *r)
 /* What does the socket say beside promised tokens?  True: look again. */
 static bool peek(struct shmipc_receiver *r, int fd)
 {
+	uint64_t now = shmipc_ticks(); /* what is seen is not older than that */
 	char value;
 	ssize_t n;
 
@@ -103,7 +105,7 @@ static bool peek(struct shmipc_receiver *r, int fd)
 	atomic_store_explicit(&r->reported, false, memory_order_relaxed);
 	n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
 	if (n == -EAGAIN)
-		r->asked_ticks = shmipc_ticks();
+		r->asked_ticks = now;
 	if (n != 1) {
 		shmipc_receiver_socket_said(r, n);
 		return false;
@@ -130,6 +132,7 @@ bool shmipc_receiver_is_quiet(const struct shmipc_receiver *r)
 	       /* an edge that was told once, of bytes in the ring and of the end behind them */
 	       !atomic_load_explicit(&r->reported, memory_order_relaxed) &&
 	       !(atomic_load_explicit(&r->tx->flags, memory_order_acquire) & ends) &&
+	       shmipc_is_newer_than_ends(r->asked_ticks) &&
 	       shmipc_ticks() - r->asked_ticks < ASK_EVERY_US * shmipc_ticks_per_us();
 }
 

@@ -86,7 +86,7 @@ static bool waits_here(struct shmipc_receiver *r, int fd, struct shmipc_receiver
 	if (!shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
 		return true;
 	if (!wait->judged && r->taken == wait->taken && !token_is_there(r, fd))
-		wait->here = ++r->own_waits >= OWN_WAITS;
+		wait->here = atomic_fetch_add(&r->own_waits, 1) + 1 >= OWN_WAITS;
 	wait->judged = true;
 	return wait->here;
 }

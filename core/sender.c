@@ -7,6 +7,7 @@
 
 #include "core/cpu.h"
 #include "core/ending.h"
+#include "core/gone.h"
 #include "core/postpone.h"
 #include "core/sender_parts.h"
 #include "core/sleep.h"
@@ -277,7 +278,8 @@ static bool peer_is_gone(struct shmipc_sender *s, int fd)
 {
 	uint64_t now = shmipc_ticks();
 
-	if (__builtin_expect(now - s->looked_ticks < s->look_every_ticks, 1) && !s->half_closed)
+	if (__builtin_expect(now - s->looked_ticks < s->look_every_ticks, 1) && !s->half_closed &&
+	    shmipc_is_newer_than_ends(s->looked_ticks))
 		return false;
 	return look_for_peer(s, fd, now);
 }

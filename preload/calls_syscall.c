@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stddef.h>
 
+#include "core/gone.h"
 #include "core/reach.h"
 #include "core/sys.h"
 #include "core/thread.h"
@@ -35,6 +36,7 @@ enum syscall_kind {
 	SOCKETS, /* the life of a socket */
 	MEMORY,	 /* takes memory away */
 	PROCESS,
+	ENDS, /* tells of the end of a process */
 };
 
 const unsigned char shim_syscall_is_ours[SHIM_SYSCALLS] = {
@@ -113,6 +115,8 @@ const unsigned char shim_syscall_is_ours[SHIM_SYSCALLS] = {
 	[SYS_execve] = PROCESS,
 	[SYS_execveat] = PROCESS,
 	[SYS_exit_group] = PROCESS,
+	[SYS_wait4] = ENDS,
+	[SYS_waitid] = ENDS,
 	[SYS_prctl] = PROCESS,
 	[SYS_seccomp] = PROCESS,
 #if defined(__x86_64__) /* the older forms */
@@ -421,6 +425,10 @@ static long dispatch(long number, long a, long b, long c, long d, long e, long f
 	case MEMORY:
 		result = shim_syscall_pass(number, a, b, c, d, e, f);
 		shmipc_reach_changed();
+		return result;
+	case ENDS:
+		result = shim_syscall_pass(number, a, b, c, d, e, f);
+		shmipc_heard_of_an_end();
 		return result;
 	case NOT_OURS:
 		break;

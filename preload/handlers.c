@@ -7,6 +7,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "core/gone.h"
 #include "core/lock.h"
 #include "core/postpone.h"
 #include "core/sys.h"
@@ -77,6 +78,8 @@ static void run(int signo, siginfo_t *info, void *context)
 
 	if (!atomic_load(&h->restarts))
 		interrupted = true;
+	if (signo == SIGCHLD)
+		shmipc_heard_of_an_end();
 	atomic_load (&h->handler)(signo, info, context);
 	shmipc_postpone.ran = true;
 	shmipc_postpone.interrupted = interrupted;

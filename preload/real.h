@@ -30,6 +30,7 @@
 #include <sys/mount.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/shm.h>
@@ -37,6 +38,7 @@
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <utmp.h>
 
@@ -73,6 +75,8 @@ int __select(int count, fd_set *in, fd_set *out, fd_set *except, struct timeval 
 int __dup2(int from, int to);
 int __fcntl(int fd, int command, ...);
 pid_t __fork(void);
+pid_t __wait(int *status);
+pid_t __waitpid(pid_t pid, int *status, int options);
 int __sigaction(int signo, const struct sigaction *action, struct sigaction *old);
 sighandler_t __sysv_signal(int signo, sighandler_t chosen);
 sighandler_t sysv_signal(int signo, sighandler_t chosen);

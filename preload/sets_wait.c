@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "core/cpu.h"
+#include "core/gone.h"
 #include "core/postpone.h"
 #include "core/sleep.h"
 #include "preload/sets_parts.h"
@@ -35,6 +36,7 @@ enum {
 static bool kernel_is_due(const struct shim_set *set)
 {
 	return set->strict || set->quiet_looks < QUIET_LOOKS ||
+	       !shmipc_is_newer_than_ends(set->looked_ticks) ||
 	       shmipc_ticks() - set->looked_ticks >= set->look_every_ticks;
 }
 

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stddef.h>
 
+#include "core/cpu.h"
 #include "core/ending.h"
 #include "core/postpone.h"
 #include "core/sleep.h"
@@ -310,13 +311,13 @@ static int answer_from_memory(const struct poll_wait *wait)
 }
 
 /* The kernel has been asked of all of them. */
-static void note_look(const struct poll_wait *wait)
+static void note_look(const struct poll_wait *wait, uint64_t ticks)
 {
 	for (nfds_t i = 0; i < wait->count; i++) {
 		struct shim_conn *conn = waits_for_bytes(wait, i);
 
 		if (conn && conn->rx.ready)
-			shmipc_receiver_was_looked_at(&conn->rx);
+			shmipc_receiver_was_looked_at(&conn->rx, ticks);
 	}
 }
 
@@ -333,15 +334,17 @@ static int look(struct poll_wait *wait, const sigset_t *mask)
 {
 	struct timespec now = { 0, 0 };
 	int n = mask ? 0 : answer_from_memory(wait);
+	uint64_t began;
 
 	if (n > 0)
 		return n;
+	began = shmipc_ticks();
 	n = mask ? (int)SHMIPC_SLEEP(undo_look, wait, SYS_ppoll, wait->fds, wait->count, &now, mask,
 				     8, 0)
 		 : sys_poll(wait->fds, wait->count, 0);
 	if (n < 0)
 		return n;
-	note_look(wait); /* before what it reports */
+	note_look(wait, began); /* before what it reports */
 	return correct(wait);
 }
 

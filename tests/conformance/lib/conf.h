@@ -42,12 +42,13 @@ enum conf_flags {
 	CONF_SWAP = 4, /* also run with the two functions exchanged */
 	CONF_TCP_ONLY = 8,
 	CONF_UNIX_ONLY = 16,
-	CONF_RAW = 32,	   /* server gets the listener, client gets -1; no warm-up */
-	CONF_EITHER = 64,  /* may or may not be accelerated when both ends are shimmed */
-	CONF_NEVER = 128,  /* must not be accelerated when both ends are shimmed */
-	CONF_KILLED = 256, /* an end dies without closing: event=accelerated is proof enough */
-	CONF_SELF = 512,   /* belongs to the harness's own test, not to the suite */
-	CONF_MUST = 1024,  /* with CONF_RAW: must be accelerated when both ends are shimmed */
+	CONF_RAW = 32,	    /* server gets the listener, client gets -1; no warm-up */
+	CONF_EITHER = 64,   /* may or may not be accelerated when both ends are shimmed */
+	CONF_NEVER = 128,   /* must not be accelerated when both ends are shimmed */
+	CONF_KILLED = 256,  /* an end dies without closing: event=accelerated is proof enough */
+	CONF_SELF = 512,    /* belongs to the harness's own test, not to the suite */
+	CONF_MUST = 1024,   /* with CONF_RAW: must be accelerated when both ends are shimmed */
+	CONF_FAMILY = 2048, /* both ends are the server's and its child's */
 };
 
 enum {

@@ -20,6 +20,11 @@ static unsigned long long ring_bytes(const char *log, const char *key)
 	return sum;
 }
 
+static bool both_shimmed(const struct job *job, const struct pairing *pairing)
+{
+	return pairing->server_shim && (pairing->client_shim || job->flags & CONF_FAMILY);
+}
+
 static const char *judge_acceleration(const struct job *job, const struct pairing *pairing,
 				      const struct outcome *out)
 {
@@ -28,7 +33,7 @@ static const char *judge_acceleration(const struct job *job, const struct pairin
 
 	if (!pairing->server_shim && !pairing->client_shim)
 		return NULL;
-	if (pairing->server_shim != pairing->client_shim || job->flags & CONF_NEVER)
+	if (!both_shimmed(job, pairing) || job->flags & CONF_NEVER)
 		return event || moved ? "accelerated, but must not be" : NULL;
 	if (!(job->flags & CONF_MUST) &&
 	    (job->flags & (CONF_EITHER | CONF_RAW) || strcmp(job->mode, "cold") == 0))
