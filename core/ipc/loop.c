@@ -138,6 +138,8 @@ void shmipc_loop_ring(struct shmipc_loop *loop)
 
 void shmipc_loop_wake(struct shmipc_loop *loop)
 {
+	if (loop->generation != shmipc_process_generation())
+		return; /* a child's descriptor is its parent's */
 	atomic_store(&loop->woken, true);
 	shmipc_loop_ring(loop);
 }
@@ -318,7 +320,8 @@ static void leave(struct shmipc_loop *loop, bool comes_back)
 		return;
 	if (!comes_back || spin_budget(loop) == 0)
 		rested = let_rest(loop);
-	if (!rested || shmipc_loop_has_tasks(loop))
+	/* one that came when the descriptor had just been read */
+	if (!rested || shmipc_loop_has_tasks(loop) || atomic_load(&loop->woken))
 		shmipc_loop_ring(loop);
 }
 

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// LINK: tests/unit/ipc/peer.c
+/* The loop by itself: who is woken, who is awake when it is left, what is cancelled. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/cpu.h"
+#include "core/ipc/loop_parts.h"
+#include "tests/unit/ipc/peer.h"
+
+static struct shmipc_loop *make_loop(bool start)
+{
+	struct shmipc_loop *loop;
+
+	assert_int_equal(shmipc_loop_create(&loop), 0);
+	if (start)
+		assert_int_equal(shmipc_loop_start(loop), 0);
+	return loop;
+}
+
+static bool is_readable(const struct shmipc_loop *loop, int timeout_ms)
+{
+	struct pollfd wait = { .fd = shmipc_fd(loop), .events = POLLIN };
+
+	return poll(&wait, 1, timeout_ms) == 1;
+}
+
+/* ---- waking --------------------------------------------------------------------------------- */
+
+enum { WAKERS = 2, WAKES = 100000, PAUSES = 512, SECOND = 1000000000 /* ns */ };
+
+struct waking {
+	struct shmipc_loop *loop;
+	_Atomic uint32_t asked, number;
+	uint32_t seen;
+};
+
+/* At all moments, also while the loop reads away the one before. */
+static void *wake_often(void *argument)
+{
+	struct waking *waking = argument;
+	uint32_t random = 1 + waking->number++;
+
+	for (uint32_t i = 0; i < WAKES; i++) {
+		random = random * 1664525 + 1013904223;
+		for (uint32_t k = random >> 16 & (PAUSES - 1); k > 0; k--)
+			shmipc_cpu_pause();
+		waking->asked++;
+		shmipc_loop_wake(waking->loop);
+	}
+	return NULL;
+}
+
+static void wait_in_process(struct shmipc_loop *loop)
+{
+	assert_true(shmipc_process(loop, shmipc_deadline_after(SECOND)) >= 0);
+}
+
+static void wait_in_poll(struct shmipc_loop *loop)
+{
+	is_readable(loop, SECOND / 1000000);
+	assert_true(shmipc_process(loop, SHMIPC_NOWAIT) >= 0);
+}
+
+static void no_wake_up_is_lost(void **state)
+{
+	static void (*const ways[])(struct shmipc_loop *) = { wait_in_process, wait_in_poll };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		struct waking waking = { .loop = make_loop(false) };
+		pthread_t threads[WAKERS];
+
+		for (int k = 0; k < WAKERS; k++)
+			pthread_create(&threads[k], NULL, wake_often, &waking);
+		while (waking.seen < WAKERS * WAKES) {
+			ways[i](waking.loop);
+			waking.seen = waking.asked;
+		}
+		for (int k = 0; k < WAKERS; k++)
+			pthread_join(threads[k], NULL);
+		for (int k = 0; k < 3; k++)
+			shmipc_process(waking.loop, SHMIPC_NOWAIT);
+		/* the flag agrees with the descriptor, and stays so */
+		assert_false(is_readable(waking.loop, 0));
+		assert_false(waking.loop->event_sent);
+		shmipc_loop_wake(waking.loop);
+		assert_true(is_readable(waking.loop, 0));
+		assert_int_equal(shmipc_loop_destroy(waking.loop), 0);
+	}
+}
+
+static void a_child_does_not_wake_its_parents_loop(void **state)
+{
+	struct shmipc_loop *loop = make_loop(false);
+
+	(void)state;
+	if (fork() == 0) {
+		shmipc_loop_wake(loop);
+		_exit(0);
+	}
+	wait(NULL);
+	assert_false(is_readable(loop, 0));
+	assert_int_equal(shmipc_loop_destroy(loop), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(no_wake_up_is_lost),
+		cmocka_unit_test(a_child_does_not_wake_its_parents_loop),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
