@@ -47,7 +47,7 @@ void shmipc_loop_remove(struct shmipc_loop *loop, struct shmipc_source *source);
 void shmipc_loop_queue(struct shmipc_loop *loop, struct shmipc_task *task);
 /* The task does not start any more, and has ended where it ran in another thread.  If it runs in
  * this one (it is the caller's own callback), the loop will not touch it when it returns.  No lock
- * is held that a callback may want, and nobody queues the task meanwhile. */
+ * is held that a callback may want, and nobody but the task itself queues it meanwhile. */
 void shmipc_loop_cancel(struct shmipc_loop *loop, struct shmipc_task *task);
 /* Within a task: nobody has cancelled it. */
 bool shmipc_loop_still_runs(struct shmipc_loop *loop, const struct shmipc_task *task);

@@ -54,6 +54,9 @@ void shmipc_loop_cancel(struct shmipc_loop *loop, struct shmipc_task *task)
 			loop->running = NULL;
 		else
 			await_end(loop, task);
+		/* it may have queued itself again before it ended */
+		if (task->next)
+			unlink_task(task);
 	}
 	shmipc_mutex_unlock(&loop->lock);
 }

@@ -150,6 +150,7 @@ void shmipc_stream_mute(struct shmipc_stream *stream)
 	if (!some->on_data && !some->on_close && !some->on_writable)
 		return; /* then the task is not queued either */
 	stream->callbacks = none;
+	stream->news = 0; /* a run under way sees no reason to queue itself again */
 	shmipc_mutex_unlock(&s->lock);
 	shmipc_loop_cancel(s->loop, &stream->task);
 	shmipc_mutex_lock(&s->lock);

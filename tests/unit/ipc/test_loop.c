@@ -37,6 +37,12 @@ static bool is_readable(const struct shmipc_loop *loop, int timeout_ms)
 	return poll(&wait, 1, timeout_ms) == 1;
 }
 
+static void await(const _Atomic bool *flag)
+{
+	while (!*flag)
+		usleep(100);
+}
+
 /* ---- waking --------------------------------------------------------------------------------- */
 
 enum { WAKERS = 2, WAKES = 100000, PAUSES = 512, SECOND = 1000000000 /* ns */ };
@@ -116,11 +122,72 @@ static void a_child_does_not_wake_its_parents_loop(void **state)
 	assert_int_equal(shmipc_loop_destroy(loop), 0);
 }
 
+/* ---- cancelling ----------------------------------------------------------------------------- */
+
+struct stubborn {
+	struct shmipc_task task;
+	struct shmipc_loop *loop;
+	_Atomic bool started;
+	_Atomic unsigned int runs;
+};
+
+/* Queues itself again when somebody waits for its end, as a stream does that has more to tell. */
+static int run_again(struct shmipc_task *task)
+{
+	struct stubborn *stubborn = (struct stubborn *)(void *)task;
+
+	stubborn->started = true;
+	if (stubborn->runs++ == 0) {
+		bool awaited = false;
+
+		while (!awaited) {
+			shmipc_mutex_lock(&stubborn->loop->lock);
+			awaited = stubborn->loop->cancelling > 0;
+			shmipc_mutex_unlock(&stubborn->loop->lock);
+		}
+		shmipc_loop_queue(stubborn->loop, task);
+	}
+	return 1;
+}
+
+/* The loop's thread stops here until it may go on. */
+struct barrier {
+	struct shmipc_task task;
+	_Atomic bool there, may_go;
+};
+
+static int stop_here(struct shmipc_task *task)
+{
+	struct barrier *barrier = (struct barrier *)(void *)task;
+
+	barrier->there = true;
+	await(&barrier->may_go);
+	return 0;
+}
+
+static void what_was_cancelled_is_not_queued(void **state)
+{
+	struct stubborn stubborn = { .task = { .run = run_again }, .loop = make_loop(true) };
+	struct barrier barrier = { .task = { .run = stop_here } };
+
+	(void)state;
+	shmipc_loop_queue(stubborn.loop, &stubborn.task);
+	await(&stubborn.started);
+	shmipc_loop_queue(stubborn.loop, &barrier.task);
+	shmipc_loop_cancel(stubborn.loop, &stubborn.task);
+	assert_null(stubborn.task.next);
+	await(&barrier.there);
+	barrier.may_go = true;
+	assert_int_equal(shmipc_loop_destroy(stubborn.loop), 0);
+	assert_int_equal(stubborn.runs, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_wake_up_is_lost),
 		cmocka_unit_test(a_child_does_not_wake_its_parents_loop),
+		cmocka_unit_test(what_was_cancelled_is_not_queued),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
