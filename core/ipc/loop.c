@@ -385,6 +385,46 @@ static void dispatch(void *argument)
 	atomic_store(&loop->dispatcher_thread, 0);
 }
 
+bool shmipc_loop_follow(struct shmipc_loop *loop, struct shmipc_follower *follower)
+{
+	bool follows;
+
+	shmipc_mutex_lock(&loop->lock);
+	follows = shmipc_loop_has_other_thread(loop);
+	if (follows) {
+		follower->previous = NULL;
+		follower->next = loop->followers;
+		if (follower->next)
+			follower->next->previous = follower;
+		loop->followers = follower;
+	}
+	shmipc_mutex_unlock(&loop->lock);
+	return follows;
+}
+
+void shmipc_loop_unfollow(struct shmipc_loop *loop, struct shmipc_follower *follower)
+{
+	shmipc_mutex_lock(&loop->lock);
+	if (follower->previous)
+		follower->previous->next = follower->next;
+	else
+		loop->followers = follower->next;
+	if (follower->next)
+		follower->next->previous = follower->previous;
+	shmipc_mutex_unlock(&loop->lock);
+}
+
+/* The dispatcher has ended: they have to look for themselves. */
+static void dismiss_followers(struct shmipc_loop *loop)
+{
+	shmipc_mutex_lock(&loop->lock);
+	for (struct shmipc_follower *f = loop->followers; f; f = f->next) {
+		atomic_store_explicit(f->word, 1, memory_order_relaxed);
+		shmipc_word_wake(f->word);
+	}
+	shmipc_mutex_unlock(&loop->lock);
+}
+
 int shmipc_loop_start(struct shmipc_loop *loop)
 {
 	bool stopped = false;
@@ -413,5 +453,8 @@ int shmipc_loop_stop(struct shmipc_loop *loop)
 	shmipc_loop_wake(loop);
 	shmipc_dispatcher_join(&loop->dispatcher);
 	atomic_store(&loop->has_thread, false);
+	/* it lets nothing rest when it ends: whoever polls the descriptor next does */
+	shmipc_loop_ring(loop);
+	dismiss_followers(loop);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #ifndef SHMIPC_CORE_IPC_LOOP_H
 #define SHMIPC_CORE_IPC_LOOP_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -60,6 +61,15 @@ bool shmipc_loop_disarm(struct shmipc_loop *loop, struct shmipc_timer *timer);
  * moves sessions forward? */
 bool shmipc_loop_is_here(struct shmipc_loop *loop);
 bool shmipc_loop_has_other_thread(struct shmipc_loop *loop);
+
+/* Somebody who sleeps because that thread takes in for him: when it ends, *word is set and woken. */
+struct shmipc_follower {
+	struct shmipc_follower *next, *previous;
+	_Atomic uint32_t *word;
+};
+/* False: there is no such thread. */
+bool shmipc_loop_follow(struct shmipc_loop *loop, struct shmipc_follower *follower);
+void shmipc_loop_unfollow(struct shmipc_loop *loop, struct shmipc_follower *follower);
 
 /* A session that is awake: its queue has to be looked at before the loop sleeps.  Only in the
  * loop. */

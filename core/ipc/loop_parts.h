@@ -32,6 +32,7 @@ struct shmipc_loop {
 	struct shmipc_dispatcher dispatcher;
 	_Atomic bool has_thread, stop;
 	_Atomic uint32_t dispatcher_thread;
+	struct shmipc_follower *followers;
 };
 
 /* ---- loop.c --------------------------------------------------------------------------------- */

@@ -260,10 +260,15 @@ static void follow(struct shmipc_session *s, struct shmipc_waiter *self, uint64_
 static void follow_dispatcher(struct shmipc_session *s, struct shmipc_waiter *self,
 			      uint64_t deadline_ns)
 {
+	struct shmipc_follower follower = { .word = &self->word };
+
 	enlist(s, self);
-	if (may_sleep(s, self)) {
-		s->metrics.sleeps++;
-		sleep_on_word(s, self, deadline_ns);
+	if (shmipc_loop_follow(s->loop, &follower)) {
+		if (may_sleep(s, self)) {
+			s->metrics.sleeps++;
+			sleep_on_word(s, self, deadline_ns);
+		}
+		shmipc_loop_unfollow(s->loop, &follower);
 	}
 	delist(s, self);
 }

@@ -122,6 +122,158 @@ static void a_child_does_not_wake_its_parents_loop(void **state)
 	assert_int_equal(shmipc_loop_destroy(loop), 0);
 }
 
+/* ---- the dispatcher's end ------------------------------------------------------------------- */
+
+/* What stands for a session: a descriptor, and a queue that is looked at until it may rest. */
+struct stand_in {
+	struct shmipc_source source;
+	struct shmipc_awake awake;
+	struct shmipc_loop *loop;
+	_Atomic bool rests, may_rest; /* the loop is about to let it rest, and may */
+	_Atomic bool is_awake;
+};
+
+static bool is_nothing(struct shmipc_awake *awake)
+{
+	(void)awake;
+	return false;
+}
+
+static void take_nothing(struct shmipc_awake *awake)
+{
+	(void)awake;
+}
+
+static bool rest(struct shmipc_awake *awake)
+{
+	struct stand_in *s = (struct stand_in *)(void *)((char *)awake -
+							 offsetof(struct stand_in, awake));
+
+	s->rests = true;
+	await(&s->may_rest);
+	s->is_awake = false;
+	return true;
+}
+
+static void stand_in_ready(struct shmipc_source *source, uint32_t events)
+{
+	struct stand_in *s = (struct stand_in *)(void *)source;
+	uint64_t count;
+
+	(void)events;
+	assert_int_equal(read(source->fd, &count, sizeof(count)), sizeof(count));
+	s->is_awake = true;
+	shmipc_loop_stays_awake(s->loop, &s->awake);
+}
+
+static void nothing_gone(struct shmipc_source *source)
+{
+	(void)source;
+}
+
+static void add_stand_in(struct shmipc_loop *loop, struct stand_in *s)
+{
+	*s = (struct stand_in){
+		.source = { .fd = eventfd(0, 0),
+			    .events = EPOLLIN,
+			    .ready = stand_in_ready,
+			    .gone = nothing_gone },
+		.awake = { .look = is_nothing, .take = take_nothing, .rest = rest },
+		.loop = loop,
+	};
+	assert_int_equal(shmipc_loop_add(loop, &s->source), 0);
+}
+
+static void ring_stand_in(struct stand_in *s)
+{
+	uint64_t one = 1;
+
+	assert_int_equal(write(s->source.fd, &one, sizeof(one)), sizeof(one));
+}
+
+static void *stop_loop(void *argument)
+{
+	assert_int_equal(shmipc_loop_stop(argument), 0);
+	return NULL;
+}
+
+/* The last thing that the dispatcher did may have been to wake up for somebody. */
+static void a_stopped_loop_can_be_polled(void **state)
+{
+	struct shmipc_loop *loop = make_loop(true);
+	struct stand_in first, second;
+	pthread_t thread;
+
+	(void)state;
+	add_stand_in(loop, &first);
+	add_stand_in(loop, &second);
+	second.may_rest = true;
+	ring_stand_in(&first);
+	await(&first.rests);
+	/* it has seen that nobody woke it, and asks the kernel next */
+	ring_stand_in(&second);
+	pthread_create(&thread, NULL, stop_loop, loop);
+	while (!loop->event_sent)
+		usleep(100);
+	usleep(1000);
+	first.may_rest = true;
+	pthread_join(thread, NULL);
+	assert_true(is_readable(loop, 0));
+	assert_int_equal(shmipc_process(loop, SHMIPC_NOWAIT), 0);
+	assert_false(first.is_awake);
+	assert_false(second.is_awake);
+	shmipc_loop_remove(loop, &first.source);
+	shmipc_loop_remove(loop, &second.source);
+	assert_int_equal(shmipc_loop_destroy(loop), 0);
+	close(first.source.fd);
+	close(second.source.fd);
+}
+
+static void *read_one(void *stream)
+{
+	const void *view;
+	int error = shmipc_stream_read_view(stream, 1, &view);
+
+	return (void *)(intptr_t)error;
+}
+
+/* Who waits while a dispatcher takes in for him goes on by himself when it has ended. */
+static void who_waits_outlives_the_dispatcher(void **state)
+{
+	struct shmipc_stream *from, *to;
+	struct peer_pair pair;
+	struct peer peer;
+	pthread_t thread;
+	uint64_t late;
+	void *result;
+
+	(void)state;
+	for (int round = 0; round < 2; round++) {
+		struct shmipc_loop *loop = make_loop(true);
+
+		peer_prepare(&peer, PEER_UNIX_MEMFD);
+		peer.config.spin_us = round ? 50 : 0;
+		peer_make_pair(&peer, loop, NULL, NULL, &pair);
+		assert_int_equal(shmipc_session_open_stream(pair.client, &from), 0);
+		assert_int_equal(shmipc_stream_send(from, "1", 1), 0);
+		assert_int_equal(shmipc_session_accept_stream(pair.server, SHMIPC_NEVER, &to), 0);
+		assert_int_equal((intptr_t)read_one(to), 0);
+		late = shmipc_deadline_after(5 * (uint64_t)SECOND);
+		shmipc_stream_set_read_deadline(to, late);
+		pthread_create(&thread, NULL, read_one, to);
+		usleep(20000);
+		assert_int_equal(shmipc_loop_stop(loop), 0);
+		assert_int_equal(shmipc_stream_send(from, "2", 1), 0);
+		pthread_join(thread, &result);
+		assert_int_equal((intptr_t)result, 0);
+		assert_true(shmipc_deadline_after(0) < late);
+		shmipc_stream_close(from);
+		shmipc_stream_close(to);
+		peer_close_pair(&pair);
+		assert_int_equal(shmipc_loop_destroy(loop), 0);
+	}
+}
+
 /* ---- cancelling ----------------------------------------------------------------------------- */
 
 struct stubborn {
@@ -187,6 +339,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_wake_up_is_lost),
 		cmocka_unit_test(a_child_does_not_wake_its_parents_loop),
+		cmocka_unit_test(a_stopped_loop_can_be_polled),
+		cmocka_unit_test(who_waits_outlives_the_dispatcher),
 		cmocka_unit_test(what_was_cancelled_is_not_queued),
 	};
 
