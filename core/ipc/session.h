@@ -125,6 +125,7 @@ struct shmipc_session {
 	struct shmipc_block *incoming; /* a fallback message, not complete */
 	uint64_t fallback_held;	       /* weight of what came by the socket and is not freed */
 	bool harvesting, reading;
+	bool sends_later; /* something to send came up meanwhile */
 
 	/* to the socket */
 	struct shmipc_block *out_first, *out_last;

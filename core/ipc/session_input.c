@@ -186,6 +186,15 @@ static void close_streams(struct shmipc_session *s)
 	}
 }
 
+/* Taking in is over: what came up to be sent meanwhile. */
+static void send_now(struct shmipc_session *s)
+{
+	if (!s->sends_later || s->harvesting || s->reading)
+		return;
+	s->sends_later = false;
+	shmipc_session_pump(s);
+}
+
 void shmipc_session_harvest(struct shmipc_session *s)
 {
 	if (s->harvesting || s->ended)
@@ -197,6 +206,7 @@ void shmipc_session_harvest(struct shmipc_session *s)
 		shmipc_session_read(s);
 		close_streams(s);
 	}
+	send_now(s);
 }
 
 void shmipc_session_reclaim(struct shmipc_session *s)
@@ -419,4 +429,5 @@ void shmipc_session_read(struct shmipc_session *s)
 	/* that may have been the leader's wake-up, and the peer believes us awake now */
 	if (any && s->leader_sleeps)
 		shmipc_session_kick(s);
+	send_now(s);
 }

@@ -120,6 +120,13 @@ void shmipc_session_pump(struct shmipc_session *s)
 		shmipc_session_notify_all(s);
 }
 
+/* Whoever takes in must not let the lock go meanwhile: another thread would read the socket before
+ * what this one has in its hands of the queue, which the peer sent first. */
+static bool may_unlock(const struct shmipc_session *s)
+{
+	return !s->harvesting && !s->reading;
+}
+
 /* first: before what others have queued meanwhile; it has been counted already. */
 static void queue_bytes(struct shmipc_session *s, const void *from, size_t bytes, bool first)
 {
@@ -138,7 +145,10 @@ static void queue_bytes(struct shmipc_session *s, const void *from, size_t bytes
 	} else {
 		shmipc_session_queue_block(s, block);
 	}
-	shmipc_session_pump(s);
+	if (may_unlock(s))
+		shmipc_session_pump(s);
+	else
+		s->sends_later = true;
 }
 
 /* Without a copy and an allocation, if nobody else is sending.  Over TCP the kernel may take a part
@@ -147,7 +157,7 @@ static void send_small(struct shmipc_session *s, const uint8_t *from, size_t byt
 {
 	ssize_t n;
 
-	if (s->writing || s->out_first) {
+	if (s->writing || s->out_first || !may_unlock(s)) {
 		queue_bytes(s, from, bytes, false);
 		return;
 	}

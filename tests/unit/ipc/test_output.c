@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+// LINK: tests/unit/ipc/peer.c
 /* What is sent by the socket, with a kernel that takes as little as it likes: the file is looked
  * into, and its sendto() is this test's. */
 #include <setjmp.h>
@@ -9,9 +10,11 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <sys/socket.h>
 
 #include "core/ipc/session.h"
 #include "core/sys.h"
+#include "tests/unit/ipc/peer.h"
 
 static ssize_t fake_sendto(int fd, const void *from, size_t bytes, int flags, const void *address,
 			   socklen_t address_bytes);
@@ -23,6 +26,7 @@ static uint8_t sent[256];
 static size_t sent_bytes;
 static size_t takes; /* so many bytes of the next call; the calls after it fail */
 static struct shmipc_session *meanwhile; /* another thread queues a block for it during that call */
+static struct shmipc_session *reads; /* another thread reads the socket of it during that call */
 
 static ssize_t fake_sendto(int fd, const void *from, size_t bytes, int flags, const void *address,
 			   socklen_t address_bytes)
@@ -44,6 +48,14 @@ static ssize_t fake_sendto(int fd, const void *from, size_t bytes, int flags, co
 		memcpy(block->data, "DATA", 4);
 		shmipc_session_queue_block(meanwhile, block);
 		meanwhile = NULL;
+	}
+	if (reads) {
+		struct shmipc_session *s = reads;
+
+		reads = NULL;
+		shmipc_session_lock(s);
+		shmipc_session_read(s);
+		shmipc_session_unlock(s);
 	}
 	return (ssize_t)n;
 }
@@ -80,9 +92,51 @@ static void nothing_comes_into_a_message(void **state)
 	free(s);
 }
 
+/* A stream falls back while another one is refused: what it had in the queue comes first. */
+static void nobody_reads_the_socket_before_the_queue(void **state)
+{
+	static const char fallback[] = "\0\0\0\x11\x77\x58\3\3\0\0\0\2\0\0\0\0c";
+	struct shmipc_stream *streams[3], *stream;
+	struct peer_pair pair;
+	struct peer peer;
+	char bytes[2];
+
+	(void)state;
+	peer_prepare(&peer, PEER_UNIX_MEMFD);
+	peer.config.accept_backlog = 1;
+	peer_make_pair(&peer, NULL, NULL, NULL, &pair);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(shmipc_session_open_stream(pair.client, &streams[i]), 0);
+	sent_bytes = 0;
+	assert_int_equal(shmipc_stream_send(streams[0], "a", 1), 0);
+	assert_int_equal(shmipc_session_accept_stream(pair.server, SHMIPC_NOWAIT, &stream), 0);
+	assert_int_equal(shmipc_stream_read_full(stream, bytes, 1), 0);
+	assert_true(shmipc_queue_rest(&pair.client->receive));
+	assert_int_equal(shmipc_stream_send(streams[1], "x", 1), 0);
+	assert_int_equal(shmipc_stream_send(streams[2], "y", 1), 0); /* one too many */
+	assert_int_equal(shmipc_stream_send(streams[0], "b", 1), 0);
+	assert_int_equal(send(pair.wire, fallback, sizeof(fallback) - 1, 0), sizeof(fallback) - 1);
+	takes = sizeof(sent);
+	reads = pair.server;
+	sent_bytes = 0;
+	shmipc_session_lock(pair.server);
+	shmipc_session_harvest(pair.server);
+	shmipc_session_unlock(pair.server);
+	assert_null(reads); /* the client was to be woken */
+	assert_int_equal(shmipc_stream_read_full(stream, bytes, 2), 0);
+	assert_memory_equal(bytes, "bc", 2);
+	shmipc_stream_close(stream);
+	for (int i = 0; i < 3; i++)
+		shmipc_stream_close(streams[i]);
+	peer_close_pair(&pair);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(nothing_comes_into_a_message) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nothing_comes_into_a_message),
+		cmocka_unit_test(nobody_reads_the_socket_before_the_queue),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
