@@ -29,6 +29,7 @@ enum {
 	NOTE_MAGIC = 0x53480000,
 	NOTE_MAGIC_MASK = (int)0xffff0000,
 	EAGER_STEPS = 32, /* of wait_room(): the peer is probably at work */
+	UNKICKED_NS = 10 * 1000 * 1000,
 	STEP_MIN_NS = 20 * 1000,
 	STEP_MAX_NS = 1000 * 1000
 };
@@ -195,8 +196,11 @@ static void sleep_in_poll(struct shmipc_session *s, uint64_t deadline_ns)
 {
 	struct pollfd fds[2] = { { .fd = s->fd, .events = POLLIN },
 				 { .fd = s->wake_fd, .events = POLLIN } };
-	uint64_t count;
+	uint64_t count, soon;
 
+	/* the kernel had no descriptor by which others could kick it: it looks for itself */
+	if (s->wake_fd < 0 && (soon = shmipc_deadline_after(UNKICKED_NS)) < deadline_ns)
+		deadline_ns = soon;
 	/* the leader sends what others could not: nobody else may be left to do it */
 	if (s->out_first)
 		fds[0].events |= POLLOUT;

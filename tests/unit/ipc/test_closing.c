@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -221,6 +222,43 @@ static void callbacks_close_what_called_them(void **state)
 	}
 }
 
+/* ---- waits ---------------------------------------------------------------------------------- */
+
+static void *read_one(void *stream)
+{
+	const void *view;
+
+	return (void *)(intptr_t)shmipc_stream_read_view(stream, 1, &view);
+}
+
+/* Who sleeps on the socket has no descriptor by which others could tell him. */
+static void a_shutdown_ends_a_wait_without_descriptors(void **state)
+{
+	struct rlimit before, none;
+	struct shmipc_stream *stream;
+	struct peer_pair pair;
+	struct peer peer;
+	pthread_t thread;
+	void *result;
+
+	(void)state;
+	peer_prepare(&peer, PEER_UNIX_MEMFD);
+	peer_make_pair(&peer, NULL, NULL, NULL, &pair);
+	assert_int_equal(shmipc_session_open_stream(pair.client, &stream), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	pthread_create(&thread, NULL, read_one, stream);
+	usleep(20000);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	shmipc_stream_shutdown(stream);
+	pthread_join(thread, &result);
+	assert_int_equal((intptr_t)result, -ESHUTDOWN);
+	shmipc_stream_close(stream);
+	peer_close_pair(&pair);
+}
+
 /* ---- connecting ----------------------------------------------------------------------------- */
 
 struct door {
@@ -334,6 +372,7 @@ int main(void)
 		cmocka_unit_test(streams_are_closed_beside_their_callbacks),
 		cmocka_unit_test(sessions_are_closed_beside_their_callbacks),
 		cmocka_unit_test(callbacks_close_what_called_them),
+		cmocka_unit_test(a_shutdown_ends_a_wait_without_descriptors),
 		cmocka_unit_test(clients_are_destroyed_while_they_connect),
 		cmocka_unit_test(listeners_are_destroyed_while_clients_connect),
 	};
