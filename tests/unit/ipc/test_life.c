@@ -71,95 +71,100 @@ static void count_close(struct shmipc_stream *stream, int reason, void *user)
 static const struct shmipc_stream_callbacks counting = { .on_data = count_data,
 							 .on_close = count_close };
 
-static void callbacks_run_in_the_applications_loop(void **state)
-{
-	struct counter counter = { 0 };
+/* A client in a loop, with a stream that counts what comes back from its server. */
+struct looped {
+	struct counter counter;
 	struct shmipc_stream *stream;
 	struct shmipc_client *client;
 	struct shmipc_loop *loop;
 	struct peer peer;
+};
+
+static void start_looped(struct looped *l)
+{
+	l->counter = (struct counter){ 0 };
+	peer_prepare(&l->peer, PEER_UNIX_FILE);
+	peer_start(&l->peer);
+	assert_int_equal(shmipc_loop_create(&l->loop), 0);
+	l->client = peer_connect(&l->peer, l->loop);
+	l->stream = peer_stream(l->client);
+	assert_int_equal(shmipc_stream_set_callbacks(l->stream, &counting, &l->counter), 0);
+}
+
+/* In the application's own loop. */
+static void await_all(struct looped *l)
+{
+	while (l->counter.bytes < 100000) {
+		struct pollfd wait = { .fd = shmipc_fd(l->loop), .events = POLLIN };
+
+		assert_int_equal(poll(&wait, 1, 10000), 1);
+		assert_true(shmipc_process(l->loop, SHMIPC_NOWAIT) >= 0);
+	}
+}
+
+static void callbacks_run_in_the_applications_loop(void **state)
+{
+	struct looped looped;
 	uint8_t bytes[10000] = { 0 };
 
 	(void)state;
-	peer_prepare(&peer, PEER_UNIX_FILE);
-	peer_start(&peer);
-	assert_int_equal(shmipc_loop_create(&loop), 0);
-	client = peer_connect(&peer, loop);
-	stream = peer_stream(client);
-	assert_int_equal(shmipc_stream_set_callbacks(stream, &counting, &counter), 0);
+	start_looped(&looped);
 	for (int i = 0; i < 10; i++)
-		assert_int_equal(shmipc_stream_send(stream, bytes, sizeof(bytes)), 0);
-	while (counter.bytes < 100000) {
-		struct pollfd wait = { .fd = shmipc_fd(loop), .events = POLLIN };
-
-		assert_int_equal(poll(&wait, 1, 10000), 1);
-		assert_true(shmipc_process(loop, SHMIPC_NOWAIT) >= 0);
-	}
-	assert_true(counter.data <= 11);
-	assert_int_equal(shmipc_loop_destroy(loop), -EBUSY);
-	assert_int_equal(shmipc_process(loop, shmipc_deadline_after(1000000)), 0);
-	shmipc_loop_wake(loop);
-	assert_int_equal(shmipc_process(loop, SHMIPC_NEVER), 0);
-	peer_kill(&peer);
-	while (counter.closes == 0)
-		assert_true(shmipc_process(loop, shmipc_deadline_after(100000000)) >= 0);
-	assert_int_equal(counter.reason, -ECONNRESET);
-	shmipc_client_destroy(client);
-	assert_int_equal(shmipc_loop_destroy(loop), 0);
-	assert_int_equal(peer_files(&peer), 0);
+		assert_int_equal(shmipc_stream_send(looped.stream, bytes, sizeof(bytes)), 0);
+	await_all(&looped);
+	assert_true(looped.counter.data <= 11);
+	assert_int_equal(shmipc_loop_destroy(looped.loop), -EBUSY);
+	assert_int_equal(shmipc_process(looped.loop, shmipc_deadline_after(1000000)), 0);
+	shmipc_loop_wake(looped.loop);
+	assert_int_equal(shmipc_process(looped.loop, SHMIPC_NEVER), 0);
+	peer_kill(&looped.peer);
+	while (looped.counter.closes == 0)
+		assert_true(shmipc_process(looped.loop, shmipc_deadline_after(100000000)) >= 0);
+	assert_int_equal(looped.counter.reason, -ECONNRESET);
+	shmipc_client_destroy(looped.client);
+	assert_int_equal(shmipc_loop_destroy(looped.loop), 0);
+	assert_int_equal(peer_files(&looped.peer), 0);
 }
 
 /* The child has the parent's epoll set, timer and sockets by the same descriptions. */
 static void a_child_of_a_loop_does_no_harm(void **state)
 {
-	struct counter counter = { 0 };
-	struct shmipc_stream *stream;
-	struct shmipc_client *client;
-	struct shmipc_loop *loop;
-	struct peer peer;
+	struct looped looped;
 	uint8_t bytes[10000] = { 0 };
 	int status;
 
 	(void)state;
-	peer_prepare(&peer, PEER_UNIX_FILE);
-	peer_start(&peer);
-	assert_int_equal(shmipc_loop_create(&loop), 0);
-	client = peer_connect(&peer, loop);
-	stream = peer_stream(client);
-	assert_int_equal(shmipc_stream_set_callbacks(stream, &counting, &counter), 0);
-	assert_int_equal(shmipc_stream_send(stream, bytes, sizeof(bytes)), 0);
+	start_looped(&looped);
+	assert_int_equal(shmipc_stream_send(looped.stream, bytes, sizeof(bytes)), 0);
 	for (int round = 0; round < 5; round++) {
 		if (fork() == 0) {
-			int bad = shmipc_process(loop, SHMIPC_NOWAIT) != -ECHILD;
+			int bad = shmipc_process(looped.loop, SHMIPC_NOWAIT) != -ECHILD;
 
-			bad |= shmipc_loop_start(loop) != -ECHILD;
-			bad |= shmipc_stream_set_callbacks(stream, NULL, NULL) != -ECHILD;
-			shmipc_stream_close(stream);
-			shmipc_client_destroy(client);
-			bad |= shmipc_loop_destroy(loop) != 0;
+			bad |= shmipc_loop_start(looped.loop) != -ECHILD;
+			bad |= shmipc_stream_set_callbacks(looped.stream, NULL, NULL) != -ECHILD;
+			shmipc_stream_close(looped.stream);
+			shmipc_client_destroy(looped.client);
+			bad |= shmipc_loop_destroy(looped.loop) != 0;
 			_exit(bad);
 		}
 		if (round % 2 == 0)
-			assert_int_equal(shmipc_stream_send(stream, bytes, sizeof(bytes)), 0);
+			assert_int_equal(shmipc_stream_send(looped.stream, bytes, sizeof(bytes)),
+					 0);
 		wait(&status);
 		assert_int_equal(status, 0);
 		if (round % 2)
-			assert_int_equal(shmipc_stream_send(stream, bytes, sizeof(bytes)), 0);
+			assert_int_equal(shmipc_stream_send(looped.stream, bytes, sizeof(bytes)),
+					 0);
 	}
 	for (int i = 6; i < 10; i++)
-		assert_int_equal(shmipc_stream_send(stream, bytes, sizeof(bytes)), 0);
-	while (counter.bytes < 100000) {
-		struct pollfd wait = { .fd = shmipc_fd(loop), .events = POLLIN };
-
-		assert_int_equal(poll(&wait, 1, 10000), 1);
-		assert_true(shmipc_process(loop, SHMIPC_NOWAIT) >= 0);
-	}
-	assert_int_equal(counter.closes, 0);
-	shmipc_stream_close(stream);
-	shmipc_client_destroy(client);
-	assert_int_equal(shmipc_loop_destroy(loop), 0);
-	peer_stop(&peer);
-	assert_int_equal(peer_files(&peer), 0);
+		assert_int_equal(shmipc_stream_send(looped.stream, bytes, sizeof(bytes)), 0);
+	await_all(&looped);
+	assert_int_equal(looped.counter.closes, 0);
+	shmipc_stream_close(looped.stream);
+	shmipc_client_destroy(looped.client);
+	assert_int_equal(shmipc_loop_destroy(looped.loop), 0);
+	peer_stop(&looped.peer);
+	assert_int_equal(peer_files(&looped.peer), 0);
 }
 
 /* ---- reconnecting --------------------------------------------------------------------------- */

@@ -85,20 +85,30 @@ static void queues_work_across_every_wrap(void **state)
 					       starts[s]);
 }
 
+/* Both ends of the first queue of a mapping, which the caller frees. */
+static uint8_t *make_queue(uint32_t capacity, struct shmipc_queue *producer,
+			   struct shmipc_queue *consumer)
+{
+	uint64_t bytes = shmipc_queue_mapping_bytes(capacity) / 2;
+	uint8_t *memory = calloc(2, bytes);
+
+	shmipc_queue_format(memory, capacity);
+	assert_int_equal(shmipc_queue_attach(producer, memory, bytes, SHMIPC_QUEUE_NATIVE, true),
+			 0);
+	assert_int_equal(shmipc_queue_attach(consumer, memory, bytes, SHMIPC_QUEUE_NATIVE, false),
+			 0);
+	return memory;
+}
+
 static void impossible_counters_are_noticed(void **state)
 {
-	uint8_t *memory = calloc(1, shmipc_queue_mapping_bytes(8));
 	uint64_t bytes = shmipc_queue_mapping_bytes(8) / 2;
 	struct shmipc_queue_element element = { 1, 2, 3 };
 	struct shmipc_queue producer, consumer;
+	uint8_t *memory = make_queue(8, &producer, &consumer);
 	uint32_t lie = 9;
 
 	(void)state;
-	shmipc_queue_format(memory, 8);
-	assert_int_equal(shmipc_queue_attach(&producer, memory, bytes, SHMIPC_QUEUE_NATIVE, true),
-			 0);
-	assert_int_equal(shmipc_queue_attach(&consumer, memory, bytes, SHMIPC_QUEUE_NATIVE, false),
-			 0);
 	*producer.own = lie;
 	assert_int_equal(shmipc_queue_available(&consumer), -EPROTO);
 	*producer.own = 0;
@@ -121,15 +131,11 @@ static void impossible_counters_are_noticed(void **state)
 
 static void one_wake_up_for_many_elements(void **state)
 {
-	uint8_t *memory = calloc(1, shmipc_queue_mapping_bytes(8));
-	uint64_t bytes = shmipc_queue_mapping_bytes(8) / 2;
 	struct shmipc_queue_element element = { 1, 2, 3 };
 	struct shmipc_queue producer, consumer;
+	uint8_t *memory = make_queue(8, &producer, &consumer);
 
 	(void)state;
-	shmipc_queue_format(memory, 8);
-	shmipc_queue_attach(&producer, memory, bytes, SHMIPC_QUEUE_NATIVE, true);
-	shmipc_queue_attach(&consumer, memory, bytes, SHMIPC_QUEUE_NATIVE, false);
 	shmipc_queue_put(&producer, &element);
 	assert_true(shmipc_queue_must_wake(&producer));
 	shmipc_queue_put(&producer, &element);
@@ -150,15 +156,11 @@ static void one_wake_up_for_many_elements(void **state)
 
 static void a_dead_consumers_elements_come_back(void **state)
 {
-	uint8_t *memory = calloc(1, shmipc_queue_mapping_bytes(4));
-	uint64_t bytes = shmipc_queue_mapping_bytes(4) / 2;
 	struct shmipc_queue_element element = { 0, 0, 0 };
 	struct shmipc_queue producer, consumer;
+	uint8_t *memory = make_queue(4, &producer, &consumer);
 
 	(void)state;
-	shmipc_queue_format(memory, 4);
-	shmipc_queue_attach(&producer, memory, bytes, SHMIPC_QUEUE_NATIVE, true);
-	shmipc_queue_attach(&consumer, memory, bytes, SHMIPC_QUEUE_NATIVE, false);
 	for (uint32_t i = 0; i < 7; i++) {
 		element.stream = i;
 		assert_int_equal(shmipc_queue_put(&producer, &element), 0);
