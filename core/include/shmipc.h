@@ -19,10 +19,10 @@
  * when no other call on it is running (shmipc_stream_shutdown() ends such calls).  A callback that
  * runs in another thread is no such call: closing its stream or session, and changing a stream's
  * callbacks, waits until it has returned, and afterwards none runs: so not while a lock is held
- *that the callback takes, nor from a callback of another loop that may do the same at that moment
- *to this one's.  In a process made by fork() the objects of its parent are dead: calls return
- *-ECHILD and change nothing that the parent or the peer can see; destroying them there is safe and
- *frees the child's copy.
+ * that the callback takes, nor from a callback of another loop that may do the same to this one's.
+ * In a process made by fork() the objects of its parent are dead: calls return -ECHILD and change
+ * nothing that the parent or the peer can see; destroying them there is safe and frees the child's
+ * copy.
  *
  * SIGNALS.  No function is async-signal-safe, except shmipc_version(), shmipc_fd() and
  * shmipc_loop_wake().  A signal handler that returns does not end a wait.  SIGPIPE is never raised.

@@ -62,8 +62,7 @@ bool shmipc_loop_disarm(struct shmipc_loop *loop, struct shmipc_timer *timer);
 bool shmipc_loop_is_here(struct shmipc_loop *loop);
 bool shmipc_loop_has_other_thread(struct shmipc_loop *loop);
 
-/* Somebody who sleeps because that thread takes in for him: when it ends, *word is set and woken.
- */
+/* Somebody who sleeps because that thread takes in for him: *word is set and woken at its end. */
 struct shmipc_follower {
 	struct shmipc_follower *next, *previous;
 	_Atomic uint32_t *word;

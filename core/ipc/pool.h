@@ -13,10 +13,10 @@
  * slice that was taken belongs to one process alone, until it is given back or sent.
  *
  * The words need not be aligned: where slices are no multiples of 4, as Go allows on x86-64 alone,
- *the headers behind them are not either.  There a locked instruction takes such a word in one
- *piece, if slowly; a plain load of one that crosses a line of the cache may find half of the old
- *value and half of the new one.  So what a plain load finds wrong in a word that others change is
- *asked again.
+ * the headers behind them are not either.  There a locked instruction takes such a word in one
+ * piece, if slowly; a plain load of one that crosses a line of the cache may find half of the old
+ * value and half of the new one.  So what a plain load finds wrong in a word that others change is
+ * asked again.
  *
  * Nothing in the mapping is trusted.  Geometry is checked once and kept in private memory, each
  * offset read from the mapping is checked before it is followed, and `held` (private) says which

@@ -13,15 +13,15 @@
  *
  * On x86-64 the counters are not aligned to their size, and of the second ring they may straddle a
  * cache line.  But they are aligned to four bytes, and for "how far apart are they" their low
- *halves do.  So this code touches 32-bit words only, which no processor tears: each side counts its
- *own position privately in 64 bits and publishes the low half, and once in 2^32 elements the high
- *half after it.  In between the peer sees a counter that lags by 2^32: "empty" or "full", and looks
- *again.
+ * halves do.  So this code touches 32-bit words only, which no processor tears: each side counts
+ * its own position privately in 64 bits and publishes the low half, and once in 2^32 elements the
+ * high half after it.  In between the peer sees a counter that lags by 2^32: "empty" or "full",
+ * and looks again.
  *
  * working = 1: the consumer is awake and will look at the ring again by itself.
- *	producer: write tail, fence, working 0 -> 1 by compare-and-swap: who succeeds sends a
- *wake-up consumer: working = 0, fence, look at tail once more, then sleep The two fences make one
- *of them see the other's store: no wake-up is lost.
+ *	producer: write tail, fence, working 0 -> 1 by compare-and-swap: who succeeds wakes it
+ *	consumer: working = 0, fence, look at tail once more, then sleep
+ * The two fences make one of them see the other's store: no wake-up is lost.
  */
 #ifndef SHMIPC_CORE_IPC_QUEUE_H
 #define SHMIPC_CORE_IPC_QUEUE_H
