@@ -62,7 +62,10 @@ static void before_exec(char *const environment[])
 {
 	if (!shim_config.enabled)
 		return;
-	shim_sets_show(); /* the program may inherit one */
+	/* the program may inherit one.  A child on our memory may have closed these numbers: what
+	 * is noted stays its parent's to tell */
+	if (!shim_process_is_borrowed())
+		shim_sets_show();
 	shim_handover_exec();
 	shim_bequest_leave(environment);
 	shim_conn_before_exec();

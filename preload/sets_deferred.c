@@ -19,7 +19,8 @@
  *                     on nothing is put off.  A wait by means that we cannot see is not seen here
  *                     either; so only sets that have been waited for by our calls more than a few
  *                     times take part.
- *   new programs      exec and spawn tell the kernel of all sets first.
+ *   new programs      exec and spawn tell the kernel of all sets first.  Not exec in a child of
+ *                     vfork: its numbers are its own, the list is the parent's.
  *
  * The kernel names a registration by number and file, so a number tells the kernel what was put off
  * for it before it is closed or replaced.
