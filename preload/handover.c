@@ -187,4 +187,5 @@ void shim_handover_to_filter(void)
 		else if (conn)
 			shim_conn_make_plain(conn, SHMIPC_REASON_SYSTEM);
 	}
+	shim_sets_show(); /* it may forbid epoll_ctl */
 }

@@ -177,20 +177,31 @@ static int ask_kernel_of_absent(int epfd, int operation, int fd, struct epoll_ev
 	return result == -EEXIST ? sys_epoll_ctl(epfd, operation, fd, event) : result;
 }
 
-/* Its connection may be no longer ours, while its registration is one that we have taken out of the
- * kernel's set.  -ENODATA: none of these. */
-static int control_absent(struct shim_set *set, int operation, int fd, struct epoll_event *event)
+static bool has_any(const struct shim_set *set)
+{
+	return atomic_load_explicit(&set->members, memory_order_relaxed) > 0 ||
+	       shim_registration_changed(&set->registrations);
+}
+
+/* The number is no connection of ours any more, and this registration is of before: what was put
+ * off for it, or taken out of the kernel's set, comes first; from then on it is the kernel's alone.
+ * -ENODATA: none of these. */
+static int control_former(struct shim_set *set, int operation, int fd, struct epoll_event *event)
 {
 	struct shim_registration *r;
 	int result = -ENODATA;
 
-	if (!set || atomic_load_explicit(&set->members, memory_order_relaxed) == 0 ||
-	    !shim_set_enter(set))
+	if (!set || shim_conn_of(fd) || !has_any(set) || !shim_set_enter(set))
 		return result;
 	r = shim_registration_by_fd(&set->registrations, fd);
-	if (r && r->absent) {
-		result = ask_kernel_of_absent(set->epfd, operation, fd, event);
-		r->absent = result < 0;
+	if (r)
+		shim_set_tell_kernel_of(set, r);
+	r = shim_registration_by_fd(&set->registrations, fd);
+	if (r) {
+		result = r->absent ? ask_kernel_of_absent(set->epfd, operation, fd, event)
+				   : sys_epoll_ctl(set->epfd, operation, fd, event);
+		if (result >= 0)
+			shim_set_remove(set, r);
 	}
 	shim_set_leave(set);
 	return result;
@@ -206,7 +217,7 @@ static int control_other(struct shim_set *set, int epfd, int operation, int fd,
 
 	if (nests)
 		shim_set_show(fd);
-	result = control_absent(set, operation, fd, event);
+	result = control_former(set, operation, fd, event);
 	if (result == -ENODATA)
 		result = ask_kernel(epfd, operation, fd, event);
 	if (result < 0)

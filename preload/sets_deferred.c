@@ -21,6 +21,7 @@
  *                     times take part.
  *   new programs      exec and spawn tell the kernel of all sets first.  Not exec in a child of
  *                     vfork: its numbers are its own, the list is the parent's.
+ *   a filter          before the process gets one (handover.c): it may forbid epoll_ctl.
  *
  * The kernel names a registration by number and file, so a number tells the kernel what was put off
  * for it before it is closed or replaced.

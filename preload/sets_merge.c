@@ -101,12 +101,15 @@ static void told_by_kernel(struct shim_set *set, const struct epoll_event *event
 		r->disabled = true;
 }
 
+/* In a set of ours alone it waits for a hang-up still, whose connection ever it is by then; from
+ * others' eyes it is hidden, and what comes of it they have asked for. */
 static bool is_silenced(struct shim_set *set, const struct epoll_event *event)
 {
 	struct shim_registration *r = shim_registration_by_data(&set->registrations,
 								event->data.u64);
 
-	return r && r->disabled && shim_registration_is_ours(r) && !shim_registration_same_data(r);
+	return r && r->disabled && (!set->strict || shim_registration_is_ours(r)) &&
+	       !shim_registration_same_data(r);
 }
 
 static void correct_hangup(struct shim_set *set, struct epoll_event *event)
