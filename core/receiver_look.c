@@ -28,8 +28,8 @@ bool shmipc_receiver_follows_ring(const struct shmipc_receiver *r)
 	const uint32_t ends = SHMIPC_TX_FIN | SHMIPC_TX_CLOSED | SHMIPC_TX_RESET;
 
 	return atomic_load_explicit(&r->ready, memory_order_acquire) && !r->stopped && !r->broken &&
-	       shmipc_receiver_on_ring(r) && !r->last_seen && !shmipc_receiver_sender_ahead(r) &&
-	       !shmipc_receiver_at_end(r) &&
+	       !r->shut && shmipc_receiver_on_ring(r) && !r->last_seen &&
+	       !shmipc_receiver_sender_ahead(r) && !shmipc_receiver_at_end(r) &&
 	       !(atomic_load_explicit(&r->tx->flags, memory_order_relaxed) & ends);
 }
 

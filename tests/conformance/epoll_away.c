@@ -148,3 +148,22 @@ static void close_when_done(int fd)
 	both();
 }
 CASE("epoll_away.silent_after_filter", silent_after_server, close_when_done, ANY | CONF_EITHER);
+
+/* Our own end of the other's direction: bytes that come after it are read, and each of their edges
+ * tells of the end too. */
+static void shut_read_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET, 1);
+
+	obs("shutdown", shutdown(fd, SHUT_RD));
+	see("the end", set, CONF_WAIT_MS);
+	for (uint64_t i = 0; i < 5; i++) {
+		demand();
+		ready(fd, POLLIN);
+		see("bytes and the end", set, CONF_WAIT_MS);
+		recv_pat(fd, 10, i * 10);
+	}
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_away.shut_read", shut_read_server, sender, ANY | CONF_TCP_ONLY);
