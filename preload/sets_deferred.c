@@ -95,24 +95,25 @@ static struct epoll_event wanted(const struct shim_registration *r)
 	return event;
 }
 
+/* First the kernel, then the list: who finds the list empty asks the kernel without our lock. */
 void shim_set_tell_kernel_of(struct shim_set *set, struct shim_registration *r)
 {
 	struct epoll_event event = wanted(r);
 
 	if (!r->changed || set->generation != shmipc_process_generation())
 		return;
-	shim_registration_forget_change(&set->registrations, r);
 	if (r->ghost) {
 		sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, &event);
 		shim_registration_remove(&set->registrations, r);
 		return;
 	}
 	/* level: away and back again is no change; else each MOD makes an edge */
-	if (event.events == r->in_kernel.events && event.data.u64 == r->in_kernel.data.u64 &&
-	    !(event.events & ((uint32_t)EPOLLET | EPOLLONESHOT)))
-		return;
-	sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &event);
-	r->in_kernel = event;
+	if (event.events != r->in_kernel.events || event.data.u64 != r->in_kernel.data.u64 ||
+	    (event.events & ((uint32_t)EPOLLET | EPOLLONESHOT))) {
+		sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &event);
+		r->in_kernel = event;
+	}
+	shim_registration_forget_change(&set->registrations, r);
 }
 
 void shim_set_tell_kernel(struct shim_set *set)
