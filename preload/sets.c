@@ -392,9 +392,12 @@ void shim_sets_disarm(struct shim_conn *conn)
 		    !shim_set_enter(set))
 			continue;
 		for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
-		     r = shim_registration_next(r))
-			if (r->conn == conn)
-				shim_registration_disarm(r);
+		     r = shim_registration_next(r)) {
+			if (r->conn != conn)
+				continue;
+			shim_registration_disarm(r);
+			r->seen = 0; /* of a stream that is over */
+		}
 		shim_set_leave(set);
 	}
 }
