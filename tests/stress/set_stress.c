@@ -4,8 +4,13 @@
  * all the time.  set_stress [SECONDS [SEED]]; run it with and without the shim in LD_PRELOAD, which
  * it knows nothing of.
  *
- * What must hold: a message that was sent is told of (a wait that takes LOST_MS has lost its
- * wake-up), no event is told that was not asked for at the time, and every byte is right.
+ * What must hold: a message that was sent is told of, no event is told that was not asked for at
+ * the time, and every byte is right.  A round ends when each connection has finished its exchange
+ * and asks for nothing any more: one that was forgotten does not hide behind the others, the wait
+ * for it takes LOST_MS.
+ *
+ * In every second round the last connections belong to a second thread: the loop hands it their
+ * events, and it changes the set while the loop looks at it, or sleeps.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +18,7 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,6 +34,7 @@
 
 enum {
 	CONNS = 24,
+	HANDED = 6,	 /* of these to the second thread */
 	LOST_MS = 20000, /* on a machine that is busy with other things */
 	MESSAGE_MAX = 6000,
 	IDLE_PERCENT = 3,
@@ -66,6 +73,13 @@ struct conn {
 
 static int set;
 static struct conn conns[CONNS];
+static int handed;		 /* from this one on */
+static _Atomic int busy = CONNS; /* that have not parked */
+static _Atomic bool over;	 /* the other end has gone */
+static int bell[2];		 /* the second thread ends the loop's wait */
+static time_t end_time;		 /* 0: the other end knows */
+
+#define BELL_DATA (UINT64_MAX - 1)
 
 static unsigned char pattern(uint64_t position, unsigned int index)
 {
@@ -77,19 +91,21 @@ static uint64_t data_of(const struct conn *c)
 	return (uint64_t)(c - conns) | (uint64_t)c->version << 8;
 }
 
-static uint32_t with_mode(uint32_t events)
+/* What the second thread gets is told once. */
+static uint32_t with_mode(const struct conn *c, uint32_t events)
 {
 	static const uint32_t modes[] = {
 		0, 0, 0, EPOLLONESHOT, (uint32_t)EPOLLET, (uint32_t)EPOLLET | EPOLLONESHOT
 	};
 
-	return events | modes[dice(sizeof(modes) / sizeof(*modes))];
+	return events | modes[dice(sizeof(modes) / sizeof(*modes))] |
+	       (c - conns >= handed ? EPOLLONESHOT : 0);
 }
 
 /* From whatever it is to these events, by a way that differs. */
 static void ask(struct conn *c, uint32_t events)
 {
-	struct epoll_event e = { .events = with_mode(events) };
+	struct epoll_event e = { .events = with_mode(c, events) };
 
 	c->version++;
 	e.data.u64 = data_of(c);
@@ -178,12 +194,29 @@ static size_t message_bytes(uint64_t position, unsigned int index)
 	return 1 + (position * 7919 + index * 104729) % (position % 5 ? 60 : MESSAGE_MAX);
 }
 
+static void ring(void)
+{
+	if (write(bell[1], "", 1) != 1)
+		wrong("the bell");
+}
+
+static void park(struct conn *c)
+{
+	ask_nothing(c);
+	if (atomic_fetch_sub(&busy, 1) == 1)
+		ring();
+}
+
 /* What it waits for, after what it has done; an edge is not told twice. */
 static void go_on(struct conn *c, unsigned int index, bool leads)
 {
 	if (c->owed == 0 && c->due == 0) {
 		bool sends = leads ? c->told == c->heard : c->told < c->heard;
 
+		if (sends && leads && time(NULL) >= end_time) {
+			park(c);
+			return;
+		}
 		if (sends)
 			c->owed = message_bytes(c->told, index);
 		else
@@ -201,8 +234,6 @@ static bool serve(const struct epoll_event *e, bool leads)
 	unsigned int index = e->data.u64 & 255;
 	struct conn *c = &conns[index];
 
-	if (e->data.u64 == UINT64_MAX || index >= CONNS)
-		wrong("an event of nobody");
 	if (e->data.u64 != data_of(c) || !c->events)
 		wrong("an event of before");
 	if (e->events & (EPOLLHUP | EPOLLERR))
@@ -217,19 +248,89 @@ static bool serve(const struct epoll_event *e, bool leads)
 	return true;
 }
 
-static void loop(bool leads, time_t end)
+/* ---- the second thread's part ---- */
+
+static pthread_mutex_t queue_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t queue_filled = PTHREAD_COND_INITIALIZER;
+static struct epoll_event queue[CONNS];
+static unsigned int queued, taken;
+
+static void hand_over(const struct epoll_event *e)
+{
+	pthread_mutex_lock(&queue_lock);
+	if (queued - taken == CONNS)
+		wrong("told more than once");
+	queue[queued++ % CONNS] = *e;
+	pthread_cond_signal(&queue_filled);
+	pthread_mutex_unlock(&queue_lock);
+}
+
+static struct epoll_event take(void)
+{
+	struct epoll_event e;
+
+	pthread_mutex_lock(&queue_lock);
+	while (queued == taken)
+		pthread_cond_wait(&queue_filled, &queue_lock);
+	e = queue[taken++ % CONNS];
+	pthread_mutex_unlock(&queue_lock);
+	return e;
+}
+
+struct second {
+	uint64_t seed;
+	bool leads;
+};
+
+static void *second(void *argument)
+{
+	const struct second *how = argument;
+
+	random_state = how->seed;
+	for (int i = handed; i < CONNS; i++)
+		go_on(&conns[i], (unsigned int)i, how->leads);
+	while (!over) {
+		struct epoll_event e = take();
+
+		if (dice(4) == 0)
+			nap_us(dice(3) == 0 ? 1000 : 50);
+		over = !serve(&e, how->leads);
+	}
+	ring();
+	return NULL;
+}
+
+/* False: the other end is gone. */
+static bool told(const struct epoll_event *e, bool leads)
+{
+	char byte;
+
+	if (e->data.u64 == BELL_DATA)
+		return read(bell[0], &byte, 1) == 1;
+	if (e->data.u64 == UINT64_MAX && handed < CONNS)
+		return true; /* a copy of the second thread's, for a moment */
+	if ((e->data.u64 & 255) >= CONNS)
+		wrong("an event of nobody");
+	if ((int)(e->data.u64 & 255) < handed)
+		return serve(e, leads);
+	hand_over(e);
+	return true;
+}
+
+static void loop(bool leads)
 {
 	struct epoll_event e[8];
 
-	for (unsigned int i = 0; i < CONNS; i++)
-		go_on(&conns[i], i, leads);
-	while (!leads || time(NULL) < end) {
-		int n = epoll_wait(set, e, 1 + (int)dice(8), LOST_MS);
+	for (int i = 0; i < handed; i++)
+		go_on(&conns[i], (unsigned int)i, leads);
+	while (busy > 0 && !over) {
+		bool asks = dice(4) == 0;
+		int n = epoll_wait(set, e, 1 + (int)dice(8), asks ? 0 : LOST_MS);
 
-		if (n == 0)
+		if (n == 0 && !asks)
 			wrong("a wake-up is lost");
 		for (int i = 0; i < n; i++)
-			if (!serve(&e[i], leads))
+			if (!told(&e[i], leads))
 				return;
 		if (dice(100) < IDLE_PERCENT)
 			nap_us(dice(3) == 0 ? 2000 : 20);
@@ -295,30 +396,44 @@ static void open_all(int listener, const struct sockaddr_storage *name, socklen_
 	}
 }
 
+/* The loop of one end, in a set of its own. */
+static void play(bool leads, uint64_t seed)
+{
+	struct epoll_event e = { .events = EPOLLIN, .data.u64 = BELL_DATA };
+	struct second how = { seed * 31 + leads, leads };
+	pthread_t thread;
+
+	random_state = seed + leads;
+	handed = seed % 2 ? CONNS - HANDED : CONNS;
+	set = epoll_create1(EPOLL_CLOEXEC);
+	if (pipe(bell) || epoll_ctl(set, EPOLL_CTL_ADD, bell[0], &e))
+		wrong("pipe");
+	if (seed % 2 && pthread_create(&thread, NULL, second, &how) != 0)
+		wrong("pthread_create");
+	if (seed % 4 == 3 && pthread_create(&thread, NULL, meddle, (void *)(uintptr_t)seed) != 0)
+		wrong("pthread_create");
+	loop(leads);
+}
+
 static void run(bool is_tcp, time_t end, uint64_t seed)
 {
 	struct sockaddr_storage name;
 	socklen_t bytes;
 	int listener = listener_of(is_tcp, &name, &bytes), status = 0;
-	pthread_t thread;
 	pid_t child = fork();
 
-	random_state = seed + (child == 0);
+	end_time = end;
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		open_all(-1, &name, bytes);
-		set = epoll_create1(EPOLL_CLOEXEC);
-		loop(true, end);
+		play(true, seed);
 		_exit(0);
 	}
 	open_all(listener, NULL, 0);
 	close(listener);
 	if (!is_tcp)
 		unlink(((struct sockaddr_un *)&name)->sun_path);
-	set = epoll_create1(EPOLL_CLOEXEC);
-	if (seed % 2 && pthread_create(&thread, NULL, meddle, (void *)(uintptr_t)seed) != 0)
-		wrong("pthread_create");
-	loop(false, 0);
+	play(false, seed);
 	waitpid(child, &status, 0);
 	if (status != 0)
 		wrong("the other end");
@@ -335,7 +450,7 @@ int main(int argc, char **argv)
 		int status = 0;
 
 		if (child == 0) {
-			run((seed + round) / 2 % 2, time(NULL) + 2, seed + round);
+			run((seed + round) / 4 % 2, time(NULL) + 2, seed + round);
 			_exit(0);
 		}
 		if (waitpid(child, &status, 0) != child || status != 0) {
