@@ -155,14 +155,16 @@ void shim_session_client_leave(struct shim_session *session, uint32_t stream)
 	struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment, stream);
 	uint32_t generation = atomic_load(&control->offer) >> 8;
 
-	atomic_store(&control->offer, shim_session_word(generation, SHMIPC_OFFER_CLOSED));
-	if (both_have_left(control)) {
+	/* Before we say that we have left: a relative, the one that made the session, hands the
+	 * stream out again when both sides have said so, whatever this process still does. */
+	if (atomic_load(&control->answer) == shim_session_word(generation, SHMIPC_ANSWER_CLOSED)) {
 		shim_session_give_back(session, stream);
 		memset((void *)control->direction, 0, sizeof(control->direction));
-	} else if (atomic_load(&control->answer) >> 8 != generation &&
-		   session->process == shmipc_process_generation()) {
-		write_letter(session, stream);
 	}
+	atomic_store(&control->offer, shim_session_word(generation, SHMIPC_OFFER_CLOSED));
+	if (atomic_load(&control->answer) >> 8 != generation &&
+	    session->process == shmipc_process_generation())
+		write_letter(session, stream);
 	shim_session_client_release(session, stream);
 }
 
