@@ -5,6 +5,8 @@
  * The call's place in the file follows from what is left of it, so that a call that starts again
  * (sender.c) needs nothing to be taken back; the file's own position is the caller's to move.
  */
+#include <errno.h>
+
 #include "core/sender_parts.h"
 #include "core/sleep.h"
 #include "core/sys.h"
@@ -23,6 +25,8 @@ ssize_t shmipc_sender_read_file(struct shmipc_sender *s, struct shmipc_io *io, s
 	ssize_t n;
 
 	n = sys_preadv(io->file, pieces, count, place(io));
+	if (n == -EINVAL) /* O_DIRECT, perhaps, which wants memory of another alignment */
+		return -EAGAIN;
 	if (n > 0)
 		io->cursor.left -= (size_t)n;
 	else

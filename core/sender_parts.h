@@ -71,7 +71,8 @@ void shmipc_sender_recover(struct shmipc_sender *s, int fd);
 /* ---- sender_file.c: calls whose bytes come from a file ---- */
 
 /* Read the next bytes (<= room in the ring) to where the ring's next bytes lie.  How many have
- * come; 0 at the end of the file, or the error of the read: then the call is over. */
+ * come; 0 at the end of the file, or the error of the read: then the call is over.  -EAGAIN: the
+ * file cannot be read to there, the kernel has to move the rest. */
 ssize_t shmipc_sender_read_file(struct shmipc_sender *s, struct shmipc_io *io, size_t bytes);
 
 /* The rest of the call by the kernel's own sendfile(); may sleep, and be left by `undo`. */

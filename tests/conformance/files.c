@@ -100,6 +100,47 @@ static void sendfile_between_client(int fd)
 }
 CASE("files.sendfile_between", sendfile_between_server, sendfile_between_client, ANY | CONF_MID);
 
+/* A file that is read past the page cache wants memory of its own alignment, which the kernel has.
+ */
+enum { DIRECT_BYTES = 4 * 4096, DIRECT_BEFORE = 2001 };
+
+static int direct_file(void)
+{
+	char *bytes = big_buffer(), name[64];
+	int file = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), direct;
+	ssize_t n;
+
+	pat_fill(bytes, DIRECT_BYTES, 0);
+	n = write(file, bytes, DIRECT_BYTES);
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", file);
+	direct = open(name, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (direct < 0) /* not every file system has it */
+		direct = open(name, O_RDONLY | O_CLOEXEC);
+	close(file);
+	return n == DIRECT_BYTES ? direct : -1;
+}
+
+static void sendfile_direct_server(int fd)
+{
+	await(); /* what is unread decides about the place of the next bytes */
+	recv_pat(fd, DIRECT_BEFORE, 1);
+	recv_pat(fd, DIRECT_BYTES, 0);
+	recv_pat(fd, 100, 7);
+	send_pat(fd, 100, 7);
+}
+
+static void sendfile_direct_client(int fd)
+{
+	int file = direct_file();
+
+	send_pat(fd, DIRECT_BEFORE, 1);
+	obs("sendfile", sendfile(fd, file, NULL, DIRECT_BYTES));
+	obs("position", lseek(file, 0, SEEK_CUR));
+	tell(1);
+	finish_file(fd, file);
+}
+CASE("files.sendfile_direct", sendfile_direct_server, sendfile_direct_client, ANY | CONF_MID);
+
 /* Of more than the file has left comes what is there. */
 static void sendfile_tail_client(int fd)
 {
