@@ -39,6 +39,14 @@ static int map_whole(struct shmipc_segment *segment, int fd, uint64_t bytes)
 	return 0;
 }
 
+/* A core dump reads all memory that it writes down, and so makes the kernel provide that of loops
+ * that were never used: gigabytes, which the other end would keep. */
+static void keep_loops_out_of_dumps(const struct shmipc_segment *segment)
+{
+	sys_madvise((unsigned char *)segment->header + segment->loops_at,
+		    (size_t)(segment->segment_bytes - segment->loops_at), MADV_DONTDUMP);
+}
+
 int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count,
 			  uint64_t ring_bytes, int *fd_out)
 {
@@ -65,6 +73,7 @@ int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count,
 	segment->header->ring_bytes = ring_bytes;
 	segment->header->loops_at = segment->loops_at;
 	segment->header->segment_bytes = bytes;
+	keep_loops_out_of_dumps(segment);
 	*fd_out = fd;
 	return 0;
 }
@@ -106,8 +115,10 @@ int shmipc_segment_map(struct shmipc_segment *segment, int fd)
 	if (error) {
 		sys_munmap(segment->header, (size_t)bytes);
 		segment->header = NULL;
+		return error;
 	}
-	return error;
+	keep_loops_out_of_dumps(segment);
+	return 0;
 }
 
 void shmipc_segment_unmap(struct shmipc_segment *segment)

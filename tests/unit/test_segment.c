@@ -8,11 +8,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/memfd.h"
@@ -96,6 +100,43 @@ static void untouched_streams_cost_nothing(void **state)
 	assert_int_equal(shmipc_segment_create(&segment, SHMIPC_STREAM_COUNT_MAX, 1 << 20, &fd), 0);
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_true(st.st_blocks * 512 <= 4 * SHMIPC_PAGE_BYTES ||
+		    st.st_blksize > SHMIPC_PAGE_BYTES);
+	close(fd);
+	shmipc_segment_unmap(&segment);
+}
+
+/* A program that crashes does not fill the memory that it shares with one that does not. */
+static void core_dumps_touch_no_loop(void **state)
+{
+	const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+	char directory[] = "/tmp/test_segment.XXXXXX", command[64];
+	struct shmipc_segment segment;
+	struct stat st;
+	int fd, status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(shmipc_segment_create(&segment, 8, 1 << 20, &fd), 0);
+	assert_non_null(mkdtemp(directory));
+	for (int mapped = 0; mapped < 2; mapped++) {
+		pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			if (mapped)
+				shmipc_segment_unmap(&segment);
+			if ((mapped && shmipc_segment_map(&segment, fd)) || chdir(directory) ||
+			    setrlimit(RLIMIT_CORE, &unlimited))
+				_exit(1);
+			signal(SIGABRT, SIG_DFL);
+			abort();
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+	}
+	snprintf(command, sizeof(command), "rm -rf %s", directory);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true(st.st_blocks * 512 <= 32 * SHMIPC_PAGE_BYTES ||
 		    st.st_blksize > SHMIPC_PAGE_BYTES);
 	close(fd);
 	shmipc_segment_unmap(&segment);
@@ -329,6 +370,7 @@ int main(void)
 		cmocka_unit_test(created_segment_is_complete),
 		cmocka_unit_test(parts_do_not_overlap),
 		cmocka_unit_test(untouched_streams_cost_nothing),
+		cmocka_unit_test(core_dumps_touch_no_loop),
 		cmocka_unit_test(geometry_is_refused),
 		cmocka_unit_test(forged_but_right_is_accepted),
 		cmocka_unit_test(missing_seals_are_refused),
