@@ -3,6 +3,8 @@
 /* Which memory of a ring is used: how far a conversation strays, and what a burst leaves behind. */
 #include "tests/unit/conversation.h"
 
+#include <sys/wait.h>
+
 #include "core/cpu.h"
 
 static bool loop_is_untouched(void)
@@ -93,6 +95,8 @@ static void burst_is_given_back(bool by_sending)
 	assert_false(s->grown);
 	assert_true(loop_is_untouched());
 	assert_false(atomic_load(&pair.control->direction[0].tx.flags) & SHMIPC_TX_GROWN);
+	talk(100, 10);
+	assert_true(loop_is_untouched());
 	talk(RING_BYTES, 2);
 	talk(100, 20);
 }
@@ -109,12 +113,31 @@ static void burst_is_given_back_on_request(void)
 }
 BOTH(burst_is_given_back_on_request)
 
+/* One that shared this end was killed when it had moved the base and not said so yet. */
+static void heir_says_where_the_ring_begins(void)
+{
+	struct shmipc_sender *s = &pair.client.tx;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	begin_to_talk();
+	talk(100, 3);
+	assert_true(s->base < s->tail);
+	s->base = s->tail;
+	atomic_store(&s->lock.owner, (uint32_t)pid);
+	talk(100, 3);
+	assert_false(s->broken);
+}
+BOTH(heir_says_where_the_ring_begins)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TESTS(small_talk_stays_in_the_lead),	TESTS(more_goes_on_in_the_loop),
 		TESTS(middling_talk_moves_to_the_loop), TESTS(burst_is_given_back_by_the_next_talk),
-		TESTS(burst_is_given_back_on_request),
+		TESTS(burst_is_given_back_on_request),	TESTS(heir_says_where_the_ring_begins),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
