@@ -456,11 +456,13 @@ static void take_in_silent(const struct poll_wait *wait)
 /* When to wake up if nothing comes. */
 static uint64_t shrink(const struct poll_wait *wait, uint64_t deadline_ns)
 {
+	/* what is not pinned may end meanwhile, and its stream be another connection's */
+	const nfds_t count = wait->pins && wait->count > ARMED_MAX ? ARMED_MAX : wait->count;
 	bool left = false;
 
 	if (!shim_shrink_is_recent())
 		return deadline_ns;
-	for (nfds_t i = 0; i < wait->count; i++) {
+	for (nfds_t i = 0; i < count; i++) {
 		struct shim_conn *conn = conn_at(wait, i);
 
 		if (conn && shim_conn_is_attached(conn))
