@@ -253,19 +253,18 @@ static int unread_here(struct shim_conn *conn, int fd, int *out)
 
 static int unread_there(struct shim_conn *conn, int fd, unsigned long request, int *out)
 {
-	struct pollfd entry = { .fd = fd, .events = 0 };
-	uint32_t flags = atomic_load(&conn->tx.reverse->flags);
+	struct pollfd entry = { .fd = fd, .events = POLLRDHUP };
 	int result = sys_ioctl(fd, request, out);
 
 	if (result < 0)
 		return (int)shim_edge(result);
+	if (sys_poll(&entry, 1, 0) <= 0)
+		entry.revents = 0;
 	if (!shmipc_ending_has_left_bytes(&conn->tx))
 		*out = 0; /* a token is no byte of the application's */
-	else if ((flags & SHMIPC_TX_CLOSED) ||
-		 (!(conn->tx.shut && conn->tx.reverse_shut) && sys_poll(&entry, 1, 0) > 0))
-		return 0; /* what nobody will read is gone; our own shutdown alone means nothing */
-	else if (shmipc_sender_on_ring(&conn->tx))
-		*out = (int)shmipc_sender_unread(&conn->tx);
+	else if (shmipc_sender_on_ring(&conn->tx) &&
+		 shmipc_ending_of(&conn->tx, entry.revents) == SHMIPC_ENDING_KERNEL)
+		*out = (int)shmipc_sender_unread(&conn->tx); /* of one that ended it is gone */
 	return 0;
 }
 
