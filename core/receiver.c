@@ -387,11 +387,20 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 	return total ? total : n;
 }
 
+/* A Unix stream hands out what rides on the next byte even to a receive that does not take it. */
+static ssize_t take_what_rides(struct shmipc_receiver *r, struct shmipc_io *io)
+{
+	ssize_t n = shmipc_receiver_counted_receive(r, io, 0, MSG_DONTWAIT, NULL);
+
+	return n == -EAGAIN ? 0 : n; /* somebody was faster, by means of his own */
+}
+
 /* No room given: waits as any receive does, for bytes that stay where they are. */
-static ssize_t receive_nothing(struct shmipc_receiver *r, const struct shmipc_io *io)
+static ssize_t receive_nothing(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	char byte;
 	const struct iovec room = { &byte, 1 };
+	const int peek_offset = shmipc_receiver_peek_offset(r);
 	struct shmipc_io look = *io;
 	ssize_t n;
 
@@ -399,6 +408,9 @@ static ssize_t receive_nothing(struct shmipc_receiver *r, const struct shmipc_io
 	look.message = NULL;
 	shmipc_cursor_init(&look.cursor, &room, 1);
 	n = receive_loop(r, &look);
+	shmipc_receiver_set_peek_offset(r, peek_offset); /* by no byte further */
+	if (n > 0 && r->is_unix && !shmipc_receiver_on_ring(r))
+		return take_what_rides(r, io);
 	return n > 0 ? 0 : n;
 }
 

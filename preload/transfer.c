@@ -153,6 +153,7 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 {
 	struct shmipc_io io = { .fd = fd, .flags = flags, .message = message };
 	int error = prepare(conn, &io, iov, count);
+	size_t asked = io.cursor.left;
 	socklen_t name_room = 0;
 	ssize_t n;
 
@@ -170,8 +171,8 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 	n = shmipc_receiver_receive(&conn->rx, &io);
 	if (__builtin_expect(atomic_load_explicit(&shim_sets_kicked, memory_order_relaxed) > 0, 0))
 		shim_sets_settle();
-	if (__builtin_expect(name_room > 0, 0) && n > 0 && conn->is_unix &&
-	    message->msg_namelen == 0)
+	if (__builtin_expect(name_room > 0, 0) && conn->is_unix && message->msg_namelen == 0 &&
+	    (n > 0 || (n == 0 && asked == 0 && !conn->rx.eof)))
 		name_the_sender(io.fd, message, name_room);
 	if (__builtin_expect(shmipc_restart_is_offered(&conn->tx, &conn->rx), 0))
 		shim_upgrade_again(conn, fd);
