@@ -86,13 +86,17 @@ static int forget_error(int fd)
 
 void shmipc_ending_was_told(struct shmipc_sender *s, int fd)
 {
+	struct pollfd real = { .fd = fd, .events = 0 };
+
 	s->reset_told = true;
 	atomic_store(&s->kept_error, 0);
 	if (s->is_unix)
 		return;
 	forget_error(fd);
-	/* of a peer that was killed the kernel may know no more than an orderly end */
-	sys_shutdown(fd, SHUT_WR);
+	/* of a peer that was killed the kernel may know no more than an orderly end; where it knows
+	 * of the reset, a shutdown would do nothing but make an edge */
+	if (sys_poll(&real, 1, 0) <= 0 || !(real.revents & POLLHUP))
+		sys_shutdown(fd, SHUT_WR);
 }
 
 bool shmipc_ending_is_late(const struct shmipc_sender *s)
