@@ -74,6 +74,17 @@ enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs)
 	return judge_by_position(s);
 }
 
+bool shmipc_ending_refuses_bytes(const struct shmipc_sender *s)
+{
+	return !s->is_unix && s->shut && s->reverse_shut && !s->died_first;
+}
+
+void shmipc_ending_before_shutdown(struct shmipc_sender *s)
+{
+	if (!(s->shut && s->reverse_shut))
+		s->died_first = s->ending == SHMIPC_ENDING_ORDERLY;
+}
+
 /* The kernel's own, which a token has made or which has been told. */
 static int forget_error(int fd)
 {
@@ -116,7 +127,7 @@ int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd)
 		return 0;
 	if (shmipc_ending_of(s, 0) == SHMIPC_ENDING_LEFT_BYTES)
 		error = shmipc_ending_is_late(s) ? 0 : ECONNRESET;
-	else if (s->ending == SHMIPC_ENDING_ORDERLY && !(s->shut && s->reverse_shut))
+	else if (s->ending == SHMIPC_ENDING_ORDERLY && !shmipc_ending_refuses_bytes(s))
 		return s->answered ? 0 : forget_error(fd);
 	if (error)
 		shmipc_ending_was_told(s, fd);

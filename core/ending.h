@@ -23,6 +23,12 @@ bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s);
 /* signs: POLLERR, POLLHUP, POLLRDHUP, as seen on the real socket. */
 enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs);
 
+/* TCP, both directions shut by us: whatever the peer still sends brings a reset.  One that had died
+ * before sends nothing: a reset is a token's doing. */
+bool shmipc_ending_refuses_bytes(const struct shmipc_sender *s);
+/* To be said before each shutdown. */
+void shmipc_ending_before_shutdown(struct shmipc_sender *s);
+
 /* TCP tells a reset once, to whichever call comes first, and has a broken pipe from then on.  0:
  * nothing to tell.  Else the error of this send. */
 int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd);

@@ -181,10 +181,9 @@ static enum shmipc_ending how_ended(const struct shmipc_receiver *r, int signs)
 				       : SHMIPC_ENDING_KERNEL;
 }
 
-/* TCP, both directions shut: whatever still comes brings a reset. */
 static bool refuses_bytes(const struct shmipc_receiver *r)
 {
-	return !r->is_unix && r->shut && r->sibling && r->sibling->shut;
+	return r->sibling && shmipc_ending_refuses_bytes(r->sibling);
 }
 
 /* TCP, reset behind the peer's own end: no news to a receive. */

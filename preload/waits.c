@@ -122,7 +122,7 @@ uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 		signs |= POLLERR;
 	switch (shmipc_ending_of(&conn->tx, (int)signs)) {
 	case SHMIPC_ENDING_ORDERLY:
-		if (!conn->is_unix && conn->tx.shut && conn->tx.reverse_shut) {
+		if (shmipc_ending_refuses_bytes(&conn->tx)) {
 			/* it is of the peer's bytes, which came too late */
 			told |= signs & POLLERR;
 			break;
