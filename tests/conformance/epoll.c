@@ -1,23 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* epoll, level-triggered, and the life of a registration. */
-#include "tests/conformance/lib/conf.h"
+#include "tests/conformance/lib/epoll_set.h"
 
 enum { ANY = CONF_COLD | CONF_SWAP, EVERY = CONF_COLD | CONF_SWAP | CONF_MID };
-
-static int add(int set, int op, int fd, uint32_t events, uint64_t data)
-{
-	struct epoll_event e = { .events = events, .data.u64 = data };
-
-	return epoll_ctl(set, op, fd, &e);
-}
-
-static void see(const char *what, int set, int timeout_ms)
-{
-	struct epoll_event e[8];
-
-	memset(e, 0, sizeof(e));
-	obs_epoll(what, epoll_wait(set, e, 8, timeout_ms), e);
-}
 
 static void send_when_told(int fd)
 {
@@ -41,7 +26,7 @@ static void level_server(int fd)
 	char bytes[100];
 	int set = epoll_create1(EPOLL_CLOEXEC);
 
-	obs("add", add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 0x1122334455667788));
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 0x1122334455667788));
 	see("idle", set, 0);
 	tell(0);
 	await();
@@ -61,7 +46,7 @@ static void wakes_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP, 7);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP, 7);
 	tell(0);
 	see("woken", set, CONF_WAIT_MS);
 	await();
@@ -78,7 +63,7 @@ static void forever_server(int fd)
 	struct epoll_event e = { 0 };
 	struct timespec t = { 5, 0 };
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 8);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 8);
 	tell(0);
 	obs_epoll("forever", epoll_wait(set, &e, 1, -1), &e);
 	await();
@@ -97,7 +82,7 @@ static void timeout_server(int fd)
 	int set = epoll_create1(0);
 	long start;
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
 	start = now_ms();
 	see("timed out", set, 40);
 	obs_val("waited", now_ms() - start >= 40);
@@ -112,19 +97,19 @@ static void out_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLOUT, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLOUT, 1);
 	see("out", set, CONF_WAIT_MS);
-	add(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLOUT, 2);
+	change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLOUT, 2);
 	see("in|out", set, CONF_WAIT_MS);
 	tell(0);
 	await();
 	ready(fd, POLLIN);
 	see("pending", set, CONF_WAIT_MS);
-	add(set, EPOLL_CTL_MOD, fd, EPOLLOUT, 3);
+	change(set, EPOLL_CTL_MOD, fd, EPOLLOUT, 3);
 	see("out alone", set, CONF_WAIT_MS);
-	add(set, EPOLL_CTL_MOD, fd, 0, 4);
+	change(set, EPOLL_CTL_MOD, fd, 0, 4);
 	see("none", set, 0);
-	add(set, EPOLL_CTL_MOD, fd, EPOLLRDNORM, 5);
+	change(set, EPOLL_CTL_MOD, fd, EPOLLRDNORM, 5);
 	see("rdnorm", set, CONF_WAIT_MS);
 	recv_pat(fd, 100, 0);
 	close(set);
@@ -140,11 +125,11 @@ static void add_pending_server(int fd)
 	tell(0);
 	await();
 	ready(fd, POLLIN);
-	obs("add", add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 9));
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 9));
 	see("pending", set, CONF_WAIT_MS);
 	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
 	see("gone", set, 0);
-	obs("add", add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 10));
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 10));
 	see("pending", set, CONF_WAIT_MS);
 	recv_pat(fd, 100, 0);
 	close(set);
@@ -157,15 +142,15 @@ static void errors_server(int fd)
 	int set = epoll_create1(0);
 	struct epoll_event e;
 
-	obs("add", add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1));
-	obs("add twice", add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1));
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1));
+	obs("add twice", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1));
 	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
 	obs("del twice", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
-	obs("mod none", add(set, EPOLL_CTL_MOD, fd, EPOLLIN, 1));
-	obs("closed fd", add(set, EPOLL_CTL_ADD, 4242, EPOLLIN, 1));
-	obs("not a set", add(fd, EPOLL_CTL_ADD, set, EPOLLIN, 1));
-	obs("itself", add(set, EPOLL_CTL_ADD, set, EPOLLIN, 1));
-	obs("bad op", add(set, 77, fd, EPOLLIN, 1));
+	obs("mod none", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 1));
+	obs("closed fd", change(set, EPOLL_CTL_ADD, 4242, EPOLLIN, 1));
+	obs("not a set", change(fd, EPOLL_CTL_ADD, set, EPOLLIN, 1));
+	obs("itself", change(set, EPOLL_CTL_ADD, set, EPOLLIN, 1));
+	obs("bad op", change(set, 77, fd, EPOLLIN, 1));
 	obs("max 0", epoll_wait(set, &e, opaque(0), 0));
 	obs("wait on socket", epoll_wait(fd, &e, 1, 0));
 	obs("null event", epoll_ctl(set, EPOLL_CTL_ADD, fd, NULL));
@@ -182,16 +167,16 @@ static void oneshot_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT, 1);
 	tell(0);
 	await();
 	see("once", set, CONF_WAIT_MS);
 	see("disabled", set, 20);
-	obs("mod", add(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, 2));
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, 2));
 	see("re-armed", set, CONF_WAIT_MS);
 	see("disabled", set, 0);
 	recv_pat(fd, 100, 0);
-	obs("mod", add(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, 3));
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, 3));
 	see("empty", set, 0);
 	close(set);
 	tell(0);
@@ -202,13 +187,13 @@ static void oneshot_wakes_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT | EPOLLET, 1);
 	tell(0);
 	see("woken", set, CONF_WAIT_MS);
 	see("disabled", set, 0);
 	await();
 	recv_pat(fd, 100, 0);
-	add(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT | EPOLLET, 2);
+	change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT | EPOLLET, 2);
 	see("empty", set, 0);
 	close(set);
 	tell(0);
@@ -219,8 +204,8 @@ static void exclusive_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	obs("add", add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE, 1));
-	obs("mod", add(set, EPOLL_CTL_MOD, fd, EPOLLIN, 1));
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE, 1));
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 1));
 	tell(0);
 	see("woken", set, CONF_WAIT_MS);
 	await();
@@ -237,8 +222,8 @@ static void nested_server(int fd)
 	int outer = epoll_create1(0);
 	struct pollfd p = { .fd = outer, .events = POLLIN };
 
-	add(inner, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
-	obs("nest", add(outer, EPOLL_CTL_ADD, inner, EPOLLIN, 2));
+	change(inner, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
+	obs("nest", change(outer, EPOLL_CTL_ADD, inner, EPOLLIN, 2));
 	see("idle", outer, 0);
 	tell(0);
 	see("outer", outer, CONF_WAIT_MS);
@@ -261,7 +246,7 @@ static void poll_set_server(int fd)
 	struct pollfd p = { .fd = set, .events = POLLIN };
 	fd_set in;
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
 	obs_poll("idle", poll(&p, 1, 0), p.revents);
 	tell(0);
 	obs_poll("poll the set", poll(&p, 1, CONF_WAIT_MS), p.revents);
@@ -282,8 +267,8 @@ static void two_sets_server(int fd)
 	int a = epoll_create1(0);
 	int b = epoll_create1(0);
 
-	add(a, EPOLL_CTL_ADD, fd, EPOLLIN, 0xa);
-	add(b, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 0xb);
+	change(a, EPOLL_CTL_ADD, fd, EPOLLIN, 0xa);
+	change(b, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 0xb);
 	tell(0);
 	see("a", a, CONF_WAIT_MS);
 	see("b", b, CONF_WAIT_MS);
@@ -304,8 +289,8 @@ static void dup_server(int fd)
 	int set = epoll_create1(0);
 	int copy = dup(fd);
 
-	obs("add copy", add(set, EPOLL_CTL_ADD, copy, EPOLLIN, 0xc));
-	obs("add fd", add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 0xf));
+	obs("add copy", change(set, EPOLL_CTL_ADD, copy, EPOLLIN, 0xc));
+	obs("add fd", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 0xf));
 	tell(0);
 	await();
 	ready(fd, POLLIN);
@@ -334,7 +319,7 @@ static void *add_later(void *arg)
 	struct adder *a = arg;
 
 	nap_ms(CONF_NAP_MS);
-	add(a->set, EPOLL_CTL_ADD, a->fd, EPOLLIN, 5);
+	change(a->set, EPOLL_CTL_ADD, a->fd, EPOLLIN, 5);
 	return NULL;
 }
 
@@ -383,7 +368,7 @@ static void *mod_later(void *arg)
 	struct adder *a = arg;
 
 	nap_ms(CONF_NAP_MS);
-	add(a->set, EPOLL_CTL_MOD, a->fd, EPOLLIN, 6);
+	change(a->set, EPOLL_CTL_MOD, a->fd, EPOLLIN, 6);
 	return NULL;
 }
 
@@ -392,7 +377,7 @@ static void thread_mods_server(int fd)
 	struct adder a = { epoll_create1(0), fd };
 	pthread_t thread;
 
-	add(a.set, EPOLL_CTL_ADD, fd, 0, 5);
+	change(a.set, EPOLL_CTL_ADD, fd, 0, 5);
 	tell(0);
 	await();
 	ready(fd, POLLIN);
@@ -409,39 +394,31 @@ static void hangup_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP, 1);
 	tell(0);
 	await();
 	ready(fd, POLLRDHUP);
 	see("half closed", set, CONF_WAIT_MS);
-	add(set, EPOLL_CTL_MOD, fd, EPOLLRDHUP, 2);
+	change(set, EPOLL_CTL_MOD, fd, EPOLLRDHUP, 2);
 	see("rdhup", set, CONF_WAIT_MS);
-	add(set, EPOLL_CTL_MOD, fd, EPOLLIN, 3);
+	change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 3);
 	recv_to_eof(fd, 0);
 	see("at EOF", set, CONF_WAIT_MS);
 	shutdown(fd, SHUT_WR);
 	ready(fd, POLLHUP);
-	add(set, EPOLL_CTL_MOD, fd, 0, 4);
+	change(set, EPOLL_CTL_MOD, fd, 0, 4);
 	see("hup unasked", set, CONF_WAIT_MS);
 	close(set);
 	tell(0);
 }
 
-static void hangup_client(int fd)
-{
-	await();
-	send_pat(fd, 100, 0);
-	shutdown(fd, SHUT_WR);
-	tell(0);
-	await();
-}
-CASE("epoll.hangup", hangup_server, hangup_client, ANY);
+CASE("epoll.hangup", hangup_server, half_closes_client, ANY);
 
 static void rdhup_wakes_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLRDHUP | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLRDHUP | EPOLLET, 1);
 	tell(0);
 	see("rdhup alone", set, CONF_WAIT_MS);
 	await();
@@ -465,7 +442,7 @@ static void close_removes_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
 	tell(0);
 	await();
 	ready(fd, POLLIN);
@@ -473,7 +450,7 @@ static void close_removes_server(int fd)
 	recv_pat(fd, 100, 0);
 	obs("close", close(fd));
 	see("gone", set, 10);
-	obs("mod", add(set, EPOLL_CTL_MOD, fd, EPOLLIN, 1));
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 1));
 	close(set);
 	tell(0);
 }
@@ -489,8 +466,8 @@ static void with_pipe_server(int fd)
 
 	if (pipe(ends) < 0)
 		return;
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
-	add(set, EPOLL_CTL_ADD, ends[0], EPOLLIN, 2);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
+	change(set, EPOLL_CTL_ADD, ends[0], EPOLLIN, 2);
 	obs("write", write(ends[1], "x", 1));
 	see("pipe", set, CONF_WAIT_MS);
 	tell(0);

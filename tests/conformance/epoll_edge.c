@@ -1,50 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* epoll, edge-triggered: one edge for every arrival, none without. */
-#include "tests/conformance/lib/conf.h"
+#include "tests/conformance/lib/epoll_set.h"
 
 enum { ANY = CONF_COLD | CONF_SWAP, EVERY = CONF_COLD | CONF_SWAP | CONF_MID };
-
-static int add(int set, int op, int fd, uint32_t events, uint64_t data)
-{
-	struct epoll_event e = { .events = events, .data.u64 = data };
-
-	return epoll_ctl(set, op, fd, &e);
-}
-
-static void see(const char *what, int set, int timeout_ms)
-{
-	struct epoll_event e[8];
-
-	memset(e, 0, sizeof(e));
-	obs_epoll(what, epoll_wait(set, e, 8, timeout_ms), e);
-}
-
-/* Sends ten bytes each time it is told to, until told 1; each send is an arrival of its own. */
-static void send_on_demand(int fd)
-{
-	uint64_t position = 0;
-	int on = 1;
-
-	if (conf.is_tcp)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	while (await() == 0) {
-		send_pat(fd, 10, position);
-		position += 10;
-		tell(0);
-	}
-}
-
-static void demand(void)
-{
-	tell(0);
-	await();
-}
 
 static void arrival_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
 	see("idle", set, 0);
 	demand();
 	see("first", set, CONF_WAIT_MS);
@@ -63,9 +27,9 @@ static void arrival_server(int fd)
 	see("after draining", set, CONF_WAIT_MS);
 	recv_pat(fd, 10, 40);
 	close(set);
-	tell(1);
+	tell(NO_MORE);
 }
-CASE("epoll_edge.arrival", arrival_server, send_on_demand, EVERY);
+CASE("epoll_edge.arrival", arrival_server, on_demand_client, EVERY);
 
 /* A partial read makes no edge; an arrival after it does. */
 static void partial_server(int fd)
@@ -73,7 +37,7 @@ static void partial_server(int fd)
 	int set = epoll_create1(0);
 	char bytes[20];
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
 	demand();
 	see("first", set, CONF_WAIT_MS);
 	obs("recv 4", recv(fd, bytes, 4, 0));
@@ -84,35 +48,16 @@ static void partial_server(int fd)
 	see("no edge", set, 0);
 	recv_pat(fd, 16, 4);
 	close(set);
-	tell(1);
+	tell(NO_MORE);
 }
-CASE("epoll_edge.partial_read", partial_server, send_on_demand, EVERY);
-
-enum { AT_ONCE, WHEN_ASLEEP, NO_MORE };
-
-/* As send_on_demand(), but may first let the other end fall asleep. */
-static void send_to_sleeper(int fd)
-{
-	uint64_t position = 0, when;
-	int on = 1;
-
-	if (conf.is_tcp)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	while ((when = await()) < NO_MORE) {
-		if (when == WHEN_ASLEEP)
-			nap_ms(CONF_NAP_MS);
-		send_pat(fd, 10, position);
-		position += 10;
-		tell(0);
-	}
-}
+CASE("epoll_edge.partial_read", partial_server, on_demand_client, EVERY);
 
 /* A reader that is told of one arrival and reads two: nothing is left, the next one wakes it. */
 static void read_on_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
 	for (uint64_t turn = 0; turn < 4; turn++) {
 		tell(WHEN_ASLEEP);
 		see("first", set, CONF_WAIT_MS);
@@ -125,7 +70,7 @@ static void read_on_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_edge.read_on", read_on_server, send_to_sleeper, EVERY);
+CASE("epoll_edge.read_on", read_on_server, on_demand_client, EVERY);
 
 static void pending_server(int fd)
 {
@@ -133,28 +78,28 @@ static void pending_server(int fd)
 
 	demand();
 	ready(fd, POLLIN);
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
 	see("added with bytes", set, CONF_WAIT_MS);
 	see("no edge", set, 0);
-	obs("mod", add(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLET, 2));
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLET, 2));
 	see("mod reports again", set, CONF_WAIT_MS);
 	see("no edge", set, 0);
 	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
-	obs("add", add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 3));
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 3));
 	see("added again", set, CONF_WAIT_MS);
 	recv_pat(fd, 10, 0);
-	obs("mod", add(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLET, 4));
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLET, 4));
 	see("mod when empty", set, 0);
 	close(set);
-	tell(1);
+	tell(NO_MORE);
 }
-CASE("epoll_edge.pending", pending_server, send_on_demand, EVERY);
+CASE("epoll_edge.pending", pending_server, on_demand_client, EVERY);
 
 static void out_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLOUT | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLOUT | EPOLLET, 1);
 	see("writable", set, CONF_WAIT_MS);
 	see("no edge", set, 0);
 	demand();
@@ -162,9 +107,9 @@ static void out_server(int fd)
 	see("no edge", set, 0);
 	recv_pat(fd, 10, 0);
 	close(set);
-	tell(1);
+	tell(NO_MORE);
 }
-CASE("epoll_edge.out", out_server, send_on_demand, EVERY);
+CASE("epoll_edge.out", out_server, on_demand_client, EVERY);
 
 /* The classic loop: wait, then read to EAGAIN. */
 static void classic_server(int fd)
@@ -176,7 +121,7 @@ static void classic_server(int fd)
 	bool good = true;
 
 	set_nonblock(fd, true);
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
 	tell(0);
 	while (total < 300000) {
 		ssize_t n;
@@ -219,7 +164,7 @@ static void rounds(int fd, bool first)
 	char bytes[64];
 
 	set_nonblock(fd, true);
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
 	for (int i = 0; i < 300; i++) {
 		if (first)
 			obs("send", send(fd, bytes, 1 + (size_t)i % 60, 0));
@@ -255,7 +200,7 @@ static void hangup_server(int fd)
 {
 	int set = epoll_create1(0);
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, 1);
 	tell(0);
 	await();
 	see("bytes", set, CONF_WAIT_MS);
@@ -302,7 +247,7 @@ static void two_threads_server(int fd)
 	struct waiter w[2] = { { set, fd, 0 }, { set, fd, 0 } };
 	pthread_t t[2];
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
 	for (int i = 0; i < 2; i++)
 		t[i] = spawn(wait_edge, &w[i]);
 	nap_ms(CONF_NAP_MS);
@@ -312,9 +257,9 @@ static void two_threads_server(int fd)
 	obs_val("woken", w[0].got + w[1].got);
 	recv_pat(fd, 10, 0);
 	close(set);
-	tell(1);
+	tell(NO_MORE);
 }
-CASE("epoll_edge.two_threads", two_threads_server, send_on_demand, ANY);
+CASE("epoll_edge.two_threads", two_threads_server, on_demand_client, ANY);
 
 /* Two registrations by dup(): each gets its edge. */
 static void dup_server(int fd)
@@ -324,8 +269,8 @@ static void dup_server(int fd)
 	struct epoll_event e[2];
 	uint64_t seen = 0;
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
-	add(set, EPOLL_CTL_ADD, copy, EPOLLIN | EPOLLET, 2);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
+	change(set, EPOLL_CTL_ADD, copy, EPOLLIN | EPOLLET, 2);
 	demand();
 	for (int i = 0; i < 2; i++) {
 		if (epoll_wait(set, e, 1, CONF_WAIT_MS) == 1)
@@ -336,9 +281,9 @@ static void dup_server(int fd)
 	recv_pat(copy, 10, 0);
 	close(copy);
 	close(set);
-	tell(1);
+	tell(NO_MORE);
 }
-CASE("epoll_edge.dup", dup_server, send_on_demand, ANY);
+CASE("epoll_edge.dup", dup_server, on_demand_client, ANY);
 
 /* A child that inherits the set waits on it and sees the parent's connection. */
 static void forked_set_server(int fd)
@@ -347,7 +292,7 @@ static void forked_set_server(int fd)
 	int status;
 	pid_t child;
 
-	add(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
 	child = fork();
 	if (child == 0) {
 		see("child", set, CONF_WAIT_MS);
@@ -363,6 +308,6 @@ static void forked_set_server(int fd)
 	see("parent", set, CONF_WAIT_MS);
 	recv_pat(fd, 10, 10);
 	close(set);
-	tell(1);
+	tell(NO_MORE);
 }
-CASE("epoll_edge.forked_set", forked_set_server, send_on_demand, ANY);
+CASE("epoll_edge.forked_set", forked_set_server, on_demand_client, ANY);

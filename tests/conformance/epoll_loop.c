@@ -86,7 +86,7 @@ static void errors_server(int fd)
 	obs("closed set", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1));
 	tell(NO_MORE);
 }
-CASE("epoll_loop.errors", errors_server, sender, ANY);
+CASE("epoll_loop.errors", errors_server, on_demand_client, ANY);
 
 /* ---- a change, and then a sleep ---- */
 
@@ -121,24 +121,28 @@ static void asleep_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_loop.asleep", asleep_server, sender, EVERY);
+CASE("epoll_loop.asleep", asleep_server, on_demand_client, EVERY);
+
+static void times_out(int set)
+{
+	long start = now_ms();
+
+	see("timed out", set, 30);
+	obs_val("waited", now_ms() - start >= 30);
+}
 
 static void timeout_server(int fd)
 {
 	int set = running_set(fd, EPOLLIN, 1);
-	long start = now_ms();
 
 	obs("del", epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
-	see("timed out", set, 30);
-	obs_val("waited", now_ms() - start >= 30);
-	start = now_ms();
+	times_out(set);
 	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1));
-	see("timed out", set, 30);
-	obs_val("waited", now_ms() - start >= 30);
+	times_out(set);
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_loop.timeout", timeout_server, sender, ANY);
+CASE("epoll_loop.timeout", timeout_server, on_demand_client, ANY);
 
 /* ---- the number goes ---- */
 
@@ -164,7 +168,7 @@ static void del_close_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_loop.del_close", del_close_server, sender, ANY);
+CASE("epoll_loop.del_close", del_close_server, on_demand_client, ANY);
 
 /* Changed, then closed while a duplicate keeps the socket: the change holds. */
 static void mod_close_server(int fd)
@@ -182,7 +186,7 @@ static void mod_close_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_loop.mod_close", mod_close_server, sender, ANY);
+CASE("epoll_loop.mod_close", mod_close_server, on_demand_client, ANY);
 
 /* The set itself goes with changes in it, and its number is born again. */
 static void set_close_server(int fd)
@@ -202,7 +206,7 @@ static void set_close_server(int fd)
 	close(next);
 	tell(NO_MORE);
 }
-CASE("epoll_loop.set_close", set_close_server, sender, ANY);
+CASE("epoll_loop.set_close", set_close_server, on_demand_client, ANY);
 
 /* ---- room ---- */
 
@@ -324,7 +328,7 @@ static void oneshot_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_loop.oneshot", oneshot_server, sender, EVERY);
+CASE("epoll_loop.oneshot", oneshot_server, on_demand_client, EVERY);
 
 /* ---- what only the kernel knows ---- */
 
@@ -363,7 +367,7 @@ static void plain_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_loop.plain", plain_server, sender, ANY);
+CASE("epoll_loop.plain", plain_server, on_demand_client, ANY);
 
 static void hangup_server(int fd)
 {
@@ -384,15 +388,7 @@ static void hangup_server(int fd)
 	tell(0);
 }
 
-static void hangup_client(int fd)
-{
-	await();
-	send_pat(fd, 100, 0);
-	shutdown(fd, SHUT_WR);
-	tell(0);
-	await();
-}
-CASE("epoll_loop.hangup", hangup_server, hangup_client, ANY);
+CASE("epoll_loop.hangup", hangup_server, half_closes_client, ANY);
 
 /* The other end is killed while this one's set answers from memory. */
 static void killed_server(int fd)

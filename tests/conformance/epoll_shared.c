@@ -38,7 +38,7 @@ static void forked_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_shared.forked", forked_server, sender, ANY);
+CASE("epoll_shared.forked", forked_server, on_demand_client, ANY);
 
 static void nested_server(int fd)
 {
@@ -65,7 +65,7 @@ static void nested_server(int fd)
 	close(outer);
 	tell(NO_MORE);
 }
-CASE("epoll_shared.nested", nested_server, sender, ANY);
+CASE("epoll_shared.nested", nested_server, on_demand_client, ANY);
 
 static void copied_server(int fd)
 {
@@ -85,7 +85,7 @@ static void copied_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_shared.copied", copied_server, sender, ANY);
+CASE("epoll_shared.copied", copied_server, on_demand_client, ANY);
 
 static void pass(int by, int fd)
 {
@@ -143,7 +143,7 @@ static void passed_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_shared.passed", passed_server, sender, ANY);
+CASE("epoll_shared.passed", passed_server, on_demand_client, ANY);
 
 /* ---- threads ---- */
 
@@ -189,4 +189,4 @@ static void threads_server(int fd)
 	close(o.set);
 	tell(NO_MORE);
 }
-CASE("epoll_shared.threads", threads_server, sender, ANY);
+CASE("epoll_shared.threads", threads_server, on_demand_client, ANY);

@@ -241,15 +241,7 @@ static void hangup_server(int fd)
 	tell(0);
 }
 
-static void hangup_client(int fd)
-{
-	await();
-	send_pat(fd, 100, 0);
-	shutdown(fd, SHUT_WR);
-	tell(0);
-	await();
-}
-CASE("poll.hangup", hangup_server, hangup_client, ANY);
+CASE("poll.hangup", hangup_server, half_closes_client, ANY);
 
 static void rdhup_wakes_server(int fd)
 {

@@ -130,6 +130,15 @@ void goes_on_server(int fd);
 void goes_on_client(int fd);
 void drain_client(int fd);
 
+/* Sends ten bytes, an arrival of their own, each time that the other role demands them: at once, or
+ * when that may be asleep. */
+enum demanded { AT_ONCE, WHEN_ASLEEP, NO_MORE };
+void on_demand_client(int fd);
+void demand(void); /* at once, and they have been sent */
+
+/* Sends a hundred bytes and ends its direction when it is told to. */
+void half_closes_client(int fd);
+
 /* For CONF_RAW cases. */
 int conf_socket(int type_flags);
 int conf_connect(void);

@@ -39,3 +39,34 @@ void drain_client(int fd)
 	obs("last", n);
 	both();
 }
+
+void on_demand_client(int fd)
+{
+	uint64_t position = 0, when;
+	int on = 1;
+
+	if (conf.is_tcp)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	while ((when = await()) < NO_MORE) {
+		if (when == WHEN_ASLEEP)
+			nap_ms(CONF_NAP_MS);
+		send_pat(fd, 10, position);
+		position += 10;
+		tell(0);
+	}
+}
+
+void demand(void)
+{
+	tell(AT_ONCE);
+	await();
+}
+
+void half_closes_client(int fd)
+{
+	await();
+	send_pat(fd, 100, 0);
+	shutdown(fd, SHUT_WR);
+	tell(0);
+	await();
+}
