@@ -54,25 +54,26 @@ static const char *one_of(const char *text, const char *const *choices)
 static const char *const families[] = { "tcp", "unix", NULL };
 static const char *const modes[] = { "warm", "cold", "mid", "swap", NULL };
 
+static const char *const pairings[] = { "plain/plain", "shim/shim", "shim/plain", "plain/shim",
+					NULL };
+static const struct option longs[] = {
+	{ "filter", required_argument, NULL, 'f' },
+	{ "pairing", required_argument, NULL, 'p' },
+	{ "family", required_argument, NULL, 'a' },
+	{ "mode", required_argument, NULL, 'm' },
+	{ "jobs", required_argument, NULL, 'j' },
+	{ "repeat", required_argument, NULL, 'r' },
+	{ "deadline", required_argument, NULL, 'd' },
+	{ "preload", required_argument, NULL, 'l' },
+	{ "verbose", no_argument, NULL, 'v' },
+	{ "self-test", no_argument, NULL, 's' },
+	{ "list", no_argument, NULL, 'i' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
+
 static void parse(int argc, char **argv, struct run_options *o)
 {
-	static const char *const pairings[] = { "plain/plain", "shim/shim", "shim/plain",
-						"plain/shim", NULL };
-	static const struct option longs[] = {
-		{ "filter", required_argument, NULL, 'f' },
-		{ "pairing", required_argument, NULL, 'p' },
-		{ "family", required_argument, NULL, 'a' },
-		{ "mode", required_argument, NULL, 'm' },
-		{ "jobs", required_argument, NULL, 'j' },
-		{ "repeat", required_argument, NULL, 'r' },
-		{ "deadline", required_argument, NULL, 'd' },
-		{ "preload", required_argument, NULL, 'l' },
-		{ "verbose", no_argument, NULL, 'v' },
-		{ "self-test", no_argument, NULL, 's' },
-		{ "list", no_argument, NULL, 'i' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {

@@ -174,6 +174,44 @@ static void exchange(struct shmipc_stream *stream, struct shmipc_session *server
 	shmipc_stream_close(other);
 }
 
+/* 32 streams in turn from each session: the first one of the next. */
+static struct shmipc_stream *stream_of_next_session(struct shmipc_client *client,
+						    const struct shmipc_stream *first)
+{
+	struct shmipc_stream *stream = peer_stream(client);
+
+	for (int i = 1; shmipc_stream_session(stream) == shmipc_stream_session(first); i++) {
+		assert_true(i < 40);
+		shmipc_stream_close(stream);
+		stream = peer_stream(client);
+	}
+	return stream;
+}
+
+/* Until it has asked the server anew for both sessions; without a loop its own calls do that. */
+static void await_new_sessions(struct shmipc_client *client, const struct server *server,
+			       bool with_loop)
+{
+	struct shmipc_stream *unused;
+
+	for (int i = 0; server->count < 4 && i < 20000; i++) {
+		shmipc_client_healthy_sessions(client);
+		if (!with_loop && shmipc_client_get_stream(client, SHMIPC_NOWAIT, &unused) == 0)
+			shmipc_stream_close(unused);
+		usleep(1000);
+	}
+	assert_int_equal(server->count, 4);
+	while (shmipc_client_healthy_sessions(client) < 2)
+		usleep(1000);
+}
+
+/* "<name>_queue_<n>": what is before it is the memory's. */
+static void name_memory(const struct shmipc_stream *stream, char *name, size_t room)
+{
+	snprintf(name, room, "%s", shmipc_session_id(shmipc_stream_session(stream)));
+	*strstr(name, "_queue_") = 0;
+}
+
 static void replace_memory(bool with_loop)
 {
 	struct shmipc_stream *first, *held;
@@ -194,36 +232,15 @@ static void replace_memory(bool with_loop)
 	}
 	client = peer_connect(&peer, loop);
 	await_count(&server.count, 2);
-	/* 32 streams in turn from each session */
 	first = peer_stream(client);
-	held = first;
-	for (int i = 1; shmipc_stream_session(held) == shmipc_stream_session(first); i++) {
-		assert_true(i < 40);
-		if (held != first)
-			shmipc_stream_close(held);
-		held = peer_stream(client);
-	}
-	/* "<name>_queue_<n>": what is before it is the memory's */
-	snprintf(old, sizeof(old), "%s", shmipc_session_id(shmipc_stream_session(held)));
-	*strstr(old, "_queue_") = 0;
+	held = stream_of_next_session(client, first);
+	name_memory(held, old, sizeof(old));
 	assert_true(mappings_of(old) >= 4); /* two queues, the buffer, the server's of it */
 
 	/* the peer of the first session dies: the other one goes on, but only with what is open */
 	shmipc_session_close(server.sessions[0]);
 	server.sessions[0] = NULL;
-	for (int i = 0; server.count < 4 && i < 20000; i++) {
-		shmipc_client_healthy_sessions(client);
-		if (!loop) {
-			struct shmipc_stream *unused;
-
-			if (shmipc_client_get_stream(client, SHMIPC_NOWAIT, &unused) == 0)
-				shmipc_stream_close(unused);
-		}
-		usleep(1000);
-	}
-	assert_int_equal(server.count, 4);
-	while (shmipc_client_healthy_sessions(client) < 2)
-		usleep(1000);
+	await_new_sessions(client, &server, with_loop);
 	exchange(held, server.sessions[1]);
 	assert_true(mappings_of(old) > 0);
 	shmipc_stream_close(first);
