@@ -74,15 +74,27 @@ enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs)
 	return judge_by_position(s);
 }
 
+/* Dead with a token unread.  What it sends behind our own end goes by the kernel, so from the ring
+ * it would have gone there by LAST. */
+static bool died_silent(const struct shmipc_sender *s)
+{
+	return s->ending == SHMIPC_ENDING_ORDERLY &&
+	       s->tokens != atomic_load(&s->rx->tokens_taken) &&
+	       (atomic_load(&s->reverse->phase) & 1) &&
+	       atomic_load(&s->reverse->tokens_promised) == s->promised_when_shut;
+}
+
 bool shmipc_ending_refuses_bytes(const struct shmipc_sender *s)
 {
-	return !s->is_unix && s->shut && s->reverse_shut && !s->died_first;
+	return !s->is_unix && s->shut && s->reverse_shut && !s->died_first && !died_silent(s);
 }
 
 void shmipc_ending_before_shutdown(struct shmipc_sender *s)
 {
-	if (!(s->shut && s->reverse_shut))
-		s->died_first = s->ending == SHMIPC_ENDING_ORDERLY;
+	if (s->shut && s->reverse_shut)
+		return;
+	s->died_first = s->ending == SHMIPC_ENDING_ORDERLY;
+	s->promised_when_shut = atomic_load(&s->reverse->tokens_promised);
 }
 
 /* The kernel's own, which a token has made or which has been told. */

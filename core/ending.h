@@ -24,7 +24,7 @@ bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s);
 enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs);
 
 /* TCP, both directions shut by us: whatever the peer still sends brings a reset.  One that had died
- * before sends nothing: a reset is a token's doing. */
+ * before, or has sent nothing, left a token unread: the reset is its doing. */
 bool shmipc_ending_refuses_bytes(const struct shmipc_sender *s);
 /* To be said before each shutdown. */
 void shmipc_ending_before_shutdown(struct shmipc_sender *s);
