@@ -267,16 +267,23 @@ static void backlog_ended_client(int fd)
 }
 CASE("exec.backlog_ended", backlog_ended_server, backlog_ended_client, ANY | CONF_EITHER);
 
-/* The other end makes no call before the program has read what was sent. */
-static void silent_server(int fd)
+static void hand_to(int fd, char *script)
 {
-	char script[] = "head -c 20000 | md5sum", sum[64] = "";
+	char sum[64] = "";
 
 	await();
 	sum_input(fd, script, sum);
 	obs_text("sum %s", sum);
 	tell(0);
 	both();
+}
+
+/* The other end makes no call before the program has read what was sent. */
+static void silent_server(int fd)
+{
+	char script[] = "head -c 20000 | md5sum";
+
+	hand_to(fd, script);
 }
 
 static void silent_client(int fd)
@@ -287,3 +294,33 @@ static void silent_client(int fd)
 	both();
 }
 CASE("exec.silent_peer", silent_server, silent_client, ANY | CONF_EITHER);
+
+/* Much of it: whoever sends it in its place needs room, and leaves its buffer as it was. */
+static void silent_much_server(int fd)
+{
+	char script[] = "head -c 150000 | md5sum";
+
+	hand_to(fd, script);
+}
+
+static int send_buffer(int fd)
+{
+	int bytes = 0;
+	socklen_t size = sizeof(bytes);
+
+	obs("SO_SNDBUF", getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &size));
+	return bytes;
+}
+
+static void silent_much_client(int fd)
+{
+	int before = send_buffer(fd);
+
+	send_pat(fd, 150000, 0);
+	tell(0);
+	await();
+	both();
+	if (!conf.is_tcp) /* TCP's grows by itself */
+		obs_val("as it was", send_buffer(fd) == before);
+}
+CASE("exec.silent_much", silent_much_server, silent_much_client, ANY | CONF_EITHER);
