@@ -9,12 +9,14 @@ int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use)
 {
 	int error = 0;
 
-	if (shmipc_lock_take(&s->lock, private_use) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_sender_lock(s, fd, private_use))
 		return -EDEADLK;
 	atomic_fetch_add_explicit(&s->by_kernel, 1, memory_order_relaxed);
 	/* what a receiver that stopped has not read goes first */
 	shmipc_sender_serve_locked(s, fd);
-	if (!s->shut && (shmipc_sender_on_ring(s) || shmipc_sender_owes(s)))
+	if (s->broken)
+		error = -ECONNRESET;
+	else if (!s->shut && (shmipc_sender_on_ring(s) || shmipc_sender_owes(s)))
 		error = -EAGAIN;
 	else
 		atomic_fetch_add(&s->kernel_senders, 1);
@@ -43,7 +45,7 @@ bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, int fd, bool private
 {
 	bool by_kernel;
 
-	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_receiver_lock(r, private_use))
 		return false;
 	if (r->unsettled)
 		shmipc_receiver_settle_stop(r, fd);

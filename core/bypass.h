@@ -14,7 +14,7 @@
 #include "core/sender.h"
 
 /* 0: call.  -EAGAIN: the direction is on the ring, or owes bytes of it, and not shut.  -EDEADLK:
- * this thread is inside it. */
+ * this thread is inside it.  -ECONNRESET: it is broken. */
 int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use);
 /* n: what the call returned, bytes or an error. */
 void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n);

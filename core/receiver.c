@@ -226,7 +226,7 @@ static ssize_t end_of_plain(struct shmipc_receiver *r, const struct shmipc_io *i
 {
 	ssize_t n;
 
-	if (shmipc_lock_take(&r->lock, io->private_use) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_receiver_lock(r, io->private_use))
 		return 0;
 	n = shmipc_receiver_ended(r, io->fd);
 	shmipc_lock_drop(&r->lock, io->private_use);
@@ -273,8 +273,7 @@ static bool nothing_there(struct shmipc_receiver *r)
 	return shmipc_receiver_hint(r);
 }
 
-/* The lock's last holder died: bring the words that the sender sees in step with ours. */
-static void recover(struct shmipc_receiver *r)
+void shmipc_receiver_recover(struct shmipc_receiver *r)
 {
 	if (!r->attached)
 		return;
@@ -332,8 +331,7 @@ static ssize_t sleep_for_more(struct shmipc_receiver *r, struct shmipc_io *io,
 	n = peek && shmipc_receiver_was_peeked(r) ? shmipc_receiver_nap(r, io, wait)
 						  : shmipc_receiver_wait(r, io, wait);
 	shmipc_io_follow(io);
-	if (shmipc_lock_take(&r->lock, io->private_use) == SHMIPC_LOCK_RECOVERED)
-		recover(r);
+	shmipc_receiver_lock(r, io->private_use);
 	return n;
 }
 
@@ -447,14 +445,10 @@ static ssize_t receive_managed(struct shmipc_receiver *r, struct shmipc_io *io)
 
 ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io)
 {
-	enum shmipc_lock_result locked = shmipc_lock_take(&r->lock, io->private_use);
 	ssize_t n;
 
-	if (__builtin_expect(locked != SHMIPC_LOCK_OK, 0)) {
-		if (locked == SHMIPC_LOCK_REENTERED)
-			return -EAGAIN;
-		recover(r);
-	}
+	if (!shmipc_receiver_lock(r, io->private_use))
+		return -EAGAIN;
 	if (io->message)
 		io->control_room = io->message->msg_controllen;
 	if (r->is_unix) /* has no such queue and does not look at the flag */

@@ -107,6 +107,21 @@ struct shmipc_receiver {
 	struct shmipc_status_rx uncounted;
 };
 
+/* The lock's last holder died: bring the words that the sender sees in step with ours. */
+void shmipc_receiver_recover(struct shmipc_receiver *r);
+
+/* Every taking of the lock: what a holder that died has left is seen to first, because whoever
+ * drops the lock makes the next one believe that all is well.  False: this very thread is inside.
+ */
+static inline bool shmipc_receiver_lock(struct shmipc_receiver *r, bool private_use)
+{
+	enum shmipc_lock_result locked = shmipc_lock_take(&r->lock, private_use);
+
+	if (__builtin_expect(locked == SHMIPC_LOCK_RECOVERED, 0))
+		shmipc_receiver_recover(r);
+	return locked != SHMIPC_LOCK_REENTERED;
+}
+
 void shmipc_receiver_init(struct shmipc_receiver *r, bool is_unix);
 void shmipc_receiver_attach(struct shmipc_receiver *r, struct shmipc_direction *direction,
 			    struct shmipc_ring ring);

@@ -43,18 +43,18 @@ bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_us
 {
 	bool there;
 
-	if (!r->ready || r->stopped)
+	if (!r->broken && (!r->ready || r->stopped))
 		return kernel_says_readable(fd);
-	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_receiver_lock(r, private_use))
 		return true;
-	there = is_readable(r, fd);
+	there = r->broken || is_readable(r, fd);
 	shmipc_lock_drop(&r->lock, private_use);
 	return there;
 }
 
 void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen, bool private_use)
 {
-	if (!r->ready || shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+	if (!r->ready || !shmipc_receiver_lock(r, private_use))
 		return;
 	while (shmipc_receiver_on_ring(r) && !r->last_seen && !shmipc_receiver_at_end(r) &&
 	       shmipc_receiver_has_tokens(r)) {
@@ -161,7 +161,7 @@ size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_u
 {
 	size_t pending;
 
-	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_receiver_lock(r, private_use))
 		return 0;
 	pending = count_pending(r, fd);
 	shmipc_lock_drop(&r->lock, private_use);
@@ -233,7 +233,7 @@ int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, boo
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
 
-	if (!r->attached || shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+	if (!r->attached || !shmipc_receiver_lock(r, private_use))
 		return error;
 	if (sys_poll(&real, 1, 0) < 0)
 		real.revents = 0;
@@ -248,7 +248,7 @@ int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, boo
 
 void shmipc_receiver_keep_error(struct shmipc_receiver *r, int error, bool private_use)
 {
-	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_receiver_lock(r, private_use))
 		return;
 	r->pending_error = error;
 	r->reset_told = false;

@@ -37,7 +37,7 @@ static void forbid(struct shmipc_receiver *r, uint32_t bits)
 
 void shmipc_receiver_ask_to_leave(struct shmipc_receiver *r, bool private_use)
 {
-	if (!r->attached || shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+	if (!r->attached || !shmipc_receiver_lock(r, private_use))
 		return;
 	if (r->ready)
 		atomic_fetch_or(&r->want->want, SHMIPC_WANT_LEAVE);
@@ -117,13 +117,13 @@ bool shmipc_receiver_stop(struct shmipc_receiver *r, int fd, bool private_use)
 
 	if (!r->attached)
 		return true;
-	if (shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_receiver_lock(r, private_use))
 		return false;
 	if (!r->ready)
 		r->attached = false; /* never consented: the sender never leaves the kernel */
-	else if (!r->stopped || r->unsettled)
+	else if (!r->broken && (!r->stopped || r->unsettled))
 		try_to_stop(r, fd);
-	done = !r->ready || (r->stopped && !r->unsettled &&
+	done = !r->ready || (r->stopped && !r->unsettled && !r->broken &&
 			     (shmipc_receiver_unread(r) == 0 || !(atomic_load(&r->tx->phase) & 1)));
 	shmipc_lock_drop(&r->lock, private_use);
 	return done;
@@ -153,8 +153,7 @@ bool shmipc_receiver_is_stranded(const struct shmipc_receiver *r, int fd)
 
 void shmipc_receiver_go_on(struct shmipc_receiver *r, int fd, bool private_use)
 {
-	if (!shmipc_receiver_is_stranded(r, fd) ||
-	    shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_receiver_is_stranded(r, fd) || !shmipc_receiver_lock(r, private_use))
 		return;
 	r->stopped = false;
 	shmipc_lock_drop(&r->lock, private_use);
@@ -162,7 +161,7 @@ void shmipc_receiver_go_on(struct shmipc_receiver *r, int fd, bool private_use)
 
 bool shmipc_receiver_is_entangled(const struct shmipc_receiver *r)
 {
-	return r->attached && r->ready && (!r->stopped || r->unsettled) &&
+	return r->attached && r->ready && (!r->stopped || r->unsettled || r->broken) &&
 	       !(r->eof && shmipc_receiver_unread(r) == 0);
 }
 
@@ -176,20 +175,29 @@ static void help(struct shmipc_receiver *r, int socket)
 		struct iovec pieces[2];
 		int count = shmipc_ring_pieces(&r->ring, base, head, (size_t)unread, pieces);
 		struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)count };
-		ssize_t n = count ? sys_sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+		ssize_t n;
 
+		if (count == 0)
+			return;
+		r->in_kernel = true; /* until it is counted: no heir of ours sends it again */
+		n = sys_sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n > 0) {
+			atomic_store_explicit(&r->head, head + (uint64_t)n, memory_order_relaxed);
+			atomic_store_explicit(&r->rx->head, head + (uint64_t)n,
+					      memory_order_release);
+		}
+		atomic_signal_fence(memory_order_seq_cst);
+		r->in_kernel = false;
 		if (n <= 0)
 			return;
-		atomic_store_explicit(&r->head, head + (uint64_t)n, memory_order_relaxed);
-		atomic_store_explicit(&r->rx->head, head + (uint64_t)n, memory_order_release);
 	}
 }
 
 void shmipc_receiver_help(struct shmipc_receiver *r, int peer_socket, bool private_use)
 {
-	if (!r->ready || shmipc_lock_take(&r->lock, private_use) == SHMIPC_LOCK_REENTERED)
+	if (!r->ready || !shmipc_receiver_lock(r, private_use))
 		return;
-	if (r->stopped && !r->unsettled) {
+	if (r->stopped && !r->unsettled && !r->broken) {
 		/* [help] we say HELPING, fence, look for SERVING; the sender says SERVING, fences,
 		 * looks for HELPING: never both at work */
 		atomic_fetch_or(&r->want->want, SHMIPC_WANT_HELPING);

@@ -149,10 +149,10 @@ static ssize_t peek_until_full(struct shmipc_receiver *r, struct shmipc_io *io,
 
 		shmipc_lock_drop(&r->lock, io->private_use);
 		error = shmipc_receiver_nap(r, io, &wait);
-		shmipc_lock_take(&r->lock, io->private_use);
+		shmipc_receiver_lock(r, io->private_use);
 		io->cursor = *start;
 		n = peek_once(r, io);
-		if (error || n < before)
+		if (error || n < before || r->broken)
 			break;
 	}
 	return n;

@@ -226,8 +226,8 @@ static bool look_again(struct shmipc_receiver *r, const struct shmipc_io *io, bo
 {
 	bool there;
 
-	shmipc_lock_take(&r->lock, io->private_use);
-	if (r->stopped)
+	shmipc_receiver_lock(r, io->private_use);
+	if (r->stopped || r->broken)
 		there = true;
 	else if (shmipc_receiver_on_ring(r))
 		there = shmipc_receiver_probe(r, io->fd, thorough) || shmipc_receiver_at_end(r);

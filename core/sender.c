@@ -188,8 +188,7 @@ static int sleep_unlocked(struct shmipc_sender *s, struct shmipc_io *io, const l
 
 	shmipc_lock_drop(&s->lock, io->private_use);
 	result = (int)shmipc_sleep6(call, undo_unlocked_sleep, &sleeper);
-	if (shmipc_lock_take(&s->lock, io->private_use) == SHMIPC_LOCK_RECOVERED)
-		shmipc_sender_recover(s, io->fd);
+	shmipc_sender_lock(s, io->fd, io->private_use);
 	shmipc_io_follow(io);
 	return result;
 }
@@ -476,13 +475,13 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 	ssize_t done;
 	int error;
 
+	want = s->attached ? atomic_load_explicit(&s->want->want, memory_order_relaxed) : 0;
+	if ((want & SHMIPC_WANT_STOPPED) && !s->broken)
+		shmipc_sender_serve_stop(s, io->fd);
 	if (s->broken) {
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return -ECONNRESET;
 	}
-	want = s->attached ? atomic_load_explicit(&s->want->want, memory_order_relaxed) : 0;
-	if (want & SHMIPC_WANT_STOPPED)
-		shmipc_sender_serve_stop(s, io->fd);
 	if (want & (SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED))
 		s->no_more_ring = true;
 	if (s->attached && io->cursor.left == 0)
@@ -521,15 +520,11 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 
 ssize_t shmipc_sender_send(struct shmipc_sender *s, struct shmipc_io *io)
 {
-	enum shmipc_lock_result locked = shmipc_lock_take(&s->lock, io->private_use);
 	bool go_by_kernel = false;
 	ssize_t done;
 
-	if (__builtin_expect(locked != SHMIPC_LOCK_OK, 0)) {
-		if (locked == SHMIPC_LOCK_REENTERED)
-			return -EAGAIN;
-		shmipc_sender_recover(s, io->fd);
-	}
+	if (!shmipc_sender_lock(s, io->fd, io->private_use))
+		return -EAGAIN;
 	if (!is_on_clear_ring(s) || wants_kernel(io) || io->cursor.left == 0 ||
 	    peer_is_gone(s, io->fd))
 		return send_slowly(s, io);

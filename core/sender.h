@@ -102,6 +102,20 @@ struct shmipc_sender {
 	struct shmipc_status_tx uncounted; /* when the status table had no row */
 };
 
+/* Taken over from a dead owner: bring the words into a state that is true, or give up the stream.
+ */
+void shmipc_sender_recover(struct shmipc_sender *s, int fd);
+
+/* Every taking of the lock, as shmipc_receiver_lock(). */
+static inline bool shmipc_sender_lock(struct shmipc_sender *s, int fd, bool private_use)
+{
+	enum shmipc_lock_result locked = shmipc_lock_take(&s->lock, private_use);
+
+	if (__builtin_expect(locked == SHMIPC_LOCK_RECOVERED, 0))
+		shmipc_sender_recover(s, fd);
+	return locked != SHMIPC_LOCK_REENTERED;
+}
+
 void shmipc_sender_init(struct shmipc_sender *s, bool is_unix);
 
 /* Map the direction's words.  Nothing changes for the bytes until `settled` and the peer's consent.
@@ -114,7 +128,7 @@ void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *dire
 ssize_t shmipc_sender_send(struct shmipc_sender *s, struct shmipc_io *io);
 
 /* Locked: from now on by the kernel; LAST is sent if the direction was on the ring.  -EAGAIN: LAST
- * found no room, try again. */
+ * found no room, try again.  -ECONNRESET: broken, nobody may send behind it. */
 int shmipc_sender_downgrade(struct shmipc_sender *s, int fd);
 
 /* Serve what the receiver has asked for since (a stop of the ring); cheap when it has asked

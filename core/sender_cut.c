@@ -257,7 +257,7 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 		take_promise_back(s);
 		leave_stopped(s);
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
-		return 0;
+		return s->broken ? -ECONNRESET : 0;
 	}
 	n = (want & SHMIPC_WANT_CLOSED) || s->gone
 		    ? -EPIPE
@@ -285,6 +285,8 @@ int shmipc_sender_downgrade(struct shmipc_sender *s, int fd)
 	s->no_more_ring = true;
 	if (s->shut) /* nothing follows, and LAST would find the socket closed */
 		return 0;
+	if (s->broken)
+		return -ECONNRESET;
 	return shmipc_sender_on_ring(s) ? shmipc_sender_cut_to_kernel(s, fd) : 0;
 }
 
@@ -292,7 +294,7 @@ int shmipc_sender_downgrade(struct shmipc_sender *s, int fd)
 
 int shmipc_sender_resend(struct shmipc_sender *s, int fd, int flags)
 {
-	while (s->head < s->resend_to) {
+	while (s->head < s->resend_to && !s->broken) {
 		struct iovec pieces[2];
 		int count = shmipc_ring_pieces(&s->ring, s->base, s->head,
 					       (size_t)(s->resend_to - s->head), pieces);
@@ -311,7 +313,7 @@ int shmipc_sender_resend(struct shmipc_sender *s, int fd, int flags)
 		if (n < 0)
 			return (int)n;
 	}
-	return 0;
+	return s->broken ? -ECONNRESET : 0;
 }
 
 int shmipc_sender_serve_stop(struct shmipc_sender *s, int fd)
@@ -324,12 +326,12 @@ int shmipc_sender_serve_stop(struct shmipc_sender *s, int fd)
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 	}
 	s->no_more_ring = true;
-	return s->broken ? -ECONNRESET : shmipc_sender_resend(s, fd, MSG_DONTWAIT);
+	return shmipc_sender_resend(s, fd, MSG_DONTWAIT);
 }
 
 void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd)
 {
-	if (!s->attached)
+	if (!s->attached || s->broken)
 		return;
 	if (atomic_load(&s->want->want) & SHMIPC_WANT_STOPPED)
 		shmipc_sender_serve_stop(s, fd);
@@ -359,20 +361,14 @@ void shmipc_sender_serve_finally(struct shmipc_sender *s, int fd)
 
 void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use)
 {
-	enum shmipc_lock_result locked;
-
 	if (!s->attached)
 		return;
 	if (!(atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOPPED) &&
 	    !s->token_owed && !shmipc_sender_owes(s))
 		return;
-	locked = shmipc_lock_take(&s->lock, private_use);
-	if (locked == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_sender_lock(s, fd, private_use))
 		return;
-	if (locked == SHMIPC_LOCK_RECOVERED)
-		shmipc_sender_recover(s, fd);
-	if (!s->broken)
-		shmipc_sender_serve_locked(s, fd);
+	shmipc_sender_serve_locked(s, fd);
 	shmipc_lock_drop(&s->lock, private_use);
 }
 

@@ -64,10 +64,6 @@ int shmipc_sender_serve_stop(struct shmipc_sender *s, int fd);
 /* The part of a stopped ring that still has to go by the kernel.  0 when all is gone. */
 int shmipc_sender_resend(struct shmipc_sender *s, int fd, int flags);
 
-/* Taken over from a dead owner: bring the words into a state that is true, or give up the stream.
- */
-void shmipc_sender_recover(struct shmipc_sender *s, int fd);
-
 /* ---- sender_file.c: calls whose bytes come from a file ---- */
 
 /* Read the next bytes (<= room in the ring) to where the ring's next bytes lie.  How many have

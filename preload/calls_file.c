@@ -200,9 +200,8 @@ static ssize_t splice_pages(struct passage *passage, const long call[7])
 	ssize_t n;
 
 	for (;;) {
-		n = shim_downgrade_sending(conn, out)
-			    ? shmipc_bypass_send_begin(&conn->tx, out, shim_conn_private(conn))
-			    : -EAGAIN;
+		shim_downgrade_sending(conn, out);
+		n = shmipc_bypass_send_begin(&conn->tx, out, shim_conn_private(conn));
 		if (n != -EAGAIN)
 			break;
 		if ((call[6] & SPLICE_F_NONBLOCK) || (sys_fcntl(out, F_GETFL, 0) & O_NONBLOCK))
@@ -212,7 +211,7 @@ static ssize_t splice_pages(struct passage *passage, const long call[7])
 			return n;
 	}
 	if (n < 0)
-		return -EAGAIN;
+		return n == -EDEADLK ? -EAGAIN : n;
 	n = call_kernel(passage, call);
 	shmipc_bypass_send_end(&conn->tx, n);
 	return n;

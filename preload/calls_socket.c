@@ -113,7 +113,7 @@ static void before_shutdown(struct shim_conn *conn, int fd, int how)
 	bool alone = shim_conn_private(conn);
 
 	if (how == SHUT_WR || how == SHUT_RDWR) {
-		if (shmipc_lock_take(&conn->tx.lock, alone) != SHMIPC_LOCK_REENTERED) {
+		if (shmipc_sender_lock(&conn->tx, fd, alone)) {
 			shmipc_sender_serve_finally(&conn->tx, fd);
 			shmipc_sender_ask(&conn->tx, fd);
 			conn->tx.shut = true;
@@ -233,7 +233,7 @@ SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value,
 	result = real.getsockopt(fd, level, name, value, bytes);
 	if (conn && result == 0 && level == IPPROTO_TCP && name == TCP_INFO &&
 	    shim_conn_is_attached(conn))
-		shim_tcp_info_complete(conn, value, *bytes);
+		shim_tcp_info_complete(conn, fd, value, *bytes);
 	if (conn && result == 0 && level == SOL_SOCKET && name == SO_ERROR &&
 	    shim_conn_is_attached(conn) && *bytes == sizeof(number)) {
 		memcpy(&number, value, sizeof(number));

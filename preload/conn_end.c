@@ -76,8 +76,8 @@ void shim_conn_end(struct shim_conn *conn, int fd)
 		return;
 	}
 	/* other processes may have died inside */
-	shmipc_lock_take(&conn->tx.lock, false);
-	shmipc_lock_take(&conn->rx.lock, false);
+	shmipc_sender_lock(&conn->tx, fd, false);
+	shmipc_receiver_lock(&conn->rx, false);
 	if (shim_conn_is_attached(conn))
 		shim_conn_end_stream(conn, fd);
 	shmipc_lock_drop(&conn->rx.lock, false);
@@ -115,7 +115,7 @@ static void leave_at_exit(struct shim_conn *conn)
 		shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
 		return;
 	}
-	shmipc_lock_take(&conn->tx.lock, false);
+	shmipc_sender_lock(&conn->tx, fd, false);
 	shim_conn_end_stream(conn, fd);
 	shmipc_lock_drop(&conn->tx.lock, false);
 }

@@ -29,7 +29,8 @@ static void nap(void)
 /* The peer may sleep: a token makes it look. */
 static void nudge(struct shim_conn *conn, int fd, bool alone)
 {
-	shmipc_lock_take(&conn->tx.lock, alone);
+	if (!shmipc_sender_lock(&conn->tx, fd, alone))
+		return;
 	shmipc_sender_nudge(&conn->tx, fd);
 	shmipc_lock_drop(&conn->tx.lock, alone);
 }
@@ -93,7 +94,8 @@ static bool stop_sending(struct shim_conn *conn, int fd, bool alone)
 	int error = -EAGAIN;
 
 	for (int i = 0; i < LAST_TRIES && error == -EAGAIN; i++) {
-		shmipc_lock_take(&conn->tx.lock, alone);
+		if (!shmipc_sender_lock(&conn->tx, fd, alone))
+			return false;
 		error = shmipc_sender_downgrade(&conn->tx, fd);
 		shmipc_lock_drop(&conn->tx.lock, alone);
 		if (error == -EAGAIN)
@@ -143,7 +145,8 @@ int shim_retire(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 
 bool shim_downgrade_sending(struct shim_conn *conn, int fd)
 {
-	return !shim_conn_is_attached(conn) || stop_sending(conn, fd, shim_conn_private(conn));
+	return !shim_conn_is_attached(conn) ||
+	       stop_sending(conn, fd, shim_conn_private(conn));
 }
 
 void shim_downgrade_number(int fd)

@@ -7,12 +7,12 @@
 
 #include "preload/conn.h"
 
-static int64_t sent_besides(struct shim_conn *conn, bool *on_ring)
+static int64_t sent_besides(struct shim_conn *conn, int fd, bool *on_ring)
 {
 	bool alone = shim_conn_private(conn);
 	int64_t bytes = 0;
 
-	if (shmipc_lock_take(&conn->tx.lock, alone) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_sender_lock(&conn->tx, fd, alone))
 		return 0;
 	bytes = shmipc_sender_besides_kernel(&conn->tx);
 	*on_ring = shmipc_sender_on_ring(&conn->tx);
@@ -25,7 +25,7 @@ static int64_t received_besides(struct shim_conn *conn)
 	bool alone = shim_conn_private(conn);
 	int64_t bytes;
 
-	if (shmipc_lock_take(&conn->rx.lock, alone) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_receiver_lock(&conn->rx, alone))
 		return 0;
 	bytes = shmipc_receiver_besides_kernel(&conn->rx);
 	shmipc_lock_drop(&conn->rx.lock, alone);
@@ -37,12 +37,12 @@ static bool has(socklen_t bytes, size_t field)
 	return bytes >= field + sizeof(uint64_t);
 }
 
-void shim_tcp_info_complete(struct shim_conn *conn, void *value, socklen_t bytes)
+void shim_tcp_info_complete(struct shim_conn *conn, int fd, void *value, socklen_t bytes)
 {
 	struct tcp_info info = { 0 };
 	size_t known = bytes < sizeof(info) ? bytes : sizeof(info);
 	bool on_ring = false;
-	uint64_t sent = (uint64_t)sent_besides(conn, &on_ring);
+	uint64_t sent = (uint64_t)sent_besides(conn, fd, &on_ring);
 
 	memcpy(&info, value, known);
 	if (has(bytes, offsetof(struct tcp_info, tcpi_bytes_received)))

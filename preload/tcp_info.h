@@ -12,6 +12,6 @@
 struct shim_conn;
 
 /* `value` is what the kernel has answered to getsockopt(TCP_INFO), `bytes` of it. */
-void shim_tcp_info_complete(struct shim_conn *conn, void *value, socklen_t bytes);
+void shim_tcp_info_complete(struct shim_conn *conn, int fd, void *value, socklen_t bytes);
 
 #endif

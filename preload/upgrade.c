@@ -107,14 +107,14 @@ void shim_upgrade_detach(struct shim_conn *conn)
  * taken back; then nothing can stand on the old words but calls that are inside, of which there are
  * none.
  */
-static bool restart(struct shim_conn *conn)
+static bool restart(struct shim_conn *conn, int fd)
 {
 	bool done = false;
 
 	atomic_store(&conn->rx.ready, false);
 	shim_sets_disarm(conn);
-	shmipc_lock_take(&conn->tx.lock, false);
-	shmipc_lock_take(&conn->rx.lock, false);
+	shmipc_sender_lock(&conn->tx, fd, false);
+	shmipc_receiver_lock(&conn->rx, false);
 	if (shim_pins_are_alone(conn))
 		done = shmipc_restart(&conn->tx, &conn->rx);
 	if (!done && conn->rx.attached)
@@ -137,7 +137,7 @@ void shim_upgrade_again(struct shim_conn *conn, int fd)
 {
 	if (!may_restart(conn) || !shim_rendezvous_try_hold(conn))
 		return;
-	if (may_restart(conn) && restart(conn)) {
+	if (may_restart(conn) && restart(conn, fd)) {
 		conn->former[conn->formers++] = (struct shim_former){ conn->session, conn->stream };
 		conn->session = SHIM_SESSION_NONE;
 		shim_options_restore(conn, fd);

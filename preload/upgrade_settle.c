@@ -34,7 +34,7 @@ void shim_upgrade_settle_tx(struct shim_conn *conn, int fd)
 	bool alone = shim_conn_private(conn);
 	uint64_t bytes;
 
-	if (shmipc_lock_take(&s->lock, alone) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_sender_lock(s, fd, alone))
 		return;
 	if ((!s->settled || atomic_load(&s->count_lost)) && !s->no_more_ring &&
 	    atomic_load(&s->kernel_senders) == 0) {
@@ -58,7 +58,7 @@ void shim_upgrade_settle_rx(struct shim_conn *conn, int fd)
 	bool alone = shim_conn_private(conn);
 	uint64_t bytes;
 
-	if (shmipc_lock_take(&r->lock, alone) == SHMIPC_LOCK_REENTERED)
+	if (!shmipc_receiver_lock(r, alone))
 		return;
 	if (r->attached && !r->ready && !r->stopped && atomic_load(&r->kernel_readers) == 0) {
 		int error = exact_count(conn, fd, false, &bytes);

@@ -100,8 +100,7 @@ uint32_t shim_wait_ask(struct shim_conn *conn, int fd)
 
 	if (conn->is_unix || shmipc_sender_unread(&conn->tx) == 0)
 		return 0;
-	if (shmipc_sender_must_ask(&conn->tx) &&
-	    shmipc_lock_take(&conn->tx.lock, alone) != SHMIPC_LOCK_REENTERED) {
+	if (shmipc_sender_must_ask(&conn->tx) && shmipc_sender_lock(&conn->tx, fd, alone)) {
 		shmipc_sender_ask(&conn->tx, fd);
 		shmipc_lock_drop(&conn->tx.lock, alone);
 	}
