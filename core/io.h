@@ -27,6 +27,9 @@ struct shmipc_io {
 	/* the number may be closed by another thread meanwhile: a duplicate of it, plus 1, is found
 	 * here; NULL: cannot happen */
 	const _Atomic int *moved;
+	/* other than 0: this end is held by others too, since a signal handler forked while the
+	 * call slept; NULL: cannot happen */
+	const _Atomic uint32_t *shared;
 	void (*release)(void *argument); /* the thread is cancelled inside the call; or NULL */
 	void *release_argument;
 };
@@ -39,13 +42,16 @@ static inline void shmipc_io_skip(struct shmipc_io *io, size_t bytes)
 		shmipc_cursor_skip(&io->cursor, bytes);
 }
 
-/* After a sleep, before the next system call. */
+/* After a sleep, before the next system call and before a lock is taken. */
 static inline void shmipc_io_follow(struct shmipc_io *io)
 {
 	int moved = io->moved ? atomic_load_explicit(io->moved, memory_order_acquire) : 0;
 
 	if (__builtin_expect(moved != 0, 0))
 		io->fd = moved - 1;
+	if (io->private_use && io->shared &&
+	    atomic_load_explicit(io->shared, memory_order_relaxed) != 0)
+		io->private_use = false;
 }
 
 static inline void shmipc_io_release(const struct shmipc_io *io)

@@ -246,6 +246,7 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	shmipc_lock_drop(&r->lock, io->private_use);
 	shmipc_io_follow(io);
 	n = shmipc_receiver_counted_receive(r, io, io->cursor.left, 0, &sleeper);
+	shmipc_io_follow(io);
 	if (n == -ECONNRESET)
 		n = tell_reset(r);
 	else if (n == 0 && may_end)

@@ -149,6 +149,7 @@ static ssize_t peek_until_full(struct shmipc_receiver *r, struct shmipc_io *io,
 
 		shmipc_lock_drop(&r->lock, io->private_use);
 		error = shmipc_receiver_nap(r, io, &wait);
+		shmipc_io_follow(io);
 		shmipc_receiver_lock(r, io->private_use);
 		io->cursor = *start;
 		n = peek_once(r, io);

@@ -188,8 +188,8 @@ static int sleep_unlocked(struct shmipc_sender *s, struct shmipc_io *io, const l
 
 	shmipc_lock_drop(&s->lock, io->private_use);
 	result = (int)shmipc_sleep6(call, undo_unlocked_sleep, &sleeper);
-	shmipc_sender_lock(s, io->fd, io->private_use);
 	shmipc_io_follow(io);
+	shmipc_sender_lock(s, io->fd, io->private_use);
 	return result;
 }
 

@@ -40,6 +40,7 @@ static int prepare(struct shim_conn *conn, struct shmipc_io *io, const struct io
 	if (count > SHIM_IOV_MAX)
 		return io->message ? -EMSGSIZE : -EINVAL;
 	io->private_use = shim_conn_private(conn);
+	io->shared = &conn->shared;
 	error = shmipc_cursor_init(&io->cursor, iov, count);
 	return !error && has_bad_buffer(iov, count) ? -EFAULT : error;
 }
@@ -129,6 +130,7 @@ ssize_t shim_send_file(struct shim_conn *conn, int fd, int file, off_t at, size_
 	int error = 0;
 
 	io.private_use = shim_conn_private(conn);
+	io.shared = &conn->shared;
 	io.cursor.left = count < SHMIPC_TRANSFER_MAX ? count : SHMIPC_TRANSFER_MAX;
 	io.file_end = at + (off_t)io.cursor.left;
 	if (shim_pins_wanted())

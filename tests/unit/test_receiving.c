@@ -67,6 +67,33 @@ static void waits_for_all_peeking(void **state)
 	pair_close(&pair);
 }
 
+static _Atomic uint32_t others;
+
+static void *fork_in_its_sleep(void *argument)
+{
+	usleep(20000);
+	atomic_store(&others, 1);
+	say(100, 0);
+	return argument;
+}
+
+/* A handler that ran while the call slept has forked: from then on its locks are real ones. */
+static void a_call_is_private_no_longer_than_its_end(void)
+{
+	const struct iovec iov = { in, 100 };
+	struct shmipc_io io = { .fd = pair.server.fd, .private_use = true, .shared = &others };
+	pthread_t other;
+
+	pair_consent(&pair);
+	atomic_store(&others, 0);
+	shmipc_cursor_init(&io.cursor, &iov, 1);
+	pthread_create(&other, NULL, fork_in_its_sleep, NULL);
+	check(shmipc_receiver_receive(&pair.server.rx, &io), 100);
+	assert_false(io.private_use);
+	pthread_join(other, NULL);
+}
+BOTH(a_call_is_private_no_longer_than_its_end)
+
 static void a_look_at_a_unix_stream_waits_for_nothing(void **state)
 {
 	(void)state;
@@ -200,6 +227,7 @@ int main(void)
 		TESTS(waits_for_all_taking),
 		cmocka_unit_test(waits_for_all_peeking),
 		cmocka_unit_test(a_look_at_a_unix_stream_waits_for_nothing),
+		TESTS(a_call_is_private_no_longer_than_its_end),
 		cmocka_unit_test(truncates_as_tcp_does),
 		TESTS(control_data_is_empty_by_the_ring),
 		TESTS(a_receive_time_out_covers_all_sleeps),
