@@ -127,8 +127,9 @@ void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *dire
  * the kernel. */
 ssize_t shmipc_sender_send(struct shmipc_sender *s, struct shmipc_io *io);
 
-/* Locked: from now on by the kernel; LAST is sent if the direction was on the ring.  -EAGAIN: LAST
- * found no room, try again.  -ECONNRESET: broken, nobody may send behind it. */
+/* Locked: from now on by the kernel; LAST is sent if the direction was on the ring, and what a
+ * receiver that stopped has not read.  -EAGAIN: there was no room for all of it, try again.
+ * -ECONNRESET: broken, nobody may send behind it. */
 int shmipc_sender_downgrade(struct shmipc_sender *s, int fd);
 
 /* Serve what the receiver has asked for since (a stop of the ring); cheap when it has asked

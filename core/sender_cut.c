@@ -74,7 +74,8 @@ static int send_token(struct shmipc_sender *s, int fd)
 void shmipc_sender_nudge(struct shmipc_sender *s, int fd)
 {
 	/* a token can only be told from payload on the ring's side of a cut */
-	if (s->attached && (shmipc_sender_on_ring(s) || shmipc_sender_cut_to_ring(s, fd)))
+	if (s->attached && !s->broken &&
+	    (shmipc_sender_on_ring(s) || shmipc_sender_cut_to_ring(s, fd)))
 		send_token(s, fd);
 }
 
@@ -123,7 +124,7 @@ bool shmipc_sender_must_ask(const struct shmipc_sender *s)
 
 void shmipc_sender_ask(struct shmipc_sender *s, int fd)
 {
-	if (s->attached && !s->gone && !s->shut && shmipc_sender_on_ring(s) &&
+	if (s->attached && !s->gone && !s->shut && !s->broken && shmipc_sender_on_ring(s) &&
 	    shmipc_sender_unread(s) > 0 && outstanding_tokens(s) == 0)
 		send_token(s, fd);
 }
@@ -282,12 +283,21 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 
 int shmipc_sender_downgrade(struct shmipc_sender *s, int fd)
 {
+	int error = 0;
+
 	s->no_more_ring = true;
 	if (s->shut) /* nothing follows, and LAST would find the socket closed */
 		return 0;
 	if (s->broken)
 		return -ECONNRESET;
-	return shmipc_sender_on_ring(s) ? shmipc_sender_cut_to_kernel(s, fd) : 0;
+	if (shmipc_sender_on_ring(s))
+		error = shmipc_sender_cut_to_kernel(s, fd);
+	/* before whatever others send on this socket */
+	if (!error)
+		error = shmipc_sender_resend(s, fd, MSG_DONTWAIT);
+	if (is_passing(error))
+		return -EAGAIN;
+	return s->broken ? error : 0; /* a dead socket: the kernel says so to whoever sends */
 }
 
 /* ---- a receiver that stops ---- */

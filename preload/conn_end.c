@@ -33,12 +33,18 @@ static bool is_over(const struct shim_conn *conn)
 	       (atomic_load(&conn->rx.tx->flags) & SHMIPC_TX_FIN);
 }
 
+/* The peer must not take the end of what has come for the end of the stream. */
+static bool is_cut_short(const struct shmipc_sender *s)
+{
+	return s->broken || shmipc_sender_owes(s);
+}
+
 void shim_conn_end_stream(struct shim_conn *conn, int fd)
 {
 	bool unread = shmipc_receiver_close(&conn->rx, fd);
 
 	shmipc_sender_serve_finally(&conn->tx, fd);
-	if ((unread || is_closed_hard(conn, fd)) && !is_over(conn))
+	if ((unread || is_cut_short(&conn->tx) || is_closed_hard(conn, fd)) && !is_over(conn))
 		close_with_unread(conn, fd);
 	shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
 }

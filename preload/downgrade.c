@@ -17,6 +17,7 @@ enum {
 	TRIES_BEFORE_HELP = 20,
 	ROOM_BYTES_MAX = 16 * 1024 * 1024,
 	LAST_TRIES = 100,
+	REST_TRIES = 4000, /* without any progress: as long as a close waits */
 };
 
 static void nap(void)
@@ -89,14 +90,24 @@ static bool stop_receiving(struct shim_conn *conn, int fd, bool alone)
 	return stopped && shmipc_receiver_leave_ring(&conn->rx, fd, alone) == 0;
 }
 
-static bool stop_sending(struct shim_conn *conn, int fd, bool alone)
+/* all: also what a peer that has stopped has not read, before others send; as long as it reads. */
+static bool stop_sending(struct shim_conn *conn, int fd, bool alone, bool all)
 {
 	int error = -EAGAIN;
 
-	for (int i = 0; i < LAST_TRIES && error == -EAGAIN; i++) {
+	for (int i = 0;
+	     i < (shmipc_sender_owes(&conn->tx) ? REST_TRIES : LAST_TRIES) && error == -EAGAIN;
+	     i++) {
+		uint64_t head;
+
 		if (!shmipc_sender_lock(&conn->tx, fd, alone))
 			return false;
+		head = conn->tx.head;
 		error = shmipc_sender_downgrade(&conn->tx, fd);
+		if (error == -EAGAIN && !all && !shmipc_sender_on_ring(&conn->tx))
+			error = 0;
+		if (conn->tx.head != head)
+			i = 0;
 		shmipc_lock_drop(&conn->tx.lock, alone);
 		if (error == -EAGAIN)
 			nap();
@@ -127,7 +138,7 @@ int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 		return 0;
 	shmipc_sender_lose_count(&conn->tx); /* others will send by it */
 	received = stop_receiving(conn, fd, alone);
-	sent = stop_sending(conn, fd, alone);
+	sent = stop_sending(conn, fd, alone, true);
 	return downgraded(conn, fd, reason, received && sent);
 }
 
@@ -140,13 +151,13 @@ int shim_retire(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 	if (!shim_conn_is_attached(conn))
 		return 0;
 	shmipc_receiver_ask_to_leave(&conn->rx, alone);
-	return downgraded(conn, fd, reason, stop_sending(conn, fd, alone));
+	return downgraded(conn, fd, reason, stop_sending(conn, fd, alone, false));
 }
 
-bool shim_downgrade_sending(struct shim_conn *conn, int fd)
+void shim_downgrade_sending(struct shim_conn *conn, int fd)
 {
-	return !shim_conn_is_attached(conn) ||
-	       stop_sending(conn, fd, shim_conn_private(conn));
+	if (shim_conn_is_attached(conn))
+		stop_sending(conn, fd, shim_conn_private(conn), false);
 }
 
 void shim_downgrade_number(int fd)

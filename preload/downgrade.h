@@ -19,8 +19,8 @@ int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason);
  * -EBUSY. */
 int shim_retire(struct shim_conn *conn, int fd, enum shmipc_reason reason);
 
-/* Our own direction only.  False: the socket has no room for that now. */
-bool shim_downgrade_sending(struct shim_conn *conn, int fd);
+/* Our own direction only, as far as the socket has room for that now. */
+void shim_downgrade_sending(struct shim_conn *conn, int fd);
 
 /* Both directions of whatever the number is; nothing for an untracked one. */
 void shim_downgrade_number(int fd);

@@ -33,20 +33,20 @@ static void replace(int fd, int rest)
 
 void shim_handover(struct shim_conn *conn, int fd)
 {
-	bool gone;
+	bool all;
 	int rest = shim_rest_of(conn, fd);
 
 	if (rest < 0)
 		return;
-	gone = shim_rest_peer_is_gone(conn, fd);
-	if (gone) {
+	all = shim_rest_is_for_writing(conn, fd);
+	if (all) {
 		for (int other = shim_fd_limit() - 1; other > fd; other--)
 			if (shim_handover_is_inherited(other, conn))
 				replace(other, rest);
 	}
 	/* half-closed: the lowest number is the one that is read, and 1 and 2 go on writing to the
 	 * peer */
-	if (gone || fd == 0 || fd > 2)
+	if (all || fd == 0 || fd > 2)
 		replace(fd, rest);
 	sys_close(rest);
 }
@@ -80,7 +80,7 @@ void shim_handover_standard(struct shim_conn *conn, int fd)
 	if (shmipc_receiver_is_stranded(&conn->rx, fd))
 		shim_handover(conn, fd);
 	else if (fd == STDIN_FILENO ? shmipc_receiver_is_entangled(&conn->rx)
-				    : shmipc_sender_on_ring(&conn->tx))
+				    : !shim_rest_may_write(conn))
 		shim_stream_stand_in(fd);
 }
 
@@ -113,7 +113,7 @@ void shim_handover_number(int from, int to)
 
 	if (rest < 0)
 		return;
-	if (to == 0 || shim_rest_peer_is_gone(conn, from))
+	if (to == 0 || shim_rest_is_for_writing(conn, from))
 		sys_dup3(rest, to, 0);
 	sys_close(rest);
 }
@@ -170,9 +170,10 @@ static void leave_to_libc(struct shim_conn *conn, int fd)
 			shim_conn_leave_to_libc(conn);
 			return;
 		}
+		/* somebody has to read the ring, or to send what is left of it: that is us */
 		if (shmipc_receiver_is_stranded(&conn->rx, fd) ||
-		    shmipc_receiver_is_entangled(&conn->rx))
-			return; /* somebody has to read the ring: that is us */
+		    shmipc_receiver_is_entangled(&conn->rx) || shmipc_sender_owes(&conn->tx))
+			return;
 	}
 }
 

@@ -24,6 +24,19 @@ bool shim_rest_peer_is_gone(const struct shim_conn *conn, int fd)
 	       (sys_poll(&real, 1, 0) > 0 && (real.revents & (POLLHUP | POLLERR)));
 }
 
+bool shim_rest_may_write(const struct shim_conn *conn)
+{
+	const struct shmipc_sender *s = &conn->tx;
+
+	return s->shut || s->gone ||
+	       !(shmipc_sender_on_ring(s) || shmipc_sender_owes(s) || s->broken);
+}
+
+bool shim_rest_is_for_writing(const struct shim_conn *conn, int fd)
+{
+	return shim_rest_peer_is_gone(conn, fd) || !shim_rest_may_write(conn);
+}
+
 static int write_all(int to, const char *from, size_t bytes)
 {
 	size_t done = 0;
@@ -140,8 +153,8 @@ int shim_rest_of(struct shim_conn *conn, int fd)
 	shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
 	if (!shim_conn_is_attached(conn))
 		return -1;
-	if (shmipc_sender_on_ring(&conn->tx) && !conn->tx.shut && !conn->tx.gone)
-		return as_socket(-1, 0, true); /* no way for LAST: what it writes would be tokens */
+	if (!shim_rest_may_write(conn))
+		return as_socket(-1, 0, true);
 	if (shmipc_receiver_is_stranded(&conn->rx, fd))
 		shmipc_receiver_go_on(&conn->rx, fd, shim_conn_private(conn));
 	else if (!shmipc_receiver_is_entangled(&conn->rx))

@@ -19,7 +19,14 @@
  * the socket itself is right. */
 int shim_rest_of(struct shim_conn *conn, int fd);
 
-/* Both directions have ended: the descriptor of shim_rest_of() may stand for writing too. */
+/* Both directions have ended. */
 bool shim_rest_peer_is_gone(const struct shim_conn *conn, int fd);
+
+/* After a downgrade.  False: what others write to the socket would be tokens, because LAST found no
+ * way, or come before what a peer that stopped has not read, or behind a hole. */
+bool shim_rest_may_write(const struct shim_conn *conn);
+
+/* The descriptor of shim_rest_of() stands for the number that is written to as well. */
+bool shim_rest_is_for_writing(const struct shim_conn *conn, int fd);
 
 #endif

@@ -42,7 +42,7 @@ int shim_spawn_duplicates(const void *actions, int from, int to)
 	if (rest < 0)
 		return from;
 	rest = shim_fd_hide(rest);
-	if ((to == 0 || shim_rest_peer_is_gone(conn, from)) && keep_rest(actions, rest))
+	if ((to == 0 || shim_rest_is_for_writing(conn, from)) && keep_rest(actions, rest))
 		return rest;
 	shim_fd_unhide(rest);
 	sys_close(rest);

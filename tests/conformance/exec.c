@@ -2,7 +2,10 @@
 /* The connection as the standard input and output of a program that knows nothing. */
 #include "tests/conformance/lib/conf.h"
 
+#include <linux/capability.h>
 #include <spawn.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 enum { ANY = CONF_COLD | CONF_SWAP };
 
@@ -266,6 +269,52 @@ static void backlog_ended_client(int fd)
 	both();
 }
 CASE("exec.backlog_ended", backlog_ended_server, backlog_ended_client, ANY | CONF_EITHER);
+
+/* So that nobody may copy the descriptors of the other end's process. */
+static void give_up_capabilities(void)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct none[2] = { { 0, 0, 0 }, { 0, 0, 0 } };
+
+	syscall(SYS_capset, &header, none);
+}
+
+/* The one end becomes a program that does not read yet, the other one that writes: what it writes
+ * comes behind all that was sent before. */
+static void both_become_server(int fd)
+{
+	char script[] = "sleep 1; md5sum", sum[64] = "";
+
+	give_up_capabilities();
+	both();
+	nap_ms(100);
+	sum_input(fd, script, sum);
+	obs_text("sum %s", sum);
+	both();
+}
+
+static void both_become_client(int fd)
+{
+	static char echo_path[] = "/bin/echo", word[] = "word";
+	static char *const argv[] = { echo_path, word, NULL };
+	pid_t child;
+
+	prctl(PR_SET_DUMPABLE, 0);
+	both();
+	send_pat(fd, 3000000, 0);
+	nap_ms(600);
+	child = fork();
+	if (child == 0) {
+		dup2(fd, 1);
+		close(fd);
+		execve(echo_path, argv, no_env);
+		_exit(127);
+	}
+	reap(child);
+	obs("shutdown", shutdown(fd, SHUT_WR));
+	both();
+}
+CASE("exec.both_become", both_become_server, both_become_client, ANY);
 
 static void hand_to(int fd, char *script)
 {

@@ -133,6 +133,53 @@ static void sender_waits_for_its_helper(void)
 }
 BOTH(sender_waits_for_its_helper)
 
+/* Others will send on this socket: what was not read goes before that, or they may not. */
+static void a_sender_that_leaves_serves_the_stop(void)
+{
+	pair_consent(&pair);
+	say(400, 0);
+	hear(150, 150);
+	assert_false(shmipc_receiver_stop(&pair.server.rx, pair.server.fd, false));
+	assert_int_equal(shmipc_sender_downgrade(&pair.client.tx, pair.client.fd), 0);
+	assert_int_equal(shmipc_sender_downgrade(&pair.client.tx, pair.client.fd), 0);
+	let_arrive();
+	check(recv(pair.server.fd, in, BIG, MSG_DONTWAIT), 250);
+}
+BOTH(a_sender_that_leaves_serves_the_stop)
+
+static void a_sender_that_owes_has_not_left(void)
+{
+	static char filling[BIG];
+	ssize_t n = 0;
+
+	pair_consent(&pair);
+	say(400, 0);
+	assert_false(shmipc_receiver_stop(&pair.server.rx, pair.server.fd, false));
+	while (n >= 0)
+		n = send(pair.client.fd, filling, sizeof(filling), MSG_DONTWAIT);
+	assert_int_equal(shmipc_sender_downgrade(&pair.client.tx, pair.client.fd), -EAGAIN);
+	assert_true(shmipc_sender_owes(&pair.client.tx));
+	n = 0;
+	while (shmipc_sender_downgrade(&pair.client.tx, pair.client.fd) == -EAGAIN)
+		if ((n = recv(pair.server.fd, in, BIG, MSG_DONTWAIT)) < 0)
+			usleep(1000);
+	assert_false(shmipc_sender_owes(&pair.client.tx));
+}
+BOTH(a_sender_that_owes_has_not_left)
+
+/* It was killed between sending and counting. */
+static void nothing_follows_a_helper_that_died(void)
+{
+	pair_consent(&pair);
+	say(400, 0);
+	assert_false(shmipc_receiver_stop(&pair.server.rx, pair.server.fd, false));
+	atomic_fetch_or(&pair.control->direction[0].wait.want, SHMIPC_WANT_HELPING);
+	assert_int_equal(end_send(&pair.client, out, 10, 0), -ECONNRESET);
+	let_arrive();
+	assert_false(kernel_readable());
+}
+BOTH(nothing_follows_a_helper_that_died)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -143,6 +190,9 @@ int main(void)
 		TESTS(receiver_helps_a_silent_sender),
 		TESTS(nobody_helps_a_sender_at_work),
 		TESTS(sender_waits_for_its_helper),
+		TESTS(a_sender_that_leaves_serves_the_stop),
+		TESTS(a_sender_that_owes_has_not_left),
+		TESTS(nothing_follows_a_helper_that_died),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
