@@ -34,7 +34,7 @@
 
 enum {
 	CONNS = 24,
-	HANDED = 6,	 /* of these to the second thread */
+	ROUND_MS = 400,
 	LOST_MS = 20000, /* on a machine that is busy with other things */
 	MESSAGE_MAX = 6000,
 	IDLE_PERCENT = 3,
@@ -52,6 +52,14 @@ static __attribute__((noreturn)) void wrong(const char *what)
 {
 	fprintf(stderr, "set_stress: %s (errno %d)\n", what, errno);
 	_exit(1);
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static void nap_us(long us)
@@ -73,11 +81,12 @@ struct conn {
 
 static int set;
 static struct conn conns[CONNS];
-static int handed;		 /* from this one on */
-static _Atomic int busy = CONNS; /* that have not parked */
-static _Atomic bool over;	 /* the other end has gone */
-static int bell[2];		 /* the second thread ends the loop's wait */
-static time_t end_time;		 /* 0: the other end knows */
+static int count;	  /* of this round */
+static int handed;	  /* from this one on */
+static _Atomic int busy;  /* that have not parked */
+static _Atomic bool over; /* the other end has gone */
+static int bell[2];	  /* the second thread ends the loop's wait */
+static uint64_t end_ms;	  /* 0: the other end knows */
 
 #define BELL_DATA (UINT64_MAX - 1)
 
@@ -213,7 +222,7 @@ static void go_on(struct conn *c, unsigned int index, bool leads)
 	if (c->owed == 0 && c->due == 0) {
 		bool sends = leads ? c->told == c->heard : c->told < c->heard;
 
-		if (sends && leads && time(NULL) >= end_time) {
+		if (sends && leads && now_ms() >= end_ms) {
 			park(c);
 			return;
 		}
@@ -287,7 +296,7 @@ static void *second(void *argument)
 	const struct second *how = argument;
 
 	random_state = how->seed;
-	for (int i = handed; i < CONNS; i++)
+	for (int i = handed; i < count; i++)
 		go_on(&conns[i], (unsigned int)i, how->leads);
 	while (!over) {
 		struct epoll_event e = take();
@@ -307,9 +316,9 @@ static bool told(const struct epoll_event *e, bool leads)
 
 	if (e->data.u64 == BELL_DATA)
 		return read(bell[0], &byte, 1) == 1;
-	if (e->data.u64 == UINT64_MAX && handed < CONNS)
+	if (e->data.u64 == UINT64_MAX && handed < count)
 		return true; /* a copy of the second thread's, for a moment */
-	if ((e->data.u64 & 255) >= CONNS)
+	if ((e->data.u64 & 255) >= (uint64_t)count)
 		wrong("an event of nobody");
 	if ((int)(e->data.u64 & 255) < handed)
 		return serve(e, leads);
@@ -385,7 +394,7 @@ static int listener_of(bool is_tcp, struct sockaddr_storage *name, socklen_t *by
 
 static void open_all(int listener, const struct sockaddr_storage *name, socklen_t bytes)
 {
-	for (int i = 0; i < CONNS; i++) {
+	for (int i = 0; i < count; i++) {
 		int fd = listener >= 0 ? accept(listener, NULL, NULL)
 				       : socket(name->ss_family, SOCK_STREAM, 0);
 
@@ -404,7 +413,7 @@ static void play(bool leads, uint64_t seed)
 	pthread_t thread;
 
 	random_state = seed + leads;
-	handed = seed % 2 ? CONNS - HANDED : CONNS;
+	handed = seed % 2 ? count - (count + 3) / 4 : count;
 	set = epoll_create1(EPOLL_CLOEXEC);
 	if (pipe(bell) || epoll_ctl(set, EPOLL_CTL_ADD, bell[0], &e))
 		wrong("pipe");
@@ -415,14 +424,18 @@ static void play(bool leads, uint64_t seed)
 	loop(leads);
 }
 
-static void run(bool is_tcp, time_t end, uint64_t seed)
+/* Where few are at work the loops sleep a lot, and nobody's event ends a sleep for another. */
+static void run(uint64_t seed)
 {
+	static const int counts[] = { CONNS, 1, 3 };
+	bool is_tcp = seed / 4 % 2;
 	struct sockaddr_storage name;
 	socklen_t bytes;
 	int listener = listener_of(is_tcp, &name, &bytes), status = 0;
 	pid_t child = fork();
 
-	end_time = end;
+	busy = count = counts[seed / 8 % 3];
+	end_ms = now_ms() + ROUND_MS;
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		open_all(-1, &name, bytes);
@@ -450,7 +463,7 @@ int main(int argc, char **argv)
 		int status = 0;
 
 		if (child == 0) {
-			run((seed + round) / 4 % 2, time(NULL) + 2, seed + round);
+			run(seed + round);
 			_exit(0);
 		}
 		if (waitpid(child, &status, 0) != child || status != 0) {
