@@ -48,7 +48,7 @@ static void vfork_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_away.vfork", vfork_server, sender, ANY | CONF_EITHER);
+CASE("epoll_away.vfork", vfork_server, on_demand_client, ANY | CONF_EITHER);
 
 /* ---- a filter: from there on the connection is the kernel's ---- */
 
@@ -84,7 +84,7 @@ static void changes_after_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_away.changes_after_filter", changes_after_server, sender, ANY | CONF_EITHER);
+CASE("epoll_away.changes_after_filter", changes_after_server, on_demand_client, ANY | CONF_EITHER);
 
 /* What is changed by then is the kernel's own, whatever becomes of the set. */
 static void oneshot_after_server(int fd)
@@ -105,7 +105,7 @@ static void oneshot_after_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_away.oneshot_after_filter", oneshot_after_server, sender, ANY | CONF_EITHER);
+CASE("epoll_away.oneshot_after_filter", oneshot_after_server, on_demand_client, ANY | CONF_EITHER);
 
 /* The kernel hears of a change while it may. */
 static void change_before_server(int fd)
@@ -121,7 +121,7 @@ static void change_before_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_away.change_before_filter", change_before_server, sender, ANY | CONF_EITHER);
+CASE("epoll_away.change_before_filter", change_before_server, on_demand_client, ANY | CONF_EITHER);
 
 /* Told by memory, and then the kernel's: a one-shot that was told hears of no end. */
 static void silent_after_server(int fd)
@@ -143,7 +143,7 @@ static void silent_after_server(int fd)
 
 static void close_when_done(int fd)
 {
-	sender(fd);
+	on_demand_client(fd);
 	shutdown(fd, SHUT_RDWR);
 	both();
 }
@@ -166,4 +166,4 @@ static void shut_read_server(int fd)
 	close(set);
 	tell(NO_MORE);
 }
-CASE("epoll_away.shut_read", shut_read_server, sender, ANY | CONF_TCP_ONLY);
+CASE("epoll_away.shut_read", shut_read_server, on_demand_client, ANY | CONF_TCP_ONLY);
