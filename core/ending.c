@@ -2,6 +2,8 @@
 #include "core/ending.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #include "core/sys.h"
 
@@ -72,6 +74,27 @@ enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs)
 	if (!is_ended(s, signs, flags))
 		return SHMIPC_ENDING_KERNEL;
 	return judge_by_position(s);
+}
+
+static bool has_heard_end(int fd)
+{
+	uint8_t state = TCP_ESTABLISHED;
+	socklen_t bytes = sizeof(state); /* the first field of struct tcp_info */
+
+	return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &bytes) == 0 &&
+	       state == TCP_CLOSE_WAIT;
+}
+
+void shmipc_ending_look_behind_shutdown(struct shmipc_sender *s, int fd)
+{
+	const uint32_t ends = SHMIPC_TX_FIN | SHMIPC_TX_CLOSED | SHMIPC_TX_RESET;
+
+	if (!s->attached || s->is_unix || !s->reverse_shut || s->shut || s->ending ||
+	    !has_heard_end(fd))
+		return;
+	/* after the kernel: a peer that ends says so before its kernel does */
+	if (!(atomic_load(&s->reverse->flags) & ends))
+		judge_by_position(s);
 }
 
 /* Dead with a token unread.  What it sends behind our own end goes by the kernel, so from the ring

@@ -23,6 +23,10 @@ bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s);
 /* signs: POLLERR, POLLHUP, POLLRDHUP, as seen on the real socket. */
 enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs);
 
+/* Behind our own SHUT_RD a TCP socket shows no sign of a peer that was killed: the state of the
+ * connection does.  To be called before the end is judged. */
+void shmipc_ending_look_behind_shutdown(struct shmipc_sender *s, int fd);
+
 /* TCP, both directions shut by us: whatever the peer still sends brings a reset.  One that had died
  * before, or has sent nothing, left a token unread: the reset is its doing. */
 bool shmipc_ending_refuses_bytes(const struct shmipc_sender *s);

@@ -196,8 +196,11 @@ static bool is_broken_pipe(const struct shmipc_receiver *r, enum shmipc_ending e
 /* Locked.  error: pending, or 0; signs: of the real socket.  What the application is told now. */
 static int tell_end(struct shmipc_receiver *r, int fd, int error, int signs)
 {
-	enum shmipc_ending ending = how_ended(r, signs | (error ? POLLERR : 0));
+	enum shmipc_ending ending;
 
+	if (r->sibling)
+		shmipc_ending_look_behind_shutdown(r->sibling, fd);
+	ending = how_ended(r, signs | (error ? POLLERR : 0));
 	if (error) {
 		if (r->pending_error) /* met where the bytes ended; SO_ERROR may come before them */
 			r->eof = true;

@@ -268,6 +268,7 @@ static __attribute__((noinline)) bool look_for_peer(struct shmipc_sender *s, int
 		shmipc_sender_ask(s, fd);
 	if (sys_poll(&real, 1, 0) <= 0)
 		return false;
+	shmipc_ending_look_behind_shutdown(s, fd);
 	/* before anything of this call is in the ring: what the peer left unread counts now */
 	shmipc_ending_of(s, real.revents);
 	return s->gone;

@@ -98,6 +98,7 @@ uint32_t shim_wait_ask(struct shim_conn *conn, int fd)
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
 	bool alone = shim_conn_private(conn);
 
+	shmipc_ending_look_behind_shutdown(&conn->tx, fd);
 	if (conn->is_unix || shmipc_sender_unread(&conn->tx) == 0)
 		return 0;
 	if (shmipc_sender_must_ask(&conn->tx) && shmipc_sender_lock(&conn->tx, fd, alone)) {
