@@ -94,6 +94,15 @@ static ssize_t count_behind_mark(const struct shmipc_receiver *r, int fd)
 	return n > 0 ? n : 1;
 }
 
+/* A receive that finds an end, or an error, passes a mark before it. */
+static void pass_last_mark(const struct shmipc_receiver *r, int fd)
+{
+	char value;
+
+	if (shmipc_receiver_is_at_mark(r, fd))
+		sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
+}
+
 /* Phase even.  How many bytes may be taken: what was there before the phase was read is payload. 0:
  * the cut is reached.  -EAGAIN, or -ESHUTDOWN for the end and for errors, which are noted. */
 static ssize_t kernel_limit(struct shmipc_receiver *r, int fd, bool peek)
@@ -112,17 +121,15 @@ static ssize_t kernel_limit(struct shmipc_receiver *r, int fd, bool peek)
 		}
 		if (there > 0)
 			return there;
-		if (shmipc_receiver_at_end(r))
+		if (shmipc_receiver_at_end(r) && (again || !shmipc_receiver_is_at_mark(r, fd)))
 			return -ESHUTDOWN;
 		n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
-		if (n == 0 && !peek &&
-		    shmipc_receiver_is_at_mark(r,
-					       fd)) /* a receive at the end passes the mark too */
-			n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
 		/* the end is the end only if the sender did not cut before it: look once more */
-		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
+		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR)) {
 			shmipc_receiver_socket_said(r, n);
-		else if (n < 0)
+			if (!peek)
+				pass_last_mark(r, fd);
+		} else if (n < 0)
 			/* a receive passes the mark; a direction that was urgent never cuts again
 			 */
 			return shmipc_receiver_is_at_mark(r, fd) && !shmipc_receiver_sender_ahead(r)
