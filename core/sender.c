@@ -242,6 +242,13 @@ static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io, uint64_
 	return -EAGAIN;
 }
 
+/* Nobody is left to read them. */
+static void withdraw(struct shmipc_sender *s, uint64_t tail_before)
+{
+	s->tail = tail_before;
+	atomic_store_explicit(&s->tx->tail, s->tail, memory_order_release);
+}
+
 static void publish(struct shmipc_sender *s, size_t bytes)
 {
 	/* copied first, counted then: a holder of the lock that dies between leaves only whole
@@ -315,6 +322,20 @@ static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
 	return put;
 }
 
+/* A reset, which the token has taken from the socket.  Its cause is older than this chunk. */
+static ssize_t tell_reset(struct shmipc_sender *s, struct shmipc_io *io, bool *go_by_kernel)
+{
+	int error = shmipc_ending_error_of_send(s, io->fd);
+	ssize_t bytes = (ssize_t)io->cursor.left;
+
+	if (error)
+		return -error;
+	if (shmipc_ending_accepts_send(s, io->fd, io->cursor.left))
+		return io->from_file ? shmipc_sender_swallow_file(io) : bytes;
+	*go_by_kernel = true;
+	return 0;
+}
+
 /* The peer is closed or dead and reads no more: nothing of this chunk arrives.  The kernel says
  * how, unless the token has already taken its word from the socket. */
 static ssize_t reader_is_gone(struct shmipc_sender *s, struct shmipc_io *io,
@@ -322,10 +343,15 @@ static ssize_t reader_is_gone(struct shmipc_sender *s, struct shmipc_io *io,
 			      bool *go_by_kernel)
 {
 	s->no_more_ring = true;
-	*go_by_kernel = done == 0 && error == -EPIPE;
+	*go_by_kernel = false;
+	if (error == -ECONNRESET)
+		shmipc_ending_of(s, POLLERR); /* while we are on the ring */
 	if (done > 0)
 		return done;
 	io->cursor = *start;
+	if (error == -ECONNRESET)
+		return tell_reset(s, io, go_by_kernel);
+	*go_by_kernel = error == -EPIPE;
 	return *go_by_kernel ? 0 : error;
 }
 
@@ -356,6 +382,8 @@ static ssize_t ring_send(struct shmipc_sender *s, struct shmipc_io *io, bool *go
 		if (__builtin_expect(want != 0 || s->half_closed, 0)) {
 			*go_by_kernel = want & SHMIPC_WANT_STOPPED;
 			error = shmipc_sender_wake(s, io->fd, tail_before);
+			if (error == -ECONNRESET)
+				withdraw(s, tail_before);
 			if (error)
 				return reader_is_gone(s, io, &start, done, error, go_by_kernel);
 		}
@@ -485,7 +513,7 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 	}
 	if (want & (SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED))
 		s->no_more_ring = true;
-	if (s->attached && io->cursor.left == 0)
+	if (s->attached && (io->cursor.left == 0 || wants_kernel(io)))
 		look_for_peer(s, io->fd, shmipc_ticks());
 	gone = s->attached && (s->gone || peer_is_gone(s, io->fd));
 	error = gone || s->kept_error ? shmipc_ending_error_of_send(s, io->fd) : 0;
