@@ -155,7 +155,7 @@ void shmipc_receiver_go_on(struct shmipc_receiver *r, int fd, bool private_use)
 {
 	if (!shmipc_receiver_is_stranded(r, fd) || !shmipc_receiver_lock(r, private_use))
 		return;
-	r->stopped = false;
+	r->stopped = r->unsettled = false;
 	shmipc_lock_drop(&r->lock, private_use);
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "core/ending.h"
 #include "core/sys.h"
 #include "preload/peer_socket.h"
 
@@ -77,7 +78,7 @@ static bool stop_receiving(struct shim_conn *conn, int fd, bool alone)
 {
 	bool stopped = shmipc_receiver_stop(&conn->rx, fd, alone);
 
-	if (!stopped)
+	if (!stopped && !shmipc_receiver_is_stranded(&conn->rx, fd))
 		nudge(conn, fd, alone);
 	for (int i = 0; i < ANSWER_TRIES && !stopped; i++) {
 		if (shmipc_receiver_is_stranded(&conn->rx, fd))
@@ -115,6 +116,16 @@ static bool stop_sending(struct shim_conn *conn, int fd, bool alone, bool all)
 	return error == 0;
 }
 
+/* A token, or LAST, would be answered by a reset. */
+static void look_for_peer(struct shim_conn *conn, int fd)
+{
+	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
+
+	shmipc_ending_look_behind_shutdown(&conn->tx, fd);
+	if (sys_poll(&real, 1, 0) > 0)
+		shmipc_ending_of(&conn->tx, real.revents);
+}
+
 static int downgraded(struct shim_conn *conn, int fd, enum shmipc_reason reason, bool done)
 {
 	if (!done)
@@ -136,8 +147,11 @@ int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 		shim_conn_make_plain(conn, reason);
 	if (!shim_conn_is_attached(conn))
 		return 0;
+	look_for_peer(conn, fd);
 	shmipc_sender_lose_count(&conn->tx); /* others will send by it */
 	received = stop_receiving(conn, fd, alone);
+	/* the peer can send it no more: whoever shares it reads on by the rules */
+	shmipc_receiver_go_on(&conn->rx, fd, alone);
 	sent = stop_sending(conn, fd, alone, true);
 	return downgraded(conn, fd, reason, received && sent);
 }

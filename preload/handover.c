@@ -34,7 +34,7 @@ static void replace(int fd, int rest)
 void shim_handover(struct shim_conn *conn, int fd)
 {
 	bool all;
-	int rest = shim_rest_of(conn, fd);
+	int rest = shim_rest_of(conn, fd, shim_rest_use_of(fd));
 
 	if (rest < 0)
 		return;
@@ -54,7 +54,7 @@ void shim_handover(struct shim_conn *conn, int fd)
 /* Under all our numbers, so that we and the others go on sharing one stream. */
 static void replace_all(struct shim_conn *conn, int fd)
 {
-	int rest = shim_rest_of(conn, fd);
+	int rest = shim_rest_of(conn, fd, SHIM_REST_READ);
 
 	if (rest < 0)
 		return;
@@ -87,7 +87,9 @@ void shim_handover_standard(struct shim_conn *conn, int fd)
 /* Both directions, for good: a successor of ours may begin anew. */
 static bool is_over(struct shim_conn *conn, int fd)
 {
-	return conn->rx.ready && conn->tx.no_more_ring && !shmipc_sender_on_ring(&conn->tx) &&
+	/* one that still reads by the rules is not to be stopped by the question */
+	return conn->rx.ready && !shmipc_receiver_is_entangled(&conn->rx) &&
+	       conn->tx.no_more_ring && !shmipc_sender_on_ring(&conn->tx) &&
 	       shmipc_receiver_leave_ring(&conn->rx, fd, shim_conn_private(conn)) == 0;
 }
 
@@ -109,11 +111,11 @@ void shim_handover_exec(void)
 void shim_handover_number(int from, int to)
 {
 	struct shim_conn *conn = shim_conn_of(from);
-	int rest = conn ? shim_rest_of(conn, from) : -1;
+	int rest = conn ? shim_rest_of(conn, from, shim_rest_use_of(to)) : -1;
 
 	if (rest < 0)
 		return;
-	if (to == 0 || shim_rest_is_for_writing(conn, from))
+	if (to == 0 || to > 2 || shim_rest_is_for_writing(conn, from))
 		sys_dup3(rest, to, 0);
 	sys_close(rest);
 }

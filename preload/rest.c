@@ -148,16 +148,33 @@ static int rest(struct shim_conn *conn, int fd)
 	return result;
 }
 
-int shim_rest_of(struct shim_conn *conn, int fd)
+/* A server closes its own number a moment after the fork. */
+static bool is_left_to_us(struct shim_conn *conn)
+{
+	const struct timespec nap = { 0, IDLE_NAP_NS };
+
+	for (int i = 0; i < IDLE_TRIES && !shim_process_is_borrowed(); i++) {
+		shim_conn_count_holders(conn);
+		if (atomic_load(&conn->holders) <= 1)
+			return true;
+		sys_nanosleep(&nap);
+	}
+	return false;
+}
+
+int shim_rest_of(struct shim_conn *conn, int fd, enum shim_rest_use use)
 {
 	shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
 	if (!shim_conn_is_attached(conn))
 		return -1;
 	if (!shim_rest_may_write(conn))
 		return as_socket(-1, 0, true);
-	if (shmipc_receiver_is_stranded(&conn->rx, fd))
-		shmipc_receiver_go_on(&conn->rx, fd, shim_conn_private(conn));
-	else if (!shmipc_receiver_is_entangled(&conn->rx))
+	if (!shmipc_receiver_is_stranded(&conn->rx, fd) && !shmipc_receiver_is_entangled(&conn->rx))
 		return -1;
+	if (use == SHIM_REST_WRITTEN)
+		return shim_rest_peer_is_gone(conn, fd) ? as_socket(-1, 0, true) : -1;
+	/* who inherits it by chance must not take bytes from its parent */
+	if (use == SHIM_REST_INHERITED && !is_left_to_us(conn))
+		return as_socket(-1, 0, true);
 	return rest(conn, fd);
 }

@@ -15,9 +15,22 @@
 
 #include "preload/conn.h"
 
+/* Where the program gets it. */
+enum shim_rest_use {
+	SHIM_REST_READ,	     /* it was made the program's input */
+	SHIM_REST_WRITTEN,   /* its output: what is unread is left to those who read */
+	SHIM_REST_INHERITED, /* under a number that nobody chose for it, or that the program was
+				told: it reads if no other process holds the connection any more */
+};
+
+static inline enum shim_rest_use shim_rest_use_of(int number)
+{
+	return number == 0 ? SHIM_REST_READ : number <= 2 ? SHIM_REST_WRITTEN : SHIM_REST_INHERITED;
+}
+
 /* The connection goes to the kernel.  A close-on-exec descriptor that stands for it, or negative:
  * the socket itself is right. */
-int shim_rest_of(struct shim_conn *conn, int fd);
+int shim_rest_of(struct shim_conn *conn, int fd, enum shim_rest_use use);
 
 /* Both directions have ended. */
 bool shim_rest_peer_is_gone(const struct shim_conn *conn, int fd);

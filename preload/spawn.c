@@ -37,12 +37,14 @@ static bool keep_rest(const void *actions, int fd)
 int shim_spawn_duplicates(const void *actions, int from, int to)
 {
 	struct shim_conn *conn = shim_conn_of(from);
-	int rest = conn ? shim_rest_of(conn, from) : -1;
+	enum shim_rest_use use = to == 1 || to == 2 ? SHIM_REST_WRITTEN : SHIM_REST_READ;
+	int rest = conn ? shim_rest_of(conn, from, use) : -1;
 
 	if (rest < 0)
 		return from;
 	rest = shim_fd_hide(rest);
-	if ((to == 0 || shim_rest_is_for_writing(conn, from)) && keep_rest(actions, rest))
+	if ((use == SHIM_REST_READ || shim_rest_is_for_writing(conn, from)) &&
+	    keep_rest(actions, rest))
 		return rest;
 	shim_fd_unhide(rest);
 	sys_close(rest);
