@@ -369,7 +369,8 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		}
 		if (patience.nonblocking) {
 			n = -EAGAIN;
-			if (!nothing_there(r))
+			/* bytes before SO_PEEK_OFF are there all the time */
+			if (!nothing_there(r) || (peek && shmipc_receiver_was_peeked(r)))
 				break;
 			continue;
 		}
