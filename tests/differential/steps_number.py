@@ -2,7 +2,7 @@
 """Steps of descriptors, processes and threads."""
 
 from place import at_a_place
-from vocabulary import DUPS, ENDED, OVERHEAD, UNREAD_MAX
+from vocabulary import DUPS, ENDED, LEFT_BEHIND, OVERHEAD, UNREAD_MAX
 
 
 class NumberSteps:
@@ -44,7 +44,18 @@ class NumberSteps:
         self.do(f"{who} {self.pick(('close', 'close', 'close', 'close_range'))} {slot}")
         self.slots[self.process(who)].discard(slot)
         self.unregister(who, slot)
+        if slot[0] != "e" and not self.open_slots(who, slot[0]):
+            self.leave_behind(who, slot[0])
         return True
+
+    def leave_behind(self, who, letter):
+        """The kernel's registrations live as long as another process holds the socket."""
+        if not any(p[0] == who[0] and s[0] == letter for p, slots in self.slots.items()
+                   for s in slots):
+            return
+        for fd_set, registered in self.sets[self.process(who)].items():
+            if any(f" epoll_ctl {fd_set} add {letter}" in line for line in self.lines):
+                registered[LEFT_BEHIND] = letter
 
     def close_one(self):
         places = [(who, slot) for who in self.idle() for slot in self.open_slots(who, "abe")]

@@ -2,9 +2,9 @@
 """Steps of poll, select and epoll."""
 
 from place import at_a_place
-from vocabulary import ENDED, EPOLL_WAITS, EVENTS, LONG_MS, POLLPRI, POLLS, SHORT_MS
+from vocabulary import ENDED, EPOLL_WAITS, EVENTS, LEFT_BEHIND, LONG_MS, POLLPRI, POLLS, SHORT_MS
 
-SHARED = "shared"  # a mark among the registrations of a set
+SHARED = "shared"  # marks among the registrations of a set
 
 
 class WaitSteps:
@@ -45,7 +45,7 @@ class WaitSteps:
         else:
             mine = self.sets[self.process(who)]
             sets = [s for s in self.open_slots(who, "e") if "IN" in mine[s].get(slot, "") and
-                    not self.is_torn(who, s)]
+                    LEFT_BEHIND not in mine[s] and not self.is_torn(who, s)]
             if not sets:
                 return self.prepare_set(who, slot)
             order = f"epoll_wait {self.pick(sets)} 8 {{}} {self.pick(EPOLL_WAITS)}"
@@ -78,7 +78,13 @@ class WaitSteps:
     def is_torn(self, who, fd_set):
         """Which of two processes that share it is told of an edge is chance."""
         known = self.sets[self.process(who)][fd_set]
-        return "ET" in known.get(SHARED, "")
+        return "ET" in known.get(SHARED, "") or self.is_haunted(who, fd_set)
+
+    def is_haunted(self, who, fd_set):
+        """It tells of a socket that this process has closed: what of its peer's death, nobody can
+        use."""
+        return LEFT_BEHIND in self.sets[self.process(who)][fd_set] and \
+            any(line.endswith(" kill") for line in self.lines)
 
     def prepare_set(self, who, slot):
         sets = self.open_slots(who, "e")
@@ -132,6 +138,8 @@ class WaitSteps:
         if not places:
             return self.epoll_ctl()
         who, fd_set = self.pick(places)
+        if self.is_haunted(who, fd_set):
+            return False
         if self.chance(0.15):
             self.do(f"{who} poll {fd_set}:IN {self.pick((0,) * 5 + (SHORT_MS,))} {self.pick(POLLS)}")
             return True
