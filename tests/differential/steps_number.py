@@ -55,7 +55,7 @@ class NumberSteps:
             return
         for fd_set, registered in self.sets[self.process(who)].items():
             if any(f" epoll_ctl {fd_set} add {letter}" in line for line in self.lines):
-                registered[LEFT_BEHIND] = letter
+                registered[LEFT_BEHIND + self.process(who)] = letter
 
     def close_one(self):
         places = [(who, slot) for who in self.idle() for slot in self.open_slots(who, "abe")]

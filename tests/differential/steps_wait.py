@@ -45,7 +45,7 @@ class WaitSteps:
         else:
             mine = self.sets[self.process(who)]
             sets = [s for s in self.open_slots(who, "e") if "IN" in mine[s].get(slot, "") and
-                    LEFT_BEHIND not in mine[s] and not self.is_torn(who, s)]
+                    not self.is_torn(who, s)]
             if not sets:
                 return self.prepare_set(who, slot)
             order = f"epoll_wait {self.pick(sets)} 8 {{}} {self.pick(EPOLL_WAITS)}"
@@ -62,7 +62,7 @@ class WaitSteps:
         if self.threads and self.chance(0.2):
             self.beside(who, slot)
         wake()
-        self.do(f"{who} =")
+        self.spend(who, order, self.do(f"{who} ="))
         return True
 
     def spend(self, who, order, outcome):
@@ -81,10 +81,9 @@ class WaitSteps:
         return "ET" in known.get(SHARED, "") or self.is_haunted(who, fd_set)
 
     def is_haunted(self, who, fd_set):
-        """It tells of a socket that this process has closed: what of its peer's death, nobody can
-        use."""
-        return LEFT_BEHIND in self.sets[self.process(who)][fd_set] and \
-            any(line.endswith(" kill") for line in self.lines)
+        """It tells of a socket that this process has closed, and another holds."""
+        process = self.process(who)
+        return LEFT_BEHIND + process in self.sets[process][fd_set]
 
     def prepare_set(self, who, slot):
         sets = self.open_slots(who, "e")

@@ -19,4 +19,4 @@ UNREAD_MAX = 40 * 1024  # with which a Unix socket is surely writable still
 OVERHEAD = 1024  # of one message in a Unix socket
 LONG_MS = 5000
 SHORT_MS = 5
-LEFT_BEHIND = "left behind"  # a mark of a set: it tells of a socket that only other processes hold
+LEFT_BEHIND = "left behind by "  # and who: a mark of a set, whose registration outlives the number
