@@ -179,5 +179,7 @@ bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd, size_t bytes)
 		return false;
 	s->swallowed = bytes > 0;
 	forget_error(fd); /* the next one is a broken pipe */
+	if (s->swallowed)
+		sys_shutdown(fd, SHUT_WR); /* the answer is news, and an edge; the socket is dead */
 	return true;
 }
