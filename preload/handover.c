@@ -147,7 +147,7 @@ static void send_number(int fd)
 	if (conn)
 		replace_all(conn, fd);
 	else if (shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET)
-		shim_set_is_foreign(fd); /* whoever gets it waits where we do not see it */
+		shim_set_is_given_away(fd); /* whoever gets it waits where we do not see it */
 }
 
 void shim_handover_sent(const struct msghdr *message)

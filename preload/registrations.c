@@ -32,9 +32,9 @@ static unsigned int fd_bucket(int fd)
 	return (unsigned int)fd % SHIM_REGISTRATION_BUCKETS;
 }
 
-static unsigned int data_bucket(uint64_t data)
+static unsigned int tag_bucket(uint64_t tag)
 {
-	return (unsigned int)((data * 0x9e3779b97f4a7c15ULL) >> 56) % SHIM_REGISTRATION_BUCKETS;
+	return (unsigned int)((tag * 0x9e3779b97f4a7c15ULL) >> 56) % SHIM_REGISTRATION_BUCKETS;
 }
 
 static struct shim_registration *take(void)
@@ -56,23 +56,23 @@ static struct shim_registration *take(void)
 	return NULL;
 }
 
-static void link_data(struct shim_registrations *list, struct shim_registration *r, uint64_t data)
+static void link_tag(struct shim_registrations *list, struct shim_registration *r, uint64_t tag)
 {
-	struct shim_registration **bucket = &list->by_data[data_bucket(data)];
+	struct shim_registration **bucket = &list->by_tag[tag_bucket(tag)];
 
-	r->event.data.u64 = data;
-	r->next_by_data = *bucket;
+	r->tag = tag;
+	r->next_by_tag = *bucket;
 	*bucket = r;
 }
 
-static void unlink_data(struct shim_registrations *list, struct shim_registration *r)
+static void unlink_tag(struct shim_registrations *list, struct shim_registration *r)
 {
-	struct shim_registration **at = &list->by_data[data_bucket(r->event.data.u64)];
+	struct shim_registration **at = &list->by_tag[tag_bucket(r->tag)];
 
 	while (*at && *at != r)
-		at = &(*at)->next_by_data;
+		at = &(*at)->next_by_tag;
 	if (*at)
-		*at = r->next_by_data;
+		*at = r->next_by_tag;
 }
 
 static void link_fd(struct shim_registrations *list, struct shim_registration *r)
@@ -94,7 +94,7 @@ static void unlink_fd(struct shim_registrations *list, struct shim_registration 
 }
 
 struct shim_registration *shim_registration_add(struct shim_registrations *list, int fd,
-						uint64_t data)
+						uint64_t tag)
 {
 	struct shim_registration *r = take();
 
@@ -109,9 +109,9 @@ struct shim_registration *shim_registration_add(struct shim_registrations *list,
 	if (list->all)
 		list->all->back = &r->next;
 	list->all = r;
-	r->stray = r->absent = r->changed = r->ghost = false;
+	r->stray = r->absent = r->changed = r->ghost = r->blurred = false;
 	link_fd(list, r);
-	link_data(list, r, data);
+	link_tag(list, r, tag);
 	return r;
 }
 
@@ -120,7 +120,7 @@ void shim_registration_remove(struct shim_registrations *list, struct shim_regis
 	shim_registration_forget_change(list, r);
 	unlink_fd(list, r);
 	if (!r->ghost)
-		unlink_data(list, r);
+		unlink_tag(list, r);
 	*r->back = r->next;
 	if (r->next)
 		r->next->back = r->back;
@@ -128,26 +128,26 @@ void shim_registration_remove(struct shim_registrations *list, struct shim_regis
 	atomic_store_explicit(&r->used, 0, memory_order_release);
 }
 
-void shim_registration_rehash(struct shim_registrations *list, struct shim_registration *r,
-			      uint64_t data)
+void shim_registration_retag(struct shim_registrations *list, struct shim_registration *r,
+			     uint64_t tag)
 {
-	if (r->event.data.u64 == data)
+	if (r->tag == tag)
 		return;
-	unlink_data(list, r);
-	link_data(list, r, data);
+	unlink_tag(list, r);
+	link_tag(list, r, tag);
 }
 
 void shim_registration_become_ghost(struct shim_registrations *list, struct shim_registration *r)
 {
-	unlink_data(list, r);
+	unlink_tag(list, r);
 	shim_registration_make_cold(list, r);
 	r->ghost = true;
 }
 
 void shim_registration_revive(struct shim_registrations *list, struct shim_registration *r,
-			      uint64_t data)
+			      uint64_t tag)
 {
-	link_data(list, r, data);
+	link_tag(list, r, tag);
 	r->ghost = false;
 }
 
@@ -212,21 +212,21 @@ void shim_registration_come_back(struct shim_registrations *list, struct shim_re
 	link_fd(list, r);
 }
 
-static struct shim_registration *with_data(struct shim_registration *r, uint64_t data)
+static struct shim_registration *with_tag(struct shim_registration *r, uint64_t tag)
 {
-	while (r && r->event.data.u64 != data)
-		r = r->next_by_data;
+	while (r && r->tag != tag)
+		r = r->next_by_tag;
 	return r;
 }
 
-struct shim_registration *shim_registration_by_data(struct shim_registrations *list, uint64_t data)
+struct shim_registration *shim_registration_by_tag(struct shim_registrations *list, uint64_t tag)
 {
-	return with_data(list->by_data[data_bucket(data)], data);
+	return with_tag(list->by_tag[tag_bucket(tag)], tag);
 }
 
-struct shim_registration *shim_registration_same_data(const struct shim_registration *r)
+struct shim_registration *shim_registration_same_tag(const struct shim_registration *r)
 {
-	return with_data(r->next_by_data, r->event.data.u64);
+	return with_tag(r->next_by_tag, r->tag);
 }
 
 void shim_registration_make_cold(struct shim_registrations *list, struct shim_registration *r)

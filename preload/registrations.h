@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The registrations of one epoll set: found by number, by the application's data, and listed hot
- * ones first to be looked at.  The set's lock protects all of it; only the walk over the hot ones
+ * The registrations of one epoll set: found by number, by the data that the kernel's set carries for
+ * them, and listed hot ones first to be looked at.  The set's lock protects all of it; only the walk over the hot ones
  * may go without (records are type-stable, and the walk decides nothing).
  */
 #ifndef SHMIPC_PRELOAD_REGISTRATIONS_H
@@ -27,6 +27,8 @@ struct shim_registration {
 	struct shim_conn *conn;
 	struct epoll_event event;     /* what the application wants */
 	struct epoll_event in_kernel; /* what the kernel was told last; sets_deferred.c */
+	uint64_t tag;		      /* its data in the kernel's set; sets_plain.c */
+	bool blurred; /* others carry the same tag: whose event it is nobody can say */
 	bool changed;		      /* the kernel is still to be told */
 	bool ghost; /* removed by the application, and not yet from the kernel's set: known by its
 		       number alone */
@@ -36,6 +38,7 @@ struct shim_registration {
 	uint64_t seen; /* edge-triggered: position of the sender when we last told */
 	bool armed;    /* one of the connection's sleepers */
 	bool disabled; /* one-shot, told */
+	bool hangup_told; /* edge-triggered, since the application's last epoll_ctl or shutdown */
 	bool absent;   /* and the kernel's set does not hold it: it would tell of a hang-up */
 	bool stray;    /* its number was closed, the kernel keeps it: `fd` is another one of the
 			  connection, and epoll_ctl reaches it only if `number` is born again as a
@@ -45,7 +48,7 @@ struct shim_registration {
 	uint32_t quiet;			/* sleeps since the last news */
 	struct shim_registration *next; /* of the set */
 	struct shim_registration **back;
-	struct shim_registration *next_by_fd, *next_by_data;
+	struct shim_registration *next_by_fd, *next_by_tag;
 	struct shim_registration *volatile next_hot;
 	struct shim_registration *previous_hot;
 };
@@ -58,7 +61,7 @@ struct shim_registrations {
 	struct shim_registration *volatile first_hot;
 	struct shim_registration *last_hot;
 	struct shim_registration *by_fd[SHIM_REGISTRATION_BUCKETS];
-	struct shim_registration *by_data[SHIM_REGISTRATION_BUCKETS];
+	struct shim_registration *by_tag[SHIM_REGISTRATION_BUCKETS];
 };
 
 int shim_registrations_start(void);
@@ -66,16 +69,16 @@ void shim_registrations_init(struct shim_registrations *list);
 
 /* NULL: the pool is used up. */
 struct shim_registration *shim_registration_add(struct shim_registrations *list, int fd,
-						uint64_t data);
+						uint64_t tag);
 void shim_registration_remove(struct shim_registrations *list, struct shim_registration *r);
-/* The application has given it other data; event.data is still the old one. */
-void shim_registration_rehash(struct shim_registrations *list, struct shim_registration *r,
-			      uint64_t data);
+/* The kernel's set is to carry this for it. */
+void shim_registration_retag(struct shim_registrations *list, struct shim_registration *r,
+			     uint64_t tag);
 
-/* Its data stands for nothing any more, its number still does / stands for this again. */
+/* Its tag stands for nothing any more, its number still does / stands for this again. */
 void shim_registration_become_ghost(struct shim_registrations *list, struct shim_registration *r);
 void shim_registration_revive(struct shim_registrations *list, struct shim_registration *r,
-			      uint64_t data);
+			      uint64_t tag);
 
 /* The kernel is to be told of it / has been. */
 void shim_registration_note_change(struct shim_registrations *list, struct shim_registration *r);
@@ -90,8 +93,8 @@ void shim_registration_go_astray(struct shim_registrations *list, struct shim_re
 				 int fd);
 /* It is the same number again. */
 void shim_registration_come_back(struct shim_registrations *list, struct shim_registration *r);
-struct shim_registration *shim_registration_by_data(struct shim_registrations *list, uint64_t data);
-struct shim_registration *shim_registration_same_data(const struct shim_registration *r);
+struct shim_registration *shim_registration_by_tag(struct shim_registrations *list, uint64_t tag);
+struct shim_registration *shim_registration_same_tag(const struct shim_registration *r);
 
 static inline struct shim_registration *
 shim_registration_first(const struct shim_registrations *list)

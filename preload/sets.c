@@ -51,7 +51,9 @@ void shim_set_opened(int epfd)
 		set->epfd = epfd;
 		set->birth++;
 		set->generation = shmipc_process_generation();
-		set->strict = set->kicked = false;
+		set->strict = set->kicked = set->apart = false;
+		set->tagged = false;
+		memset((void *)set->plain, 0, sizeof(set->plain));
 		set->waits = set->quiet_looks = 0;
 		set->look_every_ticks = 0;
 		atomic_store(&set->waited, false);
@@ -269,6 +271,17 @@ void shim_set_is_foreign(int epfd)
 	shim_set_leave(set);
 }
 
+void shim_set_is_given_away(int epfd)
+{
+	struct shim_set *set = shim_set_of(epfd);
+
+	if (!set || !shim_set_enter(set))
+		return;
+	shim_set_make_strict(set);
+	shim_set_untag_all(set);
+	shim_set_leave(set);
+}
+
 /* ---- fork ---- */
 
 /* The locks stay ours until the copy is made: what they protect is whole in the child. */
@@ -280,6 +293,7 @@ void shim_sets_before_fork(void)
 		if (!atomic_load(&set->used) || !shim_set_enter(set))
 			continue;
 		shim_set_make_strict(set);
+		set->apart = true; /* whoever makes a tag from now on is not alone */
 		set->held_for_fork = true;
 	}
 }
@@ -326,6 +340,8 @@ void shim_set_closed(int epfd)
 	shim_fd_set(epfd, 0); /* what was put off dies with the kernel's set */
 	if (!shim_set_enter(set))
 		return;
+	if (atomic_load(&set->sleepers) > 0) /* for them it lives on, and we know it no more */
+		shim_set_make_strict(set);
 	while ((r = shim_registration_first(&set->registrations)))
 		shim_set_remove(set, r);
 	stop_kick(set);
@@ -455,6 +471,7 @@ void shim_sets_edge(struct shim_conn *conn)
 			if (r->conn != conn || r->ghost || !(r->event.events & EPOLLET))
 				continue;
 			r->seen = shmipc_receiver_arrived(&conn->rx) - 1;
+			r->hangup_told = false;
 			shim_registration_make_hot(&set->registrations, r);
 			if (atomic_load(&set->sleepers) > 0 && shim_registration_has_news(r))
 				shim_set_kick(set);
@@ -468,7 +485,7 @@ bool shim_set_concerns_us(int epfd, bool may_sleep)
 	struct shim_set *set = shim_set_of(epfd);
 
 	/* strict: another process that shares the set may have made it ready */
-	return set && (may_sleep || set->strict ||
+	return set && (may_sleep || set->strict || set->tagged ||
 		       atomic_load_explicit(&set->members, memory_order_relaxed) > 0 ||
 		       shim_registration_changed(&set->registrations));
 }

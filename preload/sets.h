@@ -38,6 +38,8 @@ void shim_set_opened(int epfd);
 void shim_set_closed(int epfd);
 /* Others may wait on it by ways that we do not see. */
 void shim_set_is_foreign(int epfd);
+/* And are programs that do not know of us. */
+void shim_set_is_given_away(int epfd);
 /* The number of a connection is closed: its registrations that lived by this number are not ours to
  * know. */
 void shim_set_number_closed(int fd);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* epoll_ctl: what the application wants of a set, also of numbers that are no connections yet. */
+/* epoll_ctl: what the application wants of a set. */
 #include <errno.h>
 
 #include "core/sys.h"
@@ -17,18 +17,18 @@ static void waits_unknown(struct shim_conn *conn)
 
 /* It counts among the set's members and its connection's watchers. */
 static struct shim_registration *join(struct shim_set *set, struct shim_conn *conn, int fd,
-				      uint64_t data)
+				      uint64_t tag)
 {
 	struct shim_registration *r = shim_registration_by_fd(&set->registrations, fd);
 
 	if (r && !r->ghost) {
-		shim_registration_rehash(&set->registrations, r, data);
+		shim_registration_retag(&set->registrations, r, tag);
 		return r;
 	}
 	if (r)
-		shim_registration_revive(&set->registrations, r, data);
+		shim_registration_revive(&set->registrations, r, tag);
 	else
-		r = shim_registration_add(&set->registrations, fd, data);
+		r = shim_registration_add(&set->registrations, fd, tag);
 	if (!r)
 		return NULL;
 	r->conn = conn;
@@ -39,16 +39,17 @@ static struct shim_registration *join(struct shim_set *set, struct shim_conn *co
 }
 
 struct shim_registration *shim_set_register(struct shim_set *set, struct shim_conn *conn, int fd,
-					    const struct epoll_event *event)
+					    const struct epoll_event *event, uint64_t tag)
 {
-	struct shim_registration *r = join(set, conn, fd, event->data.u64);
+	struct shim_registration *r = join(set, conn, fd, tag);
 
 	if (!r) {
 		waits_unknown(conn);
 		return NULL;
 	}
 	r->event = *event;
-	r->disabled = r->absent = false;
+	r->blurred = shim_set_is_blurred(set, r);
+	r->disabled = r->absent = r->hangup_told = false;
 	r->out = SHIM_OUT_DUE;
 	r->quiet = 0;
 	r->seen = shmipc_receiver_arrived(&conn->rx) - 1; /* what is there now is news */
@@ -68,84 +69,17 @@ struct shim_registration *shim_set_register(struct shim_set *set, struct shim_co
 	return r;
 }
 
-/* The kernel knows it. */
-static void register_known(struct shim_set *set, struct shim_conn *conn, int fd,
-			   const struct epoll_event *event)
+struct shim_registration *shim_set_register_known(struct shim_set *set, struct shim_conn *conn,
+						  int fd, const struct epoll_event *event,
+						  uint64_t tag)
 {
-	struct shim_registration *r = shim_set_register(set, conn, fd, event);
+	struct shim_registration *r = shim_set_register(set, conn, fd, event, tag);
 
-	if (r)
+	if (r) {
 		r->in_kernel = *event;
-}
-
-/* ---- before the connection ---- */
-
-/* nginx adds a socket to its set and then connects it.  What we were told of a number that is no
- * connection yet is kept until it becomes one, or is born again.  Written by whoever calls
- * epoll_ctl on the number; an application that does so from two threads at once for one number gets
- * what it gets. */
-enum { EARLY_NONE = 0 };
-#define EARLY_SEVERAL UINT32_MAX /* no enum: does not fit an int */
-
-struct early {
-	_Atomic uint32_t
-		set; /* index + 1; EARLY_SEVERAL: more than one, or one that we do not know */
-	uint32_t birth;
-	struct epoll_event event;
-};
-
-static struct early early[SHIM_FD_MAX];
-
-static void remember_early(struct shim_set *set, int operation, int fd,
-			   const struct epoll_event *event)
-{
-	struct early *e = &early[fd];
-	uint32_t index = set ? (uint32_t)(set - shim_sets) + 1 : EARLY_SEVERAL;
-	uint32_t known = atomic_load_explicit(&e->set, memory_order_acquire);
-	bool gone = known != EARLY_NONE && known != EARLY_SEVERAL && known != index &&
-		    shim_sets[known - 1].birth != e->birth;
-
-	if (operation == EPOLL_CTL_DEL) {
-		if (known == index)
-			atomic_store(&e->set, EARLY_NONE);
-		return;
+		r->in_kernel.data.u64 = tag;
 	}
-	if (known != EARLY_NONE && known != index && !gone)
-		index = EARLY_SEVERAL;
-	e->event = *event;
-	e->birth = set ? set->birth : 0;
-	atomic_store_explicit(&e->set, index, memory_order_release);
-}
-
-void shim_set_forget_early(int fd)
-{
-	if ((uint32_t)fd < SHIM_FD_MAX &&
-	    atomic_load_explicit(&early[fd].set, memory_order_relaxed))
-		atomic_store(&early[fd].set, EARLY_NONE);
-}
-
-void shim_set_number_is_known(int fd)
-{
-	if ((uint32_t)fd < SHIM_FD_MAX)
-		atomic_store(&early[fd].set, EARLY_SEVERAL);
-}
-
-void shim_set_adopt_early(struct shim_conn *conn, int fd)
-{
-	struct early *e = &early[fd];
-	uint32_t known = atomic_load_explicit(&e->set, memory_order_acquire);
-	struct shim_set *set = known == EARLY_NONE || known == EARLY_SEVERAL
-				       ? NULL
-				       : &shim_sets[known - 1];
-
-	if (known == EARLY_SEVERAL)
-		conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
-	if (!set || !shim_set_enter(set))
-		return;
-	if (set->birth == e->birth && atomic_load(&set->used) && !atomic_load(&set->closed))
-		register_known(set, conn, fd, &e->event);
-	shim_set_leave(set);
-	atomic_store(&e->set, EARLY_NONE);
+	return r;
 }
 
 /* ---- epoll_ctl ---- */
@@ -213,13 +147,23 @@ static int control_other(struct shim_set *set, int epfd, int operation, int fd,
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 	bool nests = operation == EPOLL_CTL_ADD && shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET;
+	bool joins = set && !conn && operation != EPOLL_CTL_DEL && (uint32_t)fd < SHIM_FD_MAX &&
+		     !shim_pointer_is_bad(event, sizeof(*event));
+	struct epoll_event tagged, *told = event;
 	int result;
 
 	if (nests)
 		shim_set_show(fd);
-	result = control_former(set, operation, fd, event);
+	if (joins) {
+		tagged.events = event->events;
+		tagged.data.u64 = shim_set_plain_joins(set, fd, event->data.u64);
+		told = &tagged;
+	}
+	result = control_former(set, operation, fd, told);
 	if (result == -ENODATA)
-		result = ask_kernel(epfd, operation, fd, event);
+		result = ask_kernel(epfd, operation, fd, told);
+	if (result < 0 && joins)
+		shim_set_plain_stays_out(set, fd, event->data.u64, tagged.data.u64);
 	if (result < 0)
 		return result;
 	if (nests)
@@ -228,8 +172,10 @@ static int control_other(struct shim_set *set, int epfd, int operation, int fd,
 		set->quiet_looks = 0;
 	if (conn && operation != EPOLL_CTL_DEL)
 		waits_unknown(conn);
-	else if (!conn && (uint32_t)fd < SHIM_FD_MAX && shim_fd_word(fd) == 0)
-		remember_early(set, operation, fd, event); /* the kernel has read it: it can be */
+	else if (!conn && (uint32_t)fd < SHIM_FD_MAX &&
+		 shim_fd_kind(shim_fd_word(fd)) != SHIM_FD_SET)
+		shim_set_remember_plain(set, operation, fd, event,
+					joins ? tagged.data.u64 : 0);
 	return 0;
 }
 
@@ -238,19 +184,25 @@ static int control_now(struct shim_set *set, struct shim_conn *conn, int operati
 		       struct epoll_event *event)
 {
 	struct shim_registration *r = shim_registration_by_fd(&set->registrations, fd);
+	struct epoll_event tagged = { 0 }, *told = event;
 	int result;
 
 	/* its answer is to what it should know */
 	if (r)
 		shim_set_tell_kernel_of(set, r);
 	r = shim_registration_by_fd(&set->registrations, fd);
-	result = r && r->absent ? ask_kernel_of_absent(set->epfd, operation, fd, event)
-				: sys_epoll_ctl(set->epfd, operation, fd, event);
+	if (operation != EPOLL_CTL_DEL && !shim_pointer_is_bad(event, sizeof(*event))) {
+		tagged.events = event->events;
+		tagged.data.u64 = shim_set_tag_for(set, r, event->data.u64);
+		told = &tagged;
+	}
+	result = r && r->absent ? ask_kernel_of_absent(set->epfd, operation, fd, told)
+				: sys_epoll_ctl(set->epfd, operation, fd, told);
 	if (result < 0)
 		return result;
 	set->quiet_looks = 0;
 	if (operation != EPOLL_CTL_DEL)
-		register_known(set, conn, fd, event);
+		shim_set_register_known(set, conn, fd, event, tagged.data.u64);
 	else if ((r = shim_registration_by_fd(&set->registrations, fd)))
 		shim_set_remove(set, r);
 	return 0;

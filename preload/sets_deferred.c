@@ -33,6 +33,8 @@
  * then.  A registration that is removed here counts against the user's limit until then: if the
  * kernel says that the limit is reached, all sets tell first, and it is asked again.
  */
+#include <errno.h>
+
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/conn.h"
@@ -81,14 +83,14 @@ bool shim_set_defer(struct shim_set *set, struct shim_conn *conn, int operation,
 	    !memory_answers(conn, event->events))
 		return false;
 	shim_registration_note_change(&set->registrations, r);
-	shim_set_register(set, conn, fd, event);
+	shim_set_register(set, conn, fd, event, shim_set_tag_for(set, r, event->data.u64));
 	return true;
 }
 
 /* Told to be silent: a one-shot that has been used. */
 static struct epoll_event wanted(const struct shim_registration *r)
 {
-	struct epoll_event event = r->event;
+	struct epoll_event event = { .events = r->event.events, .data.u64 = r->tag };
 
 	if (r->disabled)
 		event.events = (uint32_t)EPOLLET | EPOLLONESHOT;
@@ -110,7 +112,11 @@ void shim_set_tell_kernel_of(struct shim_set *set, struct shim_registration *r)
 	/* level: away and back again is no change; else each MOD makes an edge */
 	if (event.events != r->in_kernel.events || event.data.u64 != r->in_kernel.data.u64 ||
 	    (event.events & ((uint32_t)EPOLLET | EPOLLONESHOT))) {
-		sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &event);
+		if (sys_epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &event) == -EINVAL) {
+			/* EPOLLEXCLUSIVE: it can only be told anew */
+			sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, &event);
+			sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->fd, &event);
+		}
 		r->in_kernel = event;
 	}
 	shim_registration_forget_change(&set->registrations, r);

@@ -14,6 +14,7 @@
 
 enum {
 	SHIM_SETS_MAX = 1024,
+	SHIM_SET_PLAIN_BUCKETS = 256,
 	SHIM_SET_IN_EVENTS = EPOLLIN | EPOLLRDNORM,
 	SHIM_SET_OUT_EVENTS = EPOLLOUT | EPOLLWRNORM,
 	SHIM_SET_HANGUP_EVENTS = EPOLLERR | EPOLLHUP | EPOLLRDHUP,
@@ -38,6 +39,9 @@ struct shim_set {
 	_Atomic uint32_t sleepers; /* threads of ours in the kernel on this set */
 	_Atomic bool closed;	   /* the last sleeper gives the record back */
 	_Atomic uint32_t members;
+	bool apart; /* others see the kernel's set who do not know our tags; sets_plain.c */
+	_Atomic bool tagged; /* some registration has, or had, a tag of our making */
+	_Atomic uint16_t plain[SHIM_SET_PLAIN_BUCKETS]; /* registrations of others, by data */
 	struct shmipc_spin spin;
 	struct shim_shrink shrink;
 	struct shim_registrations registrations;
@@ -124,6 +128,11 @@ static inline void shim_registration_told_room(struct shim_registration *r)
 	r->out_seen = atomic_load_explicit(&r->conn->tx.by_kernel, memory_order_relaxed);
 }
 
+static inline void shim_registration_told_end(struct shim_registration *r, uint32_t events)
+{
+	r->hangup_told |= (events & EPOLLHUP) && (r->event.events & (uint32_t)EPOLLET);
+}
+
 /* The number is gone, and nobody sleeps on the set any more. */
 static inline void shim_set_give_back(struct shim_set *set)
 {
@@ -157,7 +166,32 @@ int shim_sets_limit(void);
 
 /* It is what the application has asked for.  NULL: the pool is used up. */
 struct shim_registration *shim_set_register(struct shim_set *set, struct shim_conn *conn, int fd,
-					    const struct epoll_event *event);
+					    const struct epoll_event *event, uint64_t tag);
+/* The kernel knows it, by this tag. */
+struct shim_registration *shim_set_register_known(struct shim_set *set, struct shim_conn *conn,
+						  int fd, const struct epoll_event *event,
+						  uint64_t tag);
+
+/* ---- sets_plain.c; locked where nothing else is said ---- */
+
+/* Which data the kernel's set is to carry for a registration (NULL: a new one) whose data is this.
+ */
+uint64_t shim_set_tag_for(struct shim_set *set, const struct shim_registration *r, uint64_t data);
+/* Others carry its tag, and nothing can be done about it. */
+bool shim_set_is_blurred(struct shim_set *set, const struct shim_registration *r);
+/* An event of the kernel's gets the application's data.  Whose it is; NULL: none of ours, or nobody
+ * can say. */
+struct shim_registration *shim_set_untag(struct shim_set *set, struct epoll_event *event);
+/* The registrations get the application's own data back, for good. */
+void shim_set_untag_all(struct shim_set *set);
+
+/* Not locked.  A number that is no connection is about to join with this data, or to change it: which
+ * data the kernel's set is to carry / the kernel has refused. */
+uint64_t shim_set_plain_joins(struct shim_set *set, int fd, uint64_t data);
+void shim_set_plain_stays_out(struct shim_set *set, int fd, uint64_t data, uint64_t tag);
+/* Not locked.  The kernel has done this; set: NULL, one that we do not know. */
+void shim_set_remember_plain(struct shim_set *set, int operation, int fd,
+			     const struct epoll_event *event, uint64_t tag);
 
 /* ---- sets_merge.c; locked ---- */
 

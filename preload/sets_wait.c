@@ -131,6 +131,7 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room, b
 			shim_registration_told(r);
 		if (said & SHIM_SET_OUT_EVENTS)
 			shim_registration_told_room(r);
+		shim_registration_told_end(r, said);
 		r->quiet = 0;
 		used_up(set, r);
 		/* to the end of the line: the others have their turn in the next wait */
@@ -406,7 +407,8 @@ static int sleep_plain(struct shim_set *set, struct epoll_event *events, int roo
 	 * noted as a change before it ceased to be a member */
 	if (atomic_load(&set->members) == 0 && !shim_registration_changed(&set->registrations))
 		n = ask_kernel(set, events, room, deadline_ns, mask, true);
-	if (n > 0 && (atomic_load(&set->members) > 0 || set->kicked) && shim_set_enter(set)) {
+	if (n > 0 && (atomic_load(&set->members) > 0 || set->kicked || set->tagged) &&
+	    shim_set_enter(set)) {
 		n = shim_set_merge(set, events, 0, n);
 		shim_set_leave(set);
 	}

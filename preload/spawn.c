@@ -94,7 +94,7 @@ void shim_spawn_before(const void *actions)
 
 		if (shim_fd_kind(shim_fd_word(fd)) == SHIM_FD_SET &&
 		    !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
-			shim_set_is_foreign(fd); /* the child may wait on it */
+			shim_set_is_given_away(fd); /* the child may wait on it */
 		if (!conn || !shim_handover_is_inherited(fd, conn) || is_closed(actions, fd))
 			continue;
 		if (fd <= 2)

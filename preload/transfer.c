@@ -90,15 +90,12 @@ static void drop_ignored_name(const struct shim_conn *conn, int flags, struct ms
 static inline ssize_t send_prepared(struct shim_conn *conn, struct shmipc_io *io)
 {
 	int fd = io->fd;
-	bool swallowed = conn->tx.swallowed;
 	ssize_t n;
 
 	if (shim_conn_is_attached(conn) &&
 	    (!conn->tx.settled || atomic_load_explicit(&conn->tx.count_lost, memory_order_relaxed)))
 		shim_upgrade_settle_tx(conn, fd);
 	n = shmipc_sender_send(&conn->tx, io);
-	if (__builtin_expect(conn->tx.swallowed != swallowed, 0))
-		shim_sets_edge(conn); /* the kernel would have made one with the answer */
 	if (__builtin_expect(shmipc_restart_is_offered(&conn->tx, &conn->rx), 0))
 		shim_upgrade_again(conn, fd);
 	if (!shim_conn_is_attached(conn) && n > 0 && io->fd == fd)
