@@ -169,9 +169,11 @@ __attribute__((hot)) void shim_conn_flush(int fd)
 	shim_verdict_forget(fd);
 	if (word == 0 || shim_process_is_borrowed())
 		return;
-	shim_fd_set(fd, 0);
-	if (shim_fd_kind(word) == SHIM_FD_SET)
+	if (shim_fd_kind(word) == SHIM_FD_SET) {
+		shim_set_number_lost(fd);
 		return;
+	}
+	shim_fd_set(fd, 0);
 	shim_set_number_closed(fd);
 	if (atomic_fetch_sub(&shim_conn_descriptors[index], 1) == 1)
 		last_number_gone(shim_conn_at(index), fd, -1);
@@ -184,7 +186,7 @@ void shim_conn_duplicate(int from, int to)
 
 	shim_conn_flush(to);
 	if (kind == SHIM_FD_SET)
-		shim_set_is_foreign(from);
+		shim_set_duplicated(from, to);
 	if (kind != SHIM_FD_CONN && kind != SHIM_FD_PLAIN)
 		return;
 	atomic_fetch_add(&shim_conn_descriptors[shim_fd_index(word)], 1);

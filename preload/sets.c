@@ -49,6 +49,7 @@ void shim_set_opened(int epfd)
 		while ((int)i >= atomic_load(&set_limit))
 			atomic_fetch_add(&set_limit, 1);
 		set->epfd = epfd;
+		atomic_store(&set->numbers, 1);
 		set->birth++;
 		set->generation = shmipc_process_generation();
 		set->strict = set->kicked = set->apart = false;
@@ -330,6 +331,49 @@ void shim_sets_in_child(void)
 
 /* ---- changes ---- */
 
+void shim_set_duplicated(int from, int to)
+{
+	uint32_t word = shim_fd_word(from);
+	struct shim_set *set = shim_set_of(from);
+
+	if (!set || !shim_set_enter(set))
+		return;
+	shim_set_make_strict(set); /* whoever waits by it may do so where we do not see it */
+	if (shim_fd_word(from) == word && !shim_process_is_borrowed()) {
+		atomic_fetch_add(&set->numbers, 1);
+		shim_fd_touch(to);
+		shim_fd_set(to, word);
+	}
+	shim_set_leave(set);
+}
+
+/* Locked.  It is known by another number from now on.  False: it has none. */
+static bool goes_on(struct shim_set *set, int epfd)
+{
+	uint32_t word = shim_fd_make(SHIM_FD_SET, (uint32_t)(set - shim_sets));
+	int other = 0;
+
+	if (atomic_fetch_sub(&set->numbers, 1) == 1)
+		return false;
+	while (set->epfd == epfd && other < shim_fd_limit() && shim_fd_word(other) != word)
+		other++;
+	if (set->epfd == epfd)
+		set->epfd = other;
+	return true;
+}
+
+/* Born again as something else: the kernel has closed it unseen. */
+void shim_set_number_lost(int epfd)
+{
+	struct shim_set *set = shim_set_of(epfd);
+
+	shim_fd_set(epfd, 0);
+	if (!set || !shim_set_enter(set))
+		return;
+	goes_on(set, epfd);
+	shim_set_leave(set);
+}
+
 void shim_set_closed(int epfd)
 {
 	struct shim_set *set = shim_set_of(epfd);
@@ -340,6 +384,10 @@ void shim_set_closed(int epfd)
 	shim_fd_set(epfd, 0); /* what was put off dies with the kernel's set */
 	if (!shim_set_enter(set))
 		return;
+	if (goes_on(set, epfd)) {
+		shim_set_leave(set);
+		return;
+	}
 	if (atomic_load(&set->sleepers) > 0) /* for them it lives on, and we know it no more */
 		shim_set_make_strict(set);
 	while ((r = shim_registration_first(&set->registrations)))

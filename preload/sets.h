@@ -36,6 +36,9 @@ int shim_sets_start(void);
 /* A set that this process has just made. */
 void shim_set_opened(int epfd);
 void shim_set_closed(int epfd);
+/* `to` is another number of the same set / a number is not the set's any more. */
+void shim_set_duplicated(int from, int to);
+void shim_set_number_lost(int epfd);
 /* Others may wait on it by ways that we do not see. */
 void shim_set_is_foreign(int epfd);
 /* And are programs that do not know of us. */

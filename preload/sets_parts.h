@@ -24,7 +24,8 @@ struct shim_set {
 	struct shmipc_lock lock;
 	_Atomic uint32_t used;
 	bool held_for_fork;
-	int epfd;
+	_Atomic int epfd;	   /* one of its numbers */
+	_Atomic uint32_t numbers;  /* how many of this process */
 	uint32_t birth;	     /* how often the record has been taken */
 	uint32_t generation; /* of the process that speaks for it */
 	_Atomic bool waited; /* by a call of ours: until then, who knows by whom */

@@ -168,20 +168,28 @@ static long kernel_wait(struct shim_set *set, const long call[7], bool sleeps)
 	return sys_call6(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
 }
 
+/* One call of the application.  It waits by its own number of the set, which may have several: another
+ * thread may close the others. */
+struct set_wait {
+	struct shim_set *set;
+	int epfd;
+	const sigset_t *mask;
+};
+
 /* As epoll_pwait2.  sleeps: counted in set->sleepers, may be cancelled. */
-static int ask_kernel(struct shim_set *set, struct epoll_event *events, int room,
-		      uint64_t deadline_ns, const sigset_t *mask, bool sleeps)
+static int ask_kernel(const struct set_wait *wait, struct epoll_event *events, int room,
+		      uint64_t deadline_ns, bool sleeps)
 {
 	struct timespec left = shim_wait_left(deadline_ns);
 	const long new_call[7] = { SYS_epoll_pwait2,
-				   set->epfd,
+				   wait->epfd,
 				   (long)events,
 				   room,
 				   deadline_ns == SHIM_WAIT_FOR_EVER ? 0 : (long)&left,
-				   (long)mask,
+				   (long)wait->mask,
 				   8 };
-	long old_call[7] = { SYS_epoll_pwait, set->epfd, (long)events, room, 0, (long)mask, 8 };
-	int n = (int)kernel_wait(set, new_call, sleeps);
+	long old_call[7] = { SYS_epoll_pwait, wait->epfd, (long)events, room, 0, (long)wait->mask, 8 };
+	int n = (int)kernel_wait(wait->set, new_call, sleeps);
 	int64_t ms = -1;
 
 	if (n != -ENOSYS)
@@ -189,16 +197,16 @@ static int ask_kernel(struct shim_set *set, struct epoll_event *events, int room
 	if (deadline_ns != SHIM_WAIT_FOR_EVER)
 		ms = (int64_t)left.tv_sec * 1000 + (left.tv_nsec + 999999) / 1000000;
 	old_call[4] = ms > INT32_MAX ? INT32_MAX : (long)ms;
-	return (int)kernel_wait(set, old_call, sleeps);
+	return (int)kernel_wait(wait->set, old_call, sleeps);
 }
 
 /* events[0 .. n) are from memory: add the kernel's, without waiting.  It has been told what was put
  * off. */
-static int add_kernel(struct shim_set *set, struct epoll_event *events, int n, int room,
-		      const sigset_t *mask)
+static int add_kernel(const struct set_wait *wait, struct epoll_event *events, int n, int room)
 {
+	struct shim_set *set = wait->set;
 	uint64_t began = shmipc_ticks();
-	int k = ask_kernel(set, events + n, room - n, 0, mask, false);
+	int k = ask_kernel(wait, events + n, room - n, 0, false);
 
 	set->quiet_looks += set->quiet_looks < QUIET_LOOKS;
 	looked(set, began);
@@ -213,10 +221,10 @@ static int add_kernel(struct shim_set *set, struct epoll_event *events, int n, i
 
 /* Memory and, where it is due, the kernel, without waiting.  Neither may starve the other where the
  * room is short. */
-static int look(struct shim_set *set, struct epoll_event *events, int room, const sigset_t *mask,
-		bool sleeps_then)
+static int look(const struct set_wait *wait, struct epoll_event *events, int room, bool sleeps_then)
 {
-	bool due = mask || kernel_is_due(set);
+	struct shim_set *set = wait->set;
+	bool due = wait->mask || kernel_is_due(set);
 	int n, most = room;
 
 	if (due)
@@ -226,7 +234,7 @@ static int look(struct shim_set *set, struct epoll_event *events, int room, cons
 	if (due && set->kernel_first && room == 1) {
 		shim_set_tell_kernel(set);
 		shim_set_leave(set);
-		n = add_kernel(set, events, 0, 1, mask);
+		n = add_kernel(wait, events, 0, 1);
 		if (n != 0)
 			return n;
 		if (!shim_set_enter(set))
@@ -239,13 +247,13 @@ static int look(struct shim_set *set, struct epoll_event *events, int room, cons
 	if (due && n < room)
 		shim_set_tell_kernel(set);
 	shim_set_leave(set);
-	return due && n < room ? add_kernel(set, events, n, room, mask) : n;
+	return due && n < room ? add_kernel(wait, events, n, room) : n;
 }
 
 /* An epoll set is itself a descriptor that can be polled. */
-static bool kernel_has_events(const struct shim_set *set)
+static bool kernel_has_events(const struct set_wait *wait)
 {
-	struct pollfd all = { .fd = set->epfd, .events = POLLIN };
+	struct pollfd all = { .fd = wait->epfd, .events = POLLIN };
 
 	return sys_poll(&all, 1, 0) > 0;
 }
@@ -267,7 +275,8 @@ static bool hot_news(const struct shim_set *set)
 /* While spinning. */
 static bool any_news(void *argument)
 {
-	struct shim_set *set = argument;
+	const struct set_wait *wait = argument;
+	struct shim_set *set = wait->set;
 	bool threads = !shmipc_single_threaded(), due, news;
 
 	due = ++set->looks % LOOKS_PER_KERNEL == 0 && kernel_is_due(set);
@@ -282,14 +291,15 @@ static bool any_news(void *argument)
 	if (news || !due)
 		return news;
 	set->looked_ticks = shmipc_ticks();
-	if (!kernel_has_events(set))
+	if (!kernel_has_events(wait))
 		return false;
 	set->quiet_looks = 0; /* ask what */
 	return true;
 }
 
-static bool spin(struct shim_set *set)
+static bool spin(struct set_wait *wait)
 {
+	struct shim_set *set = wait->set;
 	const struct shim_registration *hot;
 	struct shmipc_status_rx *count = NULL;
 	enum shmipc_spin_result result;
@@ -305,7 +315,7 @@ static bool spin(struct shim_set *set)
 	shim_set_leave(set);
 	if (!count)
 		return false;
-	result = shmipc_spin_until(&set->spin, any_news, set, cpu);
+	result = shmipc_spin_until(&set->spin, any_news, wait, cpu);
 	if (result == SHMIPC_SPIN_WON)
 		shmipc_count(&count->spins_won, 1);
 	else if (result == SHMIPC_SPIN_LOST)
@@ -361,9 +371,10 @@ static void disarm_hot(struct shim_set *set)
 		shim_registration_disarm(r);
 }
 
-static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int room,
-			   uint64_t deadline_ns, const sigset_t *mask)
+static int sleep_in_kernel(const struct set_wait *wait, struct epoll_event *events, int room,
+			   uint64_t deadline_ns)
 {
+	struct shim_set *set = wait->set;
 	bool news, owing = false;
 	int n = 0;
 
@@ -379,8 +390,8 @@ static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int
 	}
 	shim_set_leave(set);
 	if (!news)
-		n = ask_kernel(set, events, room, owing ? shim_wait_soon(deadline_ns) : deadline_ns,
-			       mask, true);
+		n = ask_kernel(wait, events, room,
+			       owing ? shim_wait_soon(deadline_ns) : deadline_ns, true);
 	if (shim_set_enter(set)) {
 		disarm_hot(set);
 		if (n > 0)
@@ -395,18 +406,19 @@ static int sleep_in_kernel(struct shim_set *set, struct epoll_event *events, int
 
 /* No registration of ours: the kernel's own wait, but another thread may add one meanwhile, and
  * must know that somebody sleeps. */
-static int sleep_plain(struct shim_set *set, struct epoll_event *events, int room,
-		       uint64_t deadline_ns, const sigset_t *mask)
+static int sleep_plain(const struct set_wait *wait, struct epoll_event *events, int room,
+		       uint64_t deadline_ns)
 {
+	struct shim_set *set = wait->set;
 	int n = 0;
 
 	shmipc_postpone_begin();
 	if (atomic_fetch_add(&set->sleepers, 1) > 0)
-		shim_set_is_foreign(set->epfd);
+		shim_set_is_foreign(wait->epfd);
 	/* [add], and [plain]: a member that is removed and of which the kernel is still to hear was
 	 * noted as a change before it ceased to be a member */
 	if (atomic_load(&set->members) == 0 && !shim_registration_changed(&set->registrations))
-		n = ask_kernel(set, events, room, deadline_ns, mask, true);
+		n = ask_kernel(wait, events, room, deadline_ns, true);
 	if (n > 0 && (atomic_load(&set->members) > 0 || set->kicked || set->tagged) &&
 	    shim_set_enter(set)) {
 		n = shim_set_merge(set, events, 0, n);
@@ -432,6 +444,7 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 		  const sigset_t *mask)
 {
 	struct shim_set *set = shim_set_of(epfd);
+	struct set_wait wait = { set, epfd, mask };
 	bool sleeps = !timeout || timeout->tv_sec > 0 || timeout->tv_nsec > 0;
 	uint64_t deadline_ns = SHIM_WAIT_FOR_EVER;
 	int n = 0;
@@ -442,22 +455,22 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 		pthread_testcancel();
 	if (has_nothing_of_ours(set)) {
 		deadline_ns = shim_wait_deadline(timeout);
-		n = sleep_plain(set, events, room, deadline_ns, mask);
+		n = sleep_plain(&wait, events, room, deadline_ns);
 		if (n != 0 || shim_set_of(epfd) != set || is_over(deadline_ns))
 			return n;
 	}
-	n = look(set, events, room, mask, sleeps);
+	n = look(&wait, events, room, sleeps);
 	if (n != 0 || !sleeps) /* the clock is not asked where nothing waits */
 		return n;
 	if (deadline_ns == SHIM_WAIT_FOR_EVER)
 		deadline_ns = shim_wait_deadline(timeout);
 	while (n == 0 && shim_set_of(epfd) == set && !is_over(deadline_ns)) {
-		if (!spin(set)) {
-			n = sleep_in_kernel(set, events, room, deadline_ns, mask);
+		if (!spin(&wait)) {
+			n = sleep_in_kernel(&wait, events, room, deadline_ns);
 			if (n != 0)
 				return n;
 		}
-		n = look(set, events, room, mask, true);
+		n = look(&wait, events, room, true);
 	}
 	return n;
 }

@@ -87,6 +87,85 @@ static void copied_server(int fd)
 }
 CASE("epoll_shared.copied", copied_server, on_demand_client, ANY);
 
+/* What is changed by one number of the set holds for all of them. */
+static void changed_copy_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN, 1);
+	int copy = dup(set);
+
+	demand();
+	ready(fd, POLLIN);
+	see("set", set, CONF_WAIT_MS);
+	obs("mod by the copy", change(copy, EPOLL_CTL_MOD, fd, EPOLLIN, 2));
+	see("set", set, CONF_WAIT_MS);
+	obs("del by the copy", change(copy, EPOLL_CTL_DEL, fd, 0, 0));
+	see("set", set, 10);
+	obs("add by the copy", change(copy, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT, 3));
+	obs("add", change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 4));
+	see("set", set, CONF_WAIT_MS);
+	see("copy", copy, 10);
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 5));
+	see("copy", copy, CONF_WAIT_MS);
+	recv_pat(fd, 10, 0);
+	see("copy", copy, 10);
+	close(copy);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_shared.changed_copy", changed_copy_server, on_demand_client, ANY);
+
+/* The copy outlives the number that the set had first. */
+static void outlived_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN | EPOLLET, 1);
+	int copy = fcntl(set, F_DUPFD_CLOEXEC, 0);
+
+	obs("close", close(set));
+	obs("mod", change(copy, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLOUT | EPOLLET, 2));
+	see("room", copy, CONF_WAIT_MS);
+	for (uint64_t i = 0; i < 3; i++) {
+		tell(WHEN_ASLEEP);
+		see("copy", copy, CONF_WAIT_MS);
+		await();
+		recv_pat(fd, 10, 10 * i);
+	}
+	set = epoll_create1(0); /* by the number that is free again */
+	see("other", set, 10);
+	obs("mod", change(copy, EPOLL_CTL_MOD, fd, EPOLLIN, 3));
+	tell(WHEN_ASLEEP);
+	see("copy", copy, CONF_WAIT_MS);
+	see("other", set, 0);
+	await();
+	recv_pat(fd, 10, 30);
+	obs("del", change(copy, EPOLL_CTL_DEL, fd, 0, 0));
+	close(copy);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_shared.outlived", outlived_server, on_demand_client, ANY);
+
+static void *close_and_demand(void *argument)
+{
+	nap_ms(CONF_NAP_MS);
+	obs("close", close(*(int *)argument));
+	tell(AT_ONCE);
+	return NULL;
+}
+
+/* The set is closed while a thread sleeps in it: for that thread it lives on. */
+static void closed_asleep_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN, 1);
+	pthread_t thread = spawn(close_and_demand, &set);
+
+	see("closed", set, CONF_WAIT_MS);
+	pthread_join(thread, NULL);
+	await();
+	recv_pat(fd, 10, 0);
+	tell(NO_MORE);
+}
+CASE("epoll_shared.closed_asleep", closed_asleep_server, on_demand_client, ANY);
+
 static void pass(int by, int fd)
 {
 	char byte = 'x', room[CMSG_SPACE(sizeof(fd))] = { 0 };
