@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The registrations of one epoll set: found by number, by the data that the kernel's set carries for
- * them, and listed hot ones first to be looked at.  The set's lock protects all of it; only the walk over the hot ones
- * may go without (records are type-stable, and the walk decides nothing).
+ * The registrations of one epoll set: found by number, by the data that the kernel's set carries
+ * for them, and listed hot ones first to be looked at.  The set's lock protects all of it; only the
+ * walk over the hot ones may go without (records are type-stable, and the walk decides nothing).
  */
 #ifndef SHMIPC_PRELOAD_REGISTRATIONS_H
 #define SHMIPC_PRELOAD_REGISTRATIONS_H
@@ -29,20 +29,20 @@ struct shim_registration {
 	struct epoll_event in_kernel; /* what the kernel was told last; sets_deferred.c */
 	uint64_t tag;		      /* its data in the kernel's set; sets_plain.c */
 	bool blurred; /* others carry the same tag: whose event it is nobody can say */
-	bool changed;		      /* the kernel is still to be told */
-	bool ghost; /* removed by the application, and not yet from the kernel's set: known by its
-		       number alone */
+	bool changed; /* the kernel is still to be told */
+	bool ghost;   /* removed by the application, and not yet from the kernel's set: known by its
+			 number alone */
 	struct shim_registration *next_changed;
 	enum shim_registration_out out;
 	uint32_t out_seen;
-	uint64_t seen; /* edge-triggered: position of the sender when we last told */
-	bool armed;    /* one of the connection's sleepers */
-	bool disabled; /* one-shot, told */
+	uint64_t seen;	  /* edge-triggered: position of the sender when we last told */
+	bool armed;	  /* one of the connection's sleepers */
+	bool disabled;	  /* one-shot, told */
 	bool hangup_told; /* edge-triggered, since the application's last epoll_ctl or shutdown */
-	bool absent;   /* and the kernel's set does not hold it: it would tell of a hang-up */
-	bool stray;    /* its number was closed, the kernel keeps it: `fd` is another one of the
-			  connection, and epoll_ctl reaches it only if `number` is born again as a
-			  duplicate */
+	bool absent;	  /* and the kernel's set does not hold it: it would tell of a hang-up */
+	bool stray;	  /* its number was closed, the kernel keeps it: `fd` is another one of the
+			     connection, and epoll_ctl reaches it only if `number` is born again as a
+			     duplicate */
 	int number;
 	bool hot;
 	uint32_t quiet;			/* sleeps since the last news */

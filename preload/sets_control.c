@@ -174,8 +174,7 @@ static int control_other(struct shim_set *set, int epfd, int operation, int fd,
 		waits_unknown(conn);
 	else if (!conn && (uint32_t)fd < SHIM_FD_MAX &&
 		 shim_fd_kind(shim_fd_word(fd)) != SHIM_FD_SET)
-		shim_set_remember_plain(set, operation, fd, event,
-					joins ? tagged.data.u64 : 0);
+		shim_set_remember_plain(set, operation, fd, event, joins ? tagged.data.u64 : 0);
 	return 0;
 }
 

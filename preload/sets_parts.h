@@ -24,14 +24,14 @@ struct shim_set {
 	struct shmipc_lock lock;
 	_Atomic uint32_t used;
 	bool held_for_fork;
-	_Atomic int epfd;	   /* one of its numbers */
-	_Atomic uint32_t numbers;  /* how many of this process */
-	uint32_t birth;	     /* how often the record has been taken */
-	uint32_t generation; /* of the process that speaks for it */
-	_Atomic bool waited; /* by a call of ours: until then, who knows by whom */
-	uint32_t waits;	     /* how often */
-	bool strict;	     /* others than one wait of ours may look at it */
-	bool kicked;	     /* the kernel's set holds our eventfd */
+	_Atomic int epfd;	  /* one of its numbers */
+	_Atomic uint32_t numbers; /* how many of this process */
+	uint32_t birth;		  /* how often the record has been taken */
+	uint32_t generation;	  /* of the process that speaks for it */
+	_Atomic bool waited;	  /* by a call of ours: until then, who knows by whom */
+	uint32_t waits;		  /* how often */
+	bool strict;		  /* others than one wait of ours may look at it */
+	bool kicked;		  /* the kernel's set holds our eventfd */
 	uint32_t looks;
 	bool kernel_first;	   /* whose events get the room in the next wait */
 	uint32_t quiet_looks;	   /* questions to the kernel that brought nothing; sets_wait.c */
@@ -186,8 +186,8 @@ struct shim_registration *shim_set_untag(struct shim_set *set, struct epoll_even
 /* The registrations get the application's own data back, for good. */
 void shim_set_untag_all(struct shim_set *set);
 
-/* Not locked.  A number that is no connection is about to join with this data, or to change it: which
- * data the kernel's set is to carry / the kernel has refused. */
+/* Not locked.  A number that is no connection is about to join with this data, or to change it:
+ * which data the kernel's set is to carry / the kernel has refused. */
 uint64_t shim_set_plain_joins(struct shim_set *set, int fd, uint64_t data);
 void shim_set_plain_stays_out(struct shim_set *set, int fd, uint64_t data, uint64_t tag);
 /* Not locked.  The kernel has done this; set: NULL, one that we do not know. */

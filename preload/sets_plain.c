@@ -2,20 +2,20 @@
 /*
  * Whose event is it?  What a set holds besides our connections, and what tells them apart.
  *
- * The kernel names what is ready by the data that it was given, and an application may give the same
- * to several numbers.  It need not know which is meant; we must: whether the bytes of a connection
- * are there is ours to say, and of a pipe it is the kernel's.  So a registration that joins with data
- * that another one carries already is told to the kernel with a *tag* of our making instead, which
- * stands for it alone, and each event gets the application's data back.  Two of which neither is a
- * connection of ours may carry the same.
+ * The kernel names what is ready by the data that it was given, and an application may give the
+ * same to several numbers.  It need not know which is meant; we must: whether the bytes of a
+ * connection are there is ours to say, and of a pipe it is the kernel's.  So a registration that
+ * joins with data that another one carries already is told to the kernel with a *tag* of our making
+ * instead, which stands for it alone, and each event gets the application's data back.  Two of
+ * which neither is a connection of ours may carry the same.
  *
  * plain[] counts, by a hash of the data, the registrations of numbers that are no connections of
  * ours; too many do no harm.  A number that is counted is remembered in early[], so that it can be
  * taken out again when it is removed or born again; of one that is in several sets the count stays.
  *
  * Tags are of this process.  A set that is given away to programs that do not know them gets the
- * application's data back, and sets that several processes share get no new ones: there the kernel's
- * word stands as it is where it may be another's; such sets are strict.
+ * application's data back, and sets that several processes share get no new ones: there the
+ * kernel's word stands as it is where it may be another's; such sets are strict.
  */
 #include <stddef.h>
 
@@ -81,7 +81,6 @@ static void remove_plain(struct shim_set *set, uint64_t data)
 {
 	_Atomic uint16_t *count = plain_of(set, data);
 	uint16_t old = atomic_load(count);
-
 
 	while (old > 0 && old < UINT16_MAX &&
 	       !atomic_compare_exchange_weak(count, &old, (uint16_t)(old - 1)))

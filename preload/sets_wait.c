@@ -168,8 +168,8 @@ static long kernel_wait(struct shim_set *set, const long call[7], bool sleeps)
 	return sys_call6(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
 }
 
-/* One call of the application.  It waits by its own number of the set, which may have several: another
- * thread may close the others. */
+/* One call of the application.  It waits by its own number of the set, which may have several:
+ * another thread may close the others. */
 struct set_wait {
 	struct shim_set *set;
 	int epfd;
@@ -188,7 +188,9 @@ static int ask_kernel(const struct set_wait *wait, struct epoll_event *events, i
 				   deadline_ns == SHIM_WAIT_FOR_EVER ? 0 : (long)&left,
 				   (long)wait->mask,
 				   8 };
-	long old_call[7] = { SYS_epoll_pwait, wait->epfd, (long)events, room, 0, (long)wait->mask, 8 };
+	long old_call[7] = {
+		SYS_epoll_pwait, wait->epfd, (long)events, room, 0, (long)wait->mask, 8
+	};
 	int n = (int)kernel_wait(wait->set, new_call, sleeps);
 	int64_t ms = -1;
 
