@@ -212,8 +212,7 @@ ssize_t shmipc_receiver_copy_ring(struct shmipc_receiver *r, struct shmipc_io *i
 /* The kernel's, unless a token that a killed peer left unread has made it of an orderly end. */
 static ssize_t tell_reset(struct shmipc_receiver *r)
 {
-	if (r->attached && r->sibling &&
-	    shmipc_ending_of(r->sibling, POLLERR) == SHMIPC_ENDING_ORDERLY)
+	if (r->sibling && shmipc_ending_of(r->sibling, POLLERR) == SHMIPC_ENDING_ORDERLY)
 		return 0;
 	r->reset_told = true;
 	if (r->sibling)
@@ -237,7 +236,7 @@ static ssize_t end_of_plain(struct shmipc_receiver *r, const struct shmipc_io *i
 static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	struct shmipc_sleeper sleeper = { r, io };
-	bool may_end = io->cursor.left > 0 && r->attached &&
+	bool may_end = io->cursor.left > 0 && shmipc_receiver_judges_end(r) &&
 		       !(io->flags & (MSG_OOB | MSG_ERRQUEUE));
 	ssize_t n;
 

@@ -236,7 +236,7 @@ int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, boo
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
 
-	if (!r->attached || !shmipc_receiver_lock(r, private_use))
+	if (!shmipc_receiver_judges_end(r) || !shmipc_receiver_lock(r, private_use))
 		return error;
 	if (sys_poll(&real, 1, 0) < 0)
 		real.revents = 0;

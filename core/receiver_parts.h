@@ -60,6 +60,13 @@ static inline bool shmipc_receiver_wants(const struct shmipc_receiver *r, uint32
 	return atomic_load_explicit(&r->want->want, memory_order_relaxed) & bits;
 }
 
+/* An end that never read the ring may have sent by one: what the peer left of that the kernel does
+ * not know. */
+static inline bool shmipc_receiver_judges_end(const struct shmipc_receiver *r)
+{
+	return r->attached || (r->sibling && r->sibling->attached);
+}
+
 /* The kernel will give no more bytes. */
 static inline bool shmipc_receiver_at_end(const struct shmipc_receiver *r)
 {
