@@ -16,12 +16,16 @@ bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s)
 	       atomic_load(&s->rx->kernel_read) != atomic_load(&s->kernel_bytes);
 }
 
-/* What we have sent and the peer has not read, if anything, lies in the kernel: by the kernel, or
- * nothing is in a ring that the peer has stopped to read. */
+/* What we have sent and the peer has not read, if anything, lies in the kernel: by the kernel, with
+ * nothing in the ring before it (LAST may have found the socket closed); or in a ring that the peer
+ * has stopped to read, as long as nothing had to go again. */
 static bool kernel_has_the_rest(const struct shmipc_sender *s)
 {
-	return !shmipc_sender_on_ring(s) || ((atomic_load(&s->want->want) & SHMIPC_WANT_STOPPED) &&
-					     shmipc_sender_unread(s) == 0);
+	bool stopped = atomic_load(&s->want->want) & SHMIPC_WANT_STOPPED;
+
+	if (shmipc_sender_on_ring(s))
+		return stopped && shmipc_sender_unread(s) == 0;
+	return stopped || shmipc_sender_unread(s) == 0;
 }
 
 /* It counts as of the first look: later sends of ours were never delivered. */
