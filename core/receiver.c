@@ -406,6 +406,8 @@ static ssize_t receive_nothing(struct shmipc_receiver *r, struct shmipc_io *io)
 	look.flags = (io->flags | MSG_PEEK) & ~(MSG_WAITALL | MSG_TRUNC);
 	look.message = NULL;
 	shmipc_cursor_init(&look.cursor, &room, 1);
+	if (!(io->flags & MSG_PEEK)) /* the offset is for peeks alone */
+		shmipc_receiver_set_peek_offset(r, -1);
 	n = receive_loop(r, &look);
 	shmipc_receiver_set_peek_offset(r, peek_offset); /* by no byte further */
 	if (n > 0 && r->is_unix && !shmipc_receiver_on_ring(r))
