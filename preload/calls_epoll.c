@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* epoll: the set is the kernel's; sets.c knows what it may answer from memory. */
 #include <errno.h>
+#include <limits.h>
 #include <stddef.h>
 
 #include "preload/config.h"
@@ -9,6 +10,8 @@
 #include "preload/sets.h"
 #include "preload/transfer.h"
 #include "preload/waits.h"
+
+enum { ROOM_MAX = INT_MAX / (int)sizeof(struct epoll_event) /* the kernel's */ };
 
 static int opened(int epfd)
 {
@@ -45,18 +48,31 @@ static int wait_ms(int epfd, struct epoll_event *events, int room, int timeout_m
 		shim_set_wait(epfd, events, room, timeout_ms < 0 ? NULL : &timeout, mask));
 }
 
-static bool is_ours(int epfd, const struct epoll_event *events, int room, bool may_sleep)
+/* The kernel finds out where the array ends only if so many events come. */
+static int reachable(struct epoll_event *events, int room)
 {
-	if (room > 0 && shim_set_concerns_us(epfd, may_sleep) &&
-	    !shim_pointer_is_bad_result(events, (size_t)room * sizeof(*events)))
-		return true;
-	shim_set_show(epfd); /* a wrong call may wait all the same */
-	return false;
+	while (room > 0 && shim_pointer_is_bad_result(events, (size_t)room * sizeof(*events)))
+		room /= 2;
+	return room;
+}
+
+/* *room: at most so many events. */
+static bool is_ours(int epfd, struct epoll_event *events, int *room, bool may_sleep)
+{
+	int there = *room > 0 && *room <= ROOM_MAX && shim_set_concerns_us(epfd, may_sleep)
+			    ? reachable(events, *room)
+			    : 0;
+
+	if (there > 0)
+		*room = there;
+	else
+		shim_set_show(epfd); /* a wrong call may wait all the same */
+	return there > 0;
 }
 
 SHIM_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int room, int timeout_ms)
 {
-	return is_ours(epfd, events, room, timeout_ms != 0)
+	return is_ours(epfd, events, &room, timeout_ms != 0)
 		       ? wait_ms(epfd, events, room, timeout_ms, NULL)
 		       : real.epoll_wait(epfd, events, room, timeout_ms);
 }
@@ -64,7 +80,7 @@ SHIM_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int room, int t
 SHIM_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int room, int timeout_ms,
 			    const sigset_t *mask)
 {
-	return is_ours(epfd, events, room, timeout_ms != 0)
+	return is_ours(epfd, events, &room, timeout_ms != 0)
 		       ? wait_ms(epfd, events, room, timeout_ms, mask)
 		       : real.epoll_pwait(epfd, events, room, timeout_ms, mask);
 }
@@ -72,7 +88,7 @@ SHIM_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int room, int 
 SHIM_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int room,
 			     const struct timespec *timeout, const sigset_t *mask)
 {
-	if (!is_ours(epfd, events, room, true) ||
+	if (!is_ours(epfd, events, &room, true) ||
 	    (timeout && (shim_pointer_is_bad(timeout, sizeof(*timeout)) || timeout->tv_sec < 0 ||
 			 (uint64_t)timeout->tv_nsec >= 1000000000u)))
 		return real.epoll_pwait2(epfd, events, room, timeout, mask);

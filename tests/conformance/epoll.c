@@ -2,6 +2,9 @@
 /* epoll, level-triggered, and the life of a registration. */
 #include "tests/conformance/lib/epoll_set.h"
 
+#include <limits.h>
+#include <sys/mman.h>
+
 enum { ANY = CONF_COLD | CONF_SWAP, EVERY = CONF_COLD | CONF_SWAP | CONF_MID };
 
 static void send_when_told(int fd)
@@ -455,6 +458,39 @@ static void close_removes_server(int fd)
 	tell(0);
 }
 CASE("epoll.close_removes", close_removes_server, send_when_told, ANY);
+
+/* The array ends before the room that the call tells of does; so many events never come. */
+static void short_array_server(int fd)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			   0);
+	struct epoll_event *e = (struct epoll_event *)(pages + page - 3 * sizeof(*e));
+	int set = epoll_create1(0);
+
+	if (pages == MAP_FAILED || mprotect(pages + page, page, PROT_NONE) < 0)
+		return;
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN, 1);
+	for (uint64_t i = 0; i < 8; i++) {
+		tell(0);
+		obs_epoll("wait", epoll_wait(set, e, i < 4 ? 3 : 64, CONF_WAIT_MS), e);
+		recv_pat(fd, 1, i);
+		obs("nothing", epoll_wait(set, e, i < 4 ? 3 : 1 << 20, 10));
+	}
+	obs("too much", epoll_wait(set, e, INT_MAX, 0));
+	munmap(pages, 2 * page);
+	close(set);
+}
+
+static void short_array_client(int fd)
+{
+	for (uint64_t i = 0; i < 8; i++) {
+		await();
+		nap_ms(CONF_NAP_MS);
+		send_pat(fd, 1, i);
+	}
+}
+CASE("epoll.short_array", short_array_server, short_array_client, ANY);
 
 static void with_pipe_server(int fd)
 {
