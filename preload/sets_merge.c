@@ -139,8 +139,11 @@ static struct shim_registration *find(struct shim_set *set, struct epoll_event *
 							       event->data.u64);
 
 	for (; r && (event->events & ~(uint32_t)SHIM_SET_OUT_EVENTS);
-	     r = shim_registration_same_tag(r))
+	     r = shim_registration_same_tag(r)) {
 		shmipc_receiver_was_reported(&r->conn->rx);
+		if (r->blurred)
+			shim_registration_told(r);
+	}
 	return shim_set_untag(set, event);
 }
 

@@ -224,6 +224,38 @@ static void passed_server(int fd)
 }
 CASE("epoll_shared.passed", passed_server, on_demand_client, ANY);
 
+/* By its new number others see it, who know only the data that was given. */
+static void passed_same_server(int fd)
+{
+	int set = running_set(fd, EPOLLIN, 7);
+	int ends[2], pipe_ends[2], other;
+	char byte;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0 || pipe(pipe_ends) < 0)
+		return;
+	obs("add", change(set, EPOLL_CTL_ADD, pipe_ends[0], EPOLLIN, 7));
+	obs("mod", change(set, EPOLL_CTL_MOD, fd, EPOLLIN, 7));
+	pass(ends[0], set);
+	other = passed(ends[1]);
+	obs("write", write(pipe_ends[1], "x", 1));
+	see("pipe", other, CONF_WAIT_MS);
+	see("pipe", set, CONF_WAIT_MS);
+	obs("read", read(pipe_ends[0], &byte, 1));
+	tell(WHEN_ASLEEP);
+	see("bytes", other, CONF_WAIT_MS);
+	await();
+	see("bytes", set, CONF_WAIT_MS);
+	recv_pat(fd, 10, 0);
+	close(other);
+	close(ends[0]);
+	close(ends[1]);
+	close(pipe_ends[0]);
+	close(pipe_ends[1]);
+	close(set);
+	tell(NO_MORE);
+}
+CASE("epoll_shared.passed_same_data", passed_same_server, on_demand_client, ANY);
+
 /* ---- threads ---- */
 
 struct other {

@@ -108,9 +108,10 @@ class NumberSteps:
         self.actors.append(who + "k")
         self.slots[who + "k"] = set(self.slots[who])
         self.sets[who + "k"] = dict(self.sets[who])
-        for name, registered in self.sets[who].items():
+        for registered in self.sets[who].values():
+            names = [name for name, other in self.sets[who].items() if other is registered]
             once = any(f"epoll_ctl {name} " in line and ("ET" in line or "ONESHOT" in line)
-                       for line in self.lines)
+                       for line in self.lines for name in names)
             registered["shared"] = "ET" if once else "level"
         if self.chance(0.5):  # as servers do: one of the two closes it at once
             closer = self.pick((who, who, who + "k"))

@@ -97,7 +97,48 @@ class WaitSteps:
             self.sets[self.process(who)][fd_set] = {}
         else:
             fd_set = self.pick(sets)
+        if self.chance(0.06):
+            return self.duplicate_set(who, fd_set)
+        if self.chance(0.1):
+            return self.pipe_beside(who, fd_set, slot)
         return self.control(who, fd_set, slot)
+
+    def duplicate_set(self, who, fd_set):
+        mine = self.slots[self.process(who)]
+        free = [name for name in ("e3", "e4") if name not in mine]
+        if not free:
+            return False
+        self.do(f"{who} dup {self.pick(('dup', 'F_DUPFD', 'F_DUPFD_CLOEXEC'))} {fd_set} {free[0]}")
+        mine.add(free[0])
+        sets = self.sets[self.process(who)]
+        sets[free[0]] = sets[fd_set]  # what is registered by one is by both
+        return True
+
+    def pipe_beside(self, who, fd_set, slot):
+        """A pipe in the set, whose registration may carry the data of the connection's."""
+        mine = self.slots[self.process(who)]
+        known = self.sets[self.process(who)][fd_set]
+        if SHARED in known or who.endswith("k"):
+            return False
+        if "y0" not in mine:
+            self.do(f"{who} pipe y0 y1")
+            mine |= {"y0", "y1"}
+        data = self.pick((slot, slot, "y0"))
+        if "y0" not in known:
+            events = self.pick(("IN", "IN", "IN|ET"))
+            self.do(f"{who} epoll_ctl {fd_set} add y0 {events} {data}")
+            known["y0"] = events
+        elif self.chance(0.3):
+            self.do(f"{who} epoll_ctl {fd_set} mod y0 IN {data}")
+        elif self.chance(0.2):
+            self.do(f"{who} epoll_ctl {fd_set} del y0 0")
+            del known["y0"]
+        if self.chance(0.5):
+            self.do(f"{who} send y1 write 1 {self.number()} 0 1")
+            if self.chance(0.7):
+                self.do(f"{who} epoll_wait {fd_set} 8 0 epoll_wait")
+                self.do(f"{who} receive y0 read 1 0 1")
+        return True
 
     def control(self, who, fd_set, slot):
         known = self.sets[self.process(who)][fd_set]

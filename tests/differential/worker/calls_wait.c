@@ -117,16 +117,17 @@ static void do_epoll_create(struct actor *actor, const struct words *words)
 	slot_set(word(words, 1), fd);
 }
 
-/* epoll_ctl SET add|mod|del SLOT EVENTS */
+/* epoll_ctl SET add|mod|del SLOT EVENTS [SLOT], whose data it carries */
 static void do_epoll_ctl(struct actor *actor, const struct words *words)
 {
 	const char *name = word(words, 3), *what = word(words, 2);
+	const char *data = words->count > 5 ? word(words, 5) : name;
 	struct epoll_event event = { .events = (uint32_t)events_of(word(words, 4), true) };
 	int operation = what[0] == 'a'	 ? EPOLL_CTL_ADD
 			: what[0] == 'm' ? EPOLL_CTL_MOD
 					 : EPOLL_CTL_DEL;
 
-	event.data.u64 = 0xabcdef0000000000u | (uint64_t)name[0] << 8 | (unsigned char)name[1];
+	event.data.u64 = 0xabcdef0000000000u | (uint64_t)data[0] << 8 | (unsigned char)data[1];
 	say_result(actor, "epoll_ctl",
 		   epoll_ctl(slot_fd(word(words, 1)), operation, slot_fd(name), &event));
 }
@@ -135,7 +136,9 @@ static int by_data(const void *left, const void *right)
 {
 	const struct epoll_event *a = left, *b = right;
 
-	return a->data.u64 < b->data.u64 ? -1 : a->data.u64 > b->data.u64;
+	if (a->data.u64 != b->data.u64)
+		return a->data.u64 < b->data.u64 ? -1 : 1;
+	return a->events < b->events ? -1 : a->events > b->events;
 }
 
 /* epoll_wait SET MAX TIMEOUT CALL */
