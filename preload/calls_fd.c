@@ -59,11 +59,11 @@ SHIM_EXPORT int __close_nocancel(int fd)
 
 static void forget_range(unsigned int first, unsigned int last)
 {
-	int limit = shim_fd_limit();
+	const unsigned int limit = (unsigned int)shim_fd_limit();
 
 	if (!shim_config.enabled || shim_process_is_borrowed())
 		return;
-	for (unsigned int fd = first; fd <= last && (int)fd < limit; fd++)
+	for (unsigned int fd = first; fd <= last && fd < limit; fd++)
 		if (shim_fd_word((int)fd))
 			shim_conn_forget((int)fd);
 }
