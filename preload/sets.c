@@ -54,6 +54,8 @@ void shim_set_opened(int epfd)
 		set->generation = shmipc_process_generation();
 		set->strict = set->kicked = set->apart = false;
 		set->tagged = false;
+		set->forked = false;
+		set->lent = NULL;
 		memset((void *)set->plain, 0, sizeof(set->plain));
 		set->waits = set->quiet_looks = 0;
 		set->look_every_ticks = 0;
@@ -143,15 +145,36 @@ void shim_set_kick(struct shim_set *set)
 	atomic_fetch_add(&shim_sets_kicked, 1);
 }
 
+static void forget_kick(struct shim_set *set)
+{
+	if (!set->kicked)
+		return;
+	set->kicked = false;
+	atomic_fetch_sub(&shim_sets_kicked, 1);
+}
+
 static void stop_kick(struct shim_set *set)
 {
 	struct epoll_event event = { 0 };
 
-	if (!set->kicked)
-		return;
-	sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, atomic_load(&kick_fd), &event);
-	set->kicked = false;
-	atomic_fetch_sub(&shim_sets_kicked, 1);
+	if (set->kicked)
+		sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, atomic_load(&kick_fd), &event);
+	forget_kick(set);
+}
+
+/* Do others wait for what the set was kicked for? */
+static bool is_lent(struct shim_set *set)
+{
+	struct shim_conn *conn = set->lent;
+
+	if (!conn)
+		return false;
+	shim_conn_count_holders(conn);
+	if (conn->birth == set->lent_birth && atomic_load(&conn->used) &&
+	    atomic_load(&conn->holders) > 0)
+		return true;
+	set->lent = NULL;
+	return false;
 }
 
 /* First the number by which sets are kicked from now on, then, set by set, those that are already:
@@ -189,7 +212,7 @@ void shim_set_unkick(struct shim_set *set)
 
 	while (r && !shim_registration_has_news(r))
 		r = shim_registration_next(r);
-	if (!r)
+	if (!r && !is_lent(set))
 		stop_kick(set);
 }
 
@@ -294,7 +317,7 @@ void shim_sets_before_fork(void)
 		if (!atomic_load(&set->used) || !shim_set_enter(set))
 			continue;
 		shim_set_make_strict(set);
-		set->apart = true; /* whoever makes a tag from now on is not alone */
+		set->forked = set->apart = true; /* whoever makes a tag is not alone any more */
 		set->held_for_fork = true;
 	}
 }
@@ -390,6 +413,9 @@ void shim_set_closed(int epfd)
 	}
 	if (atomic_load(&set->sleepers) > 0) /* for them it lives on, and we know it no more */
 		shim_set_make_strict(set);
+	set->lent = NULL;
+	if (set->forked) /* the kernel's set may live on: others have news of it */
+		forget_kick(set);
 	while ((r = shim_registration_first(&set->registrations)))
 		shim_set_remove(set, r);
 	stop_kick(set);
@@ -420,10 +446,15 @@ static void lose_number(struct shim_set *set, struct shim_registration *r)
 	r->conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
 	if (shim_registration_is_ours(r))
 		shmipc_receiver_strict(&r->conn->rx, true);
-	if (other >= 0)
+	if (other >= 0) {
 		shim_registration_go_astray(&set->registrations, r, other);
-	else
-		shim_set_remove(set, r);
+		return;
+	}
+	if (set->kicked && set->forked && shim_registration_has_news(r)) {
+		set->lent = r->conn;
+		set->lent_birth = r->conn->birth;
+	}
+	shim_set_remove(set, r);
 }
 
 void shim_set_number_closed(int fd)

@@ -32,6 +32,10 @@ struct shim_set {
 	uint32_t waits;		  /* how often */
 	bool strict;		  /* others than one wait of ours may look at it */
 	bool kicked;		  /* the kernel's set holds our eventfd */
+	/* That is for other processes that hold the set, and this connection, which we have closed:
+	 * theirs to take out. */
+	struct shim_conn *lent;
+	uint32_t lent_birth;
 	uint32_t looks;
 	bool kernel_first;	   /* whose events get the room in the next wait */
 	uint32_t quiet_looks;	   /* questions to the kernel that brought nothing; sets_wait.c */
@@ -40,7 +44,8 @@ struct shim_set {
 	_Atomic uint32_t sleepers; /* threads of ours in the kernel on this set */
 	_Atomic bool closed;	   /* the last sleeper gives the record back */
 	_Atomic uint32_t members;
-	bool apart; /* others see the kernel's set who do not know our tags; sets_plain.c */
+	bool forked; /* since it was made */
+	bool apart;  /* others see the kernel's set who do not know our tags; sets_plain.c */
 	_Atomic bool tagged; /* some registration has, or had, a tag of our making */
 	_Atomic uint16_t plain[SHIM_SET_PLAIN_BUCKETS]; /* registrations of others, by data */
 	struct shmipc_spin spin;
