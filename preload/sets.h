@@ -2,10 +2,10 @@
 /*
  * epoll sets.
  *
- * Every registration stays in the kernel's set with the application's own events and data.  Beside
- * it, for each registration of a connection of ours in a set that this process made, we keep what
- * we were told, so that a wait can answer from memory and a sleep needs tokens only for what is
- * armed:
+ * Every registration stays in the kernel's set with the application's own events and data (or a tag
+ * in its place, sets_plain.c).  Beside it, for each registration of a connection of ours in a set
+ * that this process made, we keep what we were told, so that a wait can answer from memory and a
+ * sleep needs tokens only for what is armed:
  *
  *   hot    the wait looks at the ring itself; no token will come.  A registration becomes hot when
  * it is made, changed, or reported, and is left to cool down when several sleeps in a row brought
