@@ -16,14 +16,6 @@
 #include "preload/sets.h"
 #include "preload/upgrade.h"
 
-ssize_t shim_edge(ssize_t result)
-{
-	if (result >= 0)
-		return result;
-	errno = (int)-result;
-	return -1;
-}
-
 static bool has_bad_buffer(const struct iovec *iov, size_t count)
 {
 	for (size_t i = 0; i < count; i++)

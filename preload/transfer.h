@@ -4,6 +4,7 @@
 #ifndef SHMIPC_PRELOAD_TRANSFER_H
 #define SHMIPC_PRELOAD_TRANSFER_H
 
+#include <errno.h>
 #include <sys/uio.h>
 
 #include "preload/conn.h"
@@ -21,6 +22,12 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 ssize_t shim_send_file(struct shim_conn *conn, int fd, int file, off_t at, size_t count);
 
 /* -errno to libc's form; success leaves errno alone. */
-ssize_t shim_edge(ssize_t result);
+static inline ssize_t shim_edge(ssize_t result)
+{
+	if (result >= 0)
+		return result;
+	errno = (int)-result;
+	return -1;
+}
 
 #endif
