@@ -199,11 +199,6 @@ SHIM_EXPORT int pidfd_open(pid_t pid, unsigned int flags)
 	return shim_number_born(real.pidfd_open(pid, flags));
 }
 
-SHIM_EXPORT int pidfd_getfd(int pidfd, int target, unsigned int flags)
-{
-	return shim_number_born(real.pidfd_getfd(pidfd, target, flags));
-}
-
 SHIM_EXPORT mqd_t mq_open(const char *name, int flags, ...)
 {
 	va_list arguments;

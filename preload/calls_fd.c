@@ -11,6 +11,7 @@
 #include "preload/conn.h"
 #include "preload/downgrade.h"
 #include "preload/handover.h"
+#include "preload/numbers.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/sets.h"
@@ -175,6 +176,63 @@ SHIM_EXPORT int dup3(int from, int to, int flags)
 	if (!replace_target(from, to))
 		return refuse();
 	return duplicated(from, real.dup3(from, to, flags));
+}
+
+/* ---- pidfd_getfd: a number of another process, or of this one ---- */
+
+static uint64_t cookie_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t bytes = sizeof(cookie);
+
+	return sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &bytes) == 0 ? cookie : 0;
+}
+
+/* A number that we know of the same connection, or -1. */
+static int other_name_of(int fd)
+{
+	uint64_t cookie = cookie_of(fd);
+
+	for (int other = 0; cookie && other < shim_fd_limit(); other++) {
+		enum shim_fd_kind kind = shim_fd_kind(shim_fd_word(other));
+
+		if ((kind == SHIM_FD_CONN || kind == SHIM_FD_PLAIN) && cookie_of(other) == cookie)
+			return other;
+	}
+	return -1;
+}
+
+/* An epoll set has no name by which to know it again: from now on anybody may look at any. */
+static void may_be_a_set(int fd)
+{
+	struct stat status;
+
+	if (sys_fstat(fd, &status) < 0 || (status.st_mode & S_IFMT) != 0)
+		return;
+	for (int other = 0; other < shim_fd_limit(); other++)
+		shim_set_is_foreign(other);
+}
+
+static int copied(int fd)
+{
+	int other;
+
+	shim_number_born(fd);
+	if (fd < 0 || !shim_config.enabled)
+		return fd;
+	other = other_name_of(fd);
+	if (other < 0)
+		may_be_a_set(fd);
+	return other < 0 ? fd : duplicated(other, fd);
+}
+
+/* A connection that this process holds already (it is its own, or a relative's by fork) has one
+ * more name.  Of one that it does not hold we know nothing: docs/security.md. */
+SHIM_EXPORT int pidfd_getfd(int pidfd, int target, unsigned int flags)
+{
+	if (!shim_real_calls.pidfd_getfd)
+		return copied((int)shim_edge(sys_call3(SYS_pidfd_getfd, pidfd, target, flags)));
+	return copied(real.pidfd_getfd(pidfd, target, flags));
 }
 
 /* ---- fcntl ---- */

@@ -68,6 +68,7 @@ const unsigned char shim_syscall_is_ours[SHIM_SYSCALLS] = {
 #endif
 	[SYS_dup] = NUMBERS,
 	[SYS_dup3] = NUMBERS,
+	[SYS_pidfd_getfd] = NUMBERS,
 	[SYS_fcntl] = NUMBERS,
 	[SYS_ioctl] = NUMBERS,
 	[SYS_pipe2] = NUMBERS,
@@ -99,7 +100,6 @@ const unsigned char shim_syscall_is_ours[SHIM_SYSCALLS] = {
 	[SYS_userfaultfd] = BIRTHS,
 	[SYS_io_uring_setup] = BIRTHS,
 	[SYS_pidfd_open] = BIRTHS,
-	[SYS_pidfd_getfd] = BIRTHS,
 	[SYS_fsopen] = BIRTHS,
 	[SYS_fsmount] = BIRTHS,
 	[SYS_fspick] = BIRTHS,
@@ -312,6 +312,8 @@ static long change_number(long number, long a, long b, long c)
 		return dup((int)a);
 	case SYS_dup3:
 		return dup3((int)a, (int)b, (int)c);
+	case SYS_pidfd_getfd:
+		return pidfd_getfd((int)a, (int)b, (unsigned int)c);
 	case SYS_fcntl:
 		return control(a, b, c);
 	case SYS_ioctl:
