@@ -61,7 +61,7 @@ struct shmipc_receiver {
 	bool blocks;		   /* the last receive that found nothing was a blocking one */
 	bool last_seen; /* LAST was taken off the socket: the ring ends at its present tail */
 	bool reset_told;
-	bool shut;	/* shutdown(SHUT_RD) */
+	_Atomic bool shut; /* shutdown(SHUT_RD) */
 	bool in_kernel; /* the lock's holder is taking bytes off the socket that are not yet counted
 			 */
 	bool broken;	/* a holder died doing so: only an error can follow */

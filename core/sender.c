@@ -251,12 +251,14 @@ static void withdraw(struct shmipc_sender *s, uint64_t tail_before)
 
 static void publish(struct shmipc_sender *s, size_t bytes)
 {
+	uint64_t tail = atomic_load_explicit(&s->tail, memory_order_relaxed) + bytes;
+
 	/* copied first, counted then: a holder of the lock that dies between leaves only whole
 	 * bytes behind */
 	atomic_signal_fence(memory_order_seq_cst);
-	s->tail += bytes;
+	atomic_store_explicit(&s->tail, tail, memory_order_relaxed);
 	/* [tail:rel] publishes the bytes below; pairs with [tail:acq] in receiver_parts.h */
-	atomic_store_explicit(&s->tx->tail, s->tail, memory_order_release);
+	atomic_store_explicit(&s->tx->tail, tail, memory_order_release);
 	/* [unfenced] the processor may load want early, the receiver's membarrier sees to that; the
 	 * compiler not */
 	atomic_signal_fence(memory_order_seq_cst);

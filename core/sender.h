@@ -61,13 +61,13 @@ struct shmipc_sender {
 	_Atomic bool reset_told; /* the connection's one ECONNRESET has been reported */
 	_Atomic int
 		kept_error; /* what we, or our receiver, have taken from the socket, not told yet */
-	bool reverse_shut;  /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
-	bool died_first;    /* the peer did, before both directions were shut by us */
+	_Atomic bool reverse_shut;   /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
+	bool died_first;	     /* the peer did, before both directions were shut by us */
 	uint32_t promised_when_shut; /* tokens of the peer's until then */
 	bool half_closed;	 /* the peer has ended its own direction (shmipc_sender_ask()) */
 	_Atomic uint32_t ending; /* enum shmipc_ending of a peer that died, once it is known */
 	_Atomic bool owing;	 /* of a stopped ring something still has to go by the kernel */
-	bool shut;		 /* shutdown(SHUT_WR): the kernel answers from now on */
+	_Atomic bool shut;	 /* shutdown(SHUT_WR): the kernel answers from now on */
 	_Atomic bool token_owed; /* a token met a full socket */
 	/* sends that took, or tried to take, the kernel's way: whether there is room has been its
 	 * word since */
@@ -80,7 +80,10 @@ struct shmipc_sender {
 	const struct shmipc_tx_line *reverse; /* the peer's own sending line */
 	struct shmipc_ring ring;
 
-	uint64_t tail, base; /* private truth; tx.tail and tx.base are copies for the peer */
+	/* private truth; tx.tail and tx.base are copies for the peer.  Waiters read the tail
+	 * without the lock */
+	_Atomic uint64_t tail;
+	uint64_t base;
 	uint64_t head;	     /* consumer's position as last seen, clamped, never back */
 	uint64_t restart_at; /* a message that ends beyond it: is the ring empty? (sender_room.c) */
 	uint32_t restart_step; /* and how far it is to the one after it */

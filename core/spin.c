@@ -39,15 +39,30 @@ uint32_t shmipc_spin_cpu(void)
 
 static enum shmipc_spin_result won(struct shmipc_spin *spin)
 {
-	spin->credit += spin->credit < SHMIPC_SPIN_CREDIT_MAX - 1 ? 2 : 0;
+	int32_t credit = atomic_load_explicit(&spin->credit, memory_order_relaxed);
+
+	if (credit < SHMIPC_SPIN_CREDIT_MAX - 1)
+		atomic_store_explicit(&spin->credit, credit + 2, memory_order_relaxed);
 	return SHMIPC_SPIN_WON;
 }
 
 static enum shmipc_spin_result lost(struct shmipc_spin *spin)
 {
-	if (spin->credit > 0)
-		spin->credit--;
+	int32_t credit = atomic_load_explicit(&spin->credit, memory_order_relaxed);
+
+	if (credit > 0)
+		atomic_store_explicit(&spin->credit, credit - 1, memory_order_relaxed);
 	return SHMIPC_SPIN_LOST;
+}
+
+static bool is_skipped(struct shmipc_spin *spin)
+{
+	uint32_t skipped = atomic_load_explicit(&spin->skipped, memory_order_relaxed) + 1;
+
+	if (atomic_load_explicit(&spin->credit, memory_order_relaxed) > 0)
+		return false;
+	atomic_store_explicit(&spin->skipped, skipped, memory_order_relaxed);
+	return skipped % PROBE_EVERY != 0;
 }
 
 static enum shmipc_spin_result yield_until(struct shmipc_spin *spin, bool (*ready)(void *),
@@ -78,7 +93,7 @@ enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(
 
 	if (budget == 0)
 		return SHMIPC_SPIN_SKIPPED;
-	if (spin->credit == 0 && ++spin->skipped % PROBE_EVERY != 0)
+	if (is_skipped(spin))
 		return SHMIPC_SPIN_SKIPPED;
 	if (peer_cpu != 0 && peer_cpu == shmipc_spin_cpu())
 		return yield_until(spin, ready, argument, budget);

@@ -10,12 +10,16 @@
 #ifndef SHMIPC_CORE_SPIN_H
 #define SHMIPC_CORE_SPIN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Threads that wait at once may lose what one of them has learned: a little more, or less,
+ * spinning.
+ */
 struct shmipc_spin {
-	int32_t credit;	  /* 0 .. SHMIPC_SPIN_CREDIT_MAX; rises with each win */
-	uint32_t skipped; /* waits that did not spin for want of credit */
+	_Atomic int32_t credit;	  /* 0 .. SHMIPC_SPIN_CREDIT_MAX; rises with each win */
+	_Atomic uint32_t skipped; /* waits that did not spin for want of credit */
 };
 
 enum { SHMIPC_SPIN_CREDIT_MAX = 16, SHMIPC_SPIN_CREDIT_START = 8 };

@@ -42,7 +42,6 @@
 #include "preload/sets_parts.h"
 
 enum {
-	WAITS_BEFORE = 16, /* by our calls */
 	SIMPLE_EVENTS = SHIM_SET_IN_EVENTS | SHIM_SET_OUT_EVENTS | SHIM_SET_HANGUP_EVENTS |
 			EPOLLPRI,
 };
@@ -59,8 +58,8 @@ static bool memory_answers(const struct shim_conn *conn, uint32_t events)
 
 static bool may_defer(const struct shim_set *set)
 {
-	return !set->strict && set->waits >= WAITS_BEFORE && atomic_load(&set->sleepers) == 0 &&
-	       set->generation == shmipc_process_generation();
+	return !set->strict && set->waits >= SHIM_SET_WAITS_COUNTED &&
+	       atomic_load(&set->sleepers) == 0 && set->generation == shmipc_process_generation();
 }
 
 bool shim_set_defer(struct shim_set *set, struct shim_conn *conn, int operation, int fd,

@@ -15,6 +15,7 @@
 enum {
 	SHIM_SETS_MAX = 1024,
 	SHIM_SET_PLAIN_BUCKETS = 256,
+	SHIM_SET_WAITS_COUNTED = 16, /* then it is worth it to put changes off */
 	SHIM_SET_IN_EVENTS = EPOLLIN | EPOLLRDNORM,
 	SHIM_SET_OUT_EVENTS = EPOLLOUT | EPOLLWRNORM,
 	SHIM_SET_HANGUP_EVENTS = EPOLLERR | EPOLLHUP | EPOLLRDHUP,
@@ -29,20 +30,23 @@ struct shim_set {
 	uint32_t birth;		  /* how often the record has been taken */
 	uint32_t generation;	  /* of the process that speaks for it */
 	_Atomic bool waited;	  /* by a call of ours: until then, who knows by whom */
-	uint32_t waits;		  /* how often */
-	bool strict;		  /* others than one wait of ours may look at it */
 	bool kicked;		  /* the kernel's set holds our eventfd */
 	/* That is for other processes that hold the set, and this connection, which we have closed:
 	 * theirs to take out. */
 	struct shim_conn *lent;
 	uint32_t lent_birth;
-	uint32_t looks;
-	bool kernel_first;	   /* whose events get the room in the next wait */
-	uint32_t quiet_looks;	   /* questions to the kernel that brought nothing; sets_wait.c */
-	uint64_t looked_ticks;	   /* the last one */
-	uint64_t look_every_ticks; /* while it is quiet */
-	_Atomic uint32_t sleepers; /* threads of ours in the kernel on this set */
-	_Atomic bool closed;	   /* the last sleeper gives the record back */
+	_Atomic bool strict; /* others than one wait of ours may look at it */
+	/* written by waits without the lock, each of which may lose what another one has just
+	 * noted: then the kernel is asked a little earlier, or LOOK_MAX_US later */
+	_Atomic uint32_t waits; /* how often, SHIM_SET_WAITS_COUNTED at the most */
+	_Atomic uint32_t looks;
+	_Atomic bool kernel_first; /* whose events get the room in the next wait */
+	_Atomic uint32_t
+		quiet_looks; /* questions to the kernel that brought nothing; sets_wait.c */
+	_Atomic uint64_t looked_ticks;	   /* the last one */
+	_Atomic uint64_t look_every_ticks; /* while it is quiet */
+	_Atomic uint32_t sleepers;	   /* threads of ours in the kernel on this set */
+	_Atomic bool closed;		   /* the last sleeper gives the record back */
 	_Atomic uint32_t members;
 	bool forked; /* since it was made */
 	bool apart;  /* others see the kernel's set who do not know our tags; sets_plain.c */

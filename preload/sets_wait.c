@@ -40,6 +40,20 @@ static bool kernel_is_due(const struct shim_set *set)
 	       shmipc_ticks() - set->looked_ticks >= set->look_every_ticks;
 }
 
+static void looked_at(struct shim_set *set, uint64_t ticks)
+{
+	atomic_store_explicit(&set->looked_ticks, ticks, memory_order_relaxed);
+}
+
+/* Its new value. */
+static uint32_t raise_by_one(_Atomic uint32_t *count)
+{
+	uint32_t value = atomic_load_explicit(count, memory_order_relaxed) + 1;
+
+	atomic_store_explicit(count, value, memory_order_relaxed);
+	return value;
+}
+
 static void looked(struct shim_set *set, uint64_t began)
 {
 	uint64_t now = shmipc_ticks(), rate = shmipc_ticks_per_us();
@@ -49,8 +63,8 @@ static void looked(struct shim_set *set, uint64_t began)
 		every = LOOK_EVERY_US * rate;
 	if (every > LOOK_MAX_US * rate)
 		every = LOOK_MAX_US * rate;
-	set->looked_ticks = now;
-	set->look_every_ticks = every;
+	looked_at(set, now);
+	atomic_store_explicit(&set->look_every_ticks, every, memory_order_relaxed);
 }
 
 /* Reported from memory; the kernel's registration must know that a one-shot has been used. */
@@ -213,7 +227,8 @@ static int add_kernel(const struct set_wait *wait, struct epoll_event *events, i
 	uint64_t began = shmipc_ticks();
 	int k = ask_kernel(wait, events + n, room - n, 0, false);
 
-	set->quiet_looks += set->quiet_looks < QUIET_LOOKS;
+	if (set->quiet_looks < QUIET_LOOKS)
+		raise_by_one(&set->quiet_looks);
 	looked(set, began);
 	if (k <= 0)
 		return n > 0 ? n : k;
@@ -224,19 +239,27 @@ static int add_kernel(const struct set_wait *wait, struct epoll_event *events, i
 	return n;
 }
 
+/* The kernel's, every second time. */
+static bool its_turn(struct shim_set *set)
+{
+	bool first = !atomic_load_explicit(&set->kernel_first, memory_order_relaxed);
+
+	atomic_store_explicit(&set->kernel_first, first, memory_order_relaxed);
+	return first;
+}
+
 /* Memory and, where it is due, the kernel, without waiting.  Neither may starve the other where the
  * room is short. */
 static int look(const struct set_wait *wait, struct epoll_event *events, int room, bool sleeps_then)
 {
 	struct shim_set *set = wait->set;
 	bool due = wait->mask || kernel_is_due(set);
+	bool kernel_first = due && its_turn(set);
 	int n, most = room;
 
-	if (due)
-		set->kernel_first = !set->kernel_first;
 	if (!shim_set_enter(set))
 		return -EINTR;
-	if (due && set->kernel_first && room == 1) {
+	if (kernel_first && room == 1) {
 		shim_set_tell_kernel(set);
 		shim_set_leave(set);
 		n = add_kernel(wait, events, 0, 1);
@@ -244,7 +267,7 @@ static int look(const struct set_wait *wait, struct epoll_event *events, int roo
 			return n;
 		if (!shim_set_enter(set))
 			return -EINTR;
-	} else if (due && set->kernel_first) {
+	} else if (kernel_first) {
 		most = room - 1;
 	}
 	n = collect(set, events, most, &due);
@@ -284,7 +307,7 @@ static bool any_news(void *argument)
 	struct shim_set *set = wait->set;
 	bool threads = !shmipc_single_threaded(), due, news;
 
-	due = ++set->looks % LOOKS_PER_KERNEL == 0 && kernel_is_due(set);
+	due = raise_by_one(&set->looks) % LOOKS_PER_KERNEL == 0 && kernel_is_due(set);
 	/* another one might close a connection under our eyes */
 	if ((threads || due) && !shim_set_enter(set))
 		return true;
@@ -295,7 +318,7 @@ static bool any_news(void *argument)
 		shim_set_leave(set);
 	if (news || !due)
 		return news;
-	set->looked_ticks = shmipc_ticks();
+	looked_at(set, shmipc_ticks());
 	if (!kernel_has_events(wait))
 		return false;
 	set->quiet_looks = 0; /* ask what */
@@ -403,7 +426,7 @@ static int sleep_in_kernel(const struct set_wait *wait, struct epoll_event *even
 			n = shim_set_merge(set, events, 0, n);
 		shim_set_leave(set);
 	}
-	set->looked_ticks = shmipc_ticks();
+	looked_at(set, shmipc_ticks());
 	wake_up(set);
 	shmipc_postpone_end();
 	return n;
@@ -455,7 +478,8 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 	int n = 0;
 
 	atomic_store_explicit(&set->waited, true, memory_order_relaxed);
-	set->waits += set->waits < UINT32_MAX;
+	if (set->waits < SHIM_SET_WAITS_COUNTED)
+		raise_by_one(&set->waits);
 	if (!shmipc_single_threaded())
 		pthread_testcancel();
 	if (has_nothing_of_ours(set)) {
