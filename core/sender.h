@@ -52,27 +52,27 @@ struct shmipc_sender {
 	bool attached; /* the words below point into a segment */
 	bool verified; /* Unix: the receiver's byte count has been seen to agree */
 	uint32_t verifications;
-	bool settled;		 /* kernel_bytes is known to be exact */
-	bool no_more_ring;	 /* downgraded for good, or the peer is gone */
-	_Atomic bool gone;	 /* the peer closed or died: no token, no LAST */
-	bool swallowed;		 /* ending.h */
-	_Atomic bool answered;	 /* the kernel has taken a send after the end: its word is true */
-	_Atomic bool pipe_told;	 /* and the broken pipe after it has been reported */
-	_Atomic bool reset_told; /* the connection's one ECONNRESET has been reported */
+	bool settled;		   /* kernel_bytes is known to be exact */
+	_Atomic bool no_more_ring; /* downgraded for good, or the peer is gone */
+	_Atomic bool gone;	   /* the peer closed or died: no token, no LAST */
+	_Atomic bool swallowed;	   /* ending.h */
+	_Atomic bool answered;	   /* the kernel has taken a send after the end: its word is true */
+	_Atomic bool pipe_told;	   /* and the broken pipe after it has been reported */
+	_Atomic bool reset_told;   /* the connection's one ECONNRESET has been reported */
 	_Atomic int
 		kept_error; /* what we, or our receiver, have taken from the socket, not told yet */
 	_Atomic bool reverse_shut;   /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
 	bool died_first;	     /* the peer did, before both directions were shut by us */
 	uint32_t promised_when_shut; /* tokens of the peer's until then */
-	bool half_closed;	 /* the peer has ended its own direction (shmipc_sender_ask()) */
-	_Atomic uint32_t ending; /* enum shmipc_ending of a peer that died, once it is known */
-	_Atomic bool owing;	 /* of a stopped ring something still has to go by the kernel */
-	_Atomic bool shut;	 /* shutdown(SHUT_WR): the kernel answers from now on */
-	_Atomic bool token_owed; /* a token met a full socket */
+	_Atomic bool half_closed; /* the peer has ended its own direction (shmipc_sender_ask()) */
+	_Atomic uint32_t ending;  /* enum shmipc_ending of a peer that died, once it is known */
+	_Atomic bool owing;	  /* of a stopped ring something still has to go by the kernel */
+	_Atomic bool shut;	  /* shutdown(SHUT_WR): the kernel answers from now on */
+	_Atomic bool token_owed;  /* a token met a full socket */
 	/* sends that took, or tried to take, the kernel's way: whether there is room has been its
 	 * word since */
 	_Atomic uint32_t by_kernel;
-	bool broken; /* an owner of the lock died half way: only an error can follow */
+	_Atomic bool broken; /* an owner of the lock died half way: only an error can follow */
 
 	struct shmipc_tx_line *tx;
 	const struct shmipc_rx_line *rx;
@@ -99,7 +99,7 @@ struct shmipc_sender {
 	_Atomic uint32_t doing; /* enum shmipc_sender_doing: what a holder of the lock died in */
 	_Atomic bool
 		count_lost; /* a kernel call was left without its count: kernel_bytes is wrong */
-	uint32_t phase;
+	_Atomic uint32_t phase; /* waits look at it without the lock */
 	uint32_t tokens;
 	uint32_t cpu;
 	struct shmipc_spin spin;
