@@ -2,6 +2,7 @@
 /* The life of descriptor numbers: close, dup, fcntl, ioctl. */
 #include <errno.h>
 #include <linux/close_range.h>
+#include <linux/kcmp.h>
 #include <linux/sockios.h>
 #include <stddef.h>
 
@@ -11,6 +12,7 @@
 #include "preload/conn.h"
 #include "preload/downgrade.h"
 #include "preload/handover.h"
+#include "preload/identity.h"
 #include "preload/numbers.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
@@ -202,15 +204,26 @@ static int other_name_of(int fd)
 	return -1;
 }
 
-/* An epoll set has no name by which to know it again: from now on anybody may look at any. */
-static void may_be_a_set(int fd)
+/* A number that we know of the same epoll set, or -1.  Where the kernel may not be asked, whoever
+ * holds the copy may look at any. */
+static int other_name_of_set(int fd)
 {
-	struct stat status;
+	bool may_ask = !shim_identity_seccomp_filtered();
+	long pid = sys_getpid();
 
-	if (sys_fstat(fd, &status) < 0 || (status.st_mode & S_IFMT) != 0)
-		return;
-	for (int other = 0; other < shim_fd_limit(); other++)
-		shim_set_is_foreign(other);
+	for (int other = 0; other < shim_fd_limit(); other++) {
+		long difference = -EPERM;
+
+		if (shim_fd_kind(shim_fd_word(other)) != SHIM_FD_SET)
+			continue;
+		if (may_ask)
+			difference = sys_call6(SYS_kcmp, pid, pid, KCMP_FILE, other, fd, 0);
+		if (difference == 0)
+			return other;
+		if (difference < 0)
+			shim_set_is_given_away(other);
+	}
+	return -1;
 }
 
 static int copied(int fd)
@@ -222,7 +235,7 @@ static int copied(int fd)
 		return fd;
 	other = other_name_of(fd);
 	if (other < 0)
-		may_be_a_set(fd);
+		other = other_name_of_set(fd);
 	return other < 0 ? fd : duplicated(other, fd);
 }
 

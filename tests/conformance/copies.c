@@ -60,7 +60,7 @@ static void own_alone_client(int fd)
 }
 CASE("copies.own_alone", own_alone_server, own_alone_client, ANY);
 
-/* A set that has been waited for by its first number for long, and then by the copy. */
+/* A set that has been waited for by its first number for long, and then by both. */
 static void own_set_server(int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.u64 = 7 };
@@ -75,9 +75,16 @@ static void own_set_server(int fd)
 		await();
 	}
 	copy = copy_from(getpid(), set);
+	event = (struct epoll_event){ .events = EPOLLIN, .data.u64 = 8 };
+	obs("epoll_ctl", epoll_ctl(copy, EPOLL_CTL_MOD, fd, &event));
 	for (; position < 330; position += 10) {
+		demand();
+		obs_epoll("by the first", epoll_wait(set, &event, 1, CONF_WAIT_MS), &event);
+		recv_pat(fd, 10, position);
+	}
+	for (; position < 360; position += 10) {
 		tell(WHEN_ASLEEP);
-		obs_epoll("epoll_wait", epoll_wait(copy, &event, 1, CONF_WAIT_MS), &event);
+		obs_epoll("by the copy", epoll_wait(copy, &event, 1, CONF_WAIT_MS), &event);
 		recv_pat(fd, 10, position);
 		await();
 	}
