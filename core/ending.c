@@ -39,6 +39,7 @@ static enum shmipc_ending judge_by_position(struct shmipc_sender *s)
 		return SHMIPC_ENDING_KERNEL;
 	}
 	s->gone = true;
+	s->late = atomic_load(&s->reverse->flags) & SHMIPC_TX_FIN;
 	s->ending = left ? SHMIPC_ENDING_LEFT_BYTES : SHMIPC_ENDING_ORDERLY;
 	return (enum shmipc_ending)s->ending;
 }
@@ -153,9 +154,11 @@ bool shmipc_ending_is_late(const struct shmipc_sender *s)
 {
 	uint32_t flags = s->attached ? atomic_load(&s->reverse->flags) : 0;
 
-	/* killed, or closed with bytes unread */
-	return !s->is_unix && ((flags & SHMIPC_TX_LATE) ||
-			       ((flags & SHMIPC_TX_FIN) && !(flags & SHMIPC_TX_CLOSED)));
+	if (s->is_unix || shmipc_ending_refuses_bytes(s))
+		return false;
+	/* killed, or closed with bytes unread; what it says after the reset changes nothing */
+	return (flags & SHMIPC_TX_LATE) ||
+	       (s->ending ? s->late : (flags & SHMIPC_TX_FIN) && !(flags & SHMIPC_TX_CLOSED));
 }
 
 int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd)

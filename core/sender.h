@@ -66,6 +66,7 @@ struct shmipc_sender {
 	uint32_t promised_when_shut; /* tokens of the peer's until then */
 	_Atomic bool half_closed; /* the peer has ended its own direction (shmipc_sender_ask()) */
 	_Atomic uint32_t ending;  /* enum shmipc_ending of a peer that died, once it is known */
+	_Atomic bool late;	  /* by then it had ended its own direction */
 	_Atomic bool owing;	  /* of a stopped ring something still has to go by the kernel */
 	_Atomic bool shut;	  /* shutdown(SHUT_WR): the kernel answers from now on */
 	_Atomic bool token_owed;  /* a token met a full socket */
