@@ -146,8 +146,10 @@ void shmipc_ending_was_told(struct shmipc_sender *s, int fd)
 	forget_error(fd);
 	/* of a peer that was killed the kernel may know no more than an orderly end; where it knows
 	 * of the reset, a shutdown would do nothing but make an edge */
-	if (sys_poll(&real, 1, 0) <= 0 || !(real.revents & POLLHUP))
-		sys_shutdown(fd, SHUT_WR);
+	if (sys_poll(&real, 1, 0) > 0 && (real.revents & POLLHUP))
+		return;
+	s->edge_made = true;
+	sys_shutdown(fd, SHUT_WR);
 }
 
 bool shmipc_ending_is_late(const struct shmipc_sender *s)

@@ -58,11 +58,11 @@ struct shmipc_sender {
 	_Atomic bool swallowed;	   /* ending.h */
 	_Atomic bool answered;	   /* the kernel has taken a send after the end: its word is true */
 	_Atomic bool pipe_told;	   /* and the broken pipe after it has been reported */
+	_Atomic bool edge_made;	   /* when that was told the socket had to learn of it */
 	_Atomic bool reset_told;   /* the connection's one ECONNRESET has been reported */
-	_Atomic int
-		kept_error; /* what we, or our receiver, have taken from the socket, not told yet */
-	_Atomic bool reverse_shut;   /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
-	bool died_first;	     /* the peer did, before both directions were shut by us */
+	_Atomic int kept_error;	   /* taken from the socket by us or our receiver, not told yet */
+	_Atomic bool reverse_shut; /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
+	bool died_first;	   /* the peer did, before both directions were shut by us */
 	uint32_t promised_when_shut; /* tokens of the peer's until then */
 	_Atomic bool half_closed; /* the peer has ended its own direction (shmipc_sender_ask()) */
 	_Atomic uint32_t ending;  /* enum shmipc_ending of a peer that died, once it is known */

@@ -91,7 +91,7 @@ static bool is_told_twice(const struct shim_set *set, const struct shim_registra
 			  const struct epoll_event *event)
 {
 	return r->hangup_told && !set->strict && (event->events & EPOLLHUP) &&
-	       r->conn->tx.reset_told;
+	       r->conn->tx.edge_made;
 }
 
 /* Locked.  Takes out of the kernel's event what is not true.  False: nothing is left. */
