@@ -56,6 +56,7 @@ class Generator(DataSteps, PumpSteps, WaitSteps, NumberSteps, OptionSteps):
         self.actors = ["S", "C"]
         self.count = 0
         self.passes = False
+        self.passed = set()  # (connection, side) that the other side may hold too
         r = self.random
         self.nagle = family == "tcp" and r.random() < 0.04
         # not all kinds of steps in every plan: what is left is then the more frequent
@@ -145,7 +146,7 @@ class Generator(DataSteps, PumpSteps, WaitSteps, NumberSteps, OptionSteps):
     def is_last(self, who, slot):
         holders = [(p, s) for p, slots in self.slots.items() if p[0] == who[0]
                    for s in slots if s[0] == slot[0]]
-        return len(holders) == 1
+        return len(holders) == 1 and (slot[0], who[0]) not in self.passed
 
     def second(self):
         if ("b", "C") in self.ends or not {"S", "C"} <= set(self.idle()):

@@ -124,7 +124,8 @@ class DataSteps:
         if not data_only and choice < 0.2 and self.is_last(peer, far):
             return lambda: self.close(peer, far)
         if not data_only and choice < 0.23 and peer in ("S", "C") and \
-                self.is_alone(peer) and not any(s[0] != slot[0] for s in beside):
+                self.is_alone(peer) and (slot[0], peer) not in self.passed and \
+                not any(s[0] != slot[0] for s in beside):
             return lambda: self.kill_actor(peer)
         return lambda: self.send((peer, far), one=True, least=least)
 
@@ -259,6 +260,7 @@ class DataSteps:
         elif self.view(who, what)[1]:
             return False  # what lies in its ring waits for the peer's next call
         self.passes = True
+        self.passed.add((what[0], who[0]))
         self.do(f"{who} pass {slot} {what} {self.size()} {self.number()}")
         self.end(who, slot).unread += 3000 + OVERHEAD
         partner = self.partner(who, slot[0])

@@ -96,9 +96,16 @@ class NumberSteps:
             return False
         if any(self.process(p) == who for p in self.pair.pending):
             return False
-        if any(end.urgent for end in self.ends.values()):
+        if any(end.urgent for end in self.ends.values()) or self.leaves_both_shut(who):
             return False
         return self.kill_actor(who)
+
+    def leaves_both_shut(self, who):
+        """TCP, both directions shut, with bytes unread: of such a peer's death only a byte that is
+        sent to it could tell, and one that lives would answer it by a reset."""
+        return self.family == "tcp" and any(
+            self.end(who, slot).shut == {0, 1} and self.view(who, slot)[1]
+            for slot in self.open_slots(who))
 
     def fork(self):
         who = self.pick("SC")
@@ -125,7 +132,8 @@ class NumberSteps:
         if not children:
             return False
         who = self.pick(children)
-        self.do(f"{who} exit {self.pick(('exit', '_exit', 'kill'))}")
+        how = self.pick(("exit", "_exit", "kill"))
+        self.do(f"{who} exit {'exit' if self.leaves_both_shut(who) else how}")
         self.actors.remove(who)
         del self.slots[who]
         parent = who[0]
