@@ -121,9 +121,9 @@ static void before_shutdown(struct shim_conn *conn, int fd, int how)
 			shmipc_lock_drop(&conn->tx.lock, alone);
 		}
 	}
-	if ((how == SHUT_RD || how == SHUT_RDWR) && conn->rx.attached) {
+	/* also where this end only sends by the ring */
+	if (how == SHUT_RD || how == SHUT_RDWR)
 		conn->rx.shut = conn->tx.reverse_shut = true;
-	}
 	/* the peer's next write fails, or brings a reset: it must go by the kernel to find out */
 	if (conn->rx.attached && conn->rx.shut && (conn->is_unix || conn->tx.shut))
 		atomic_fetch_or(&conn->rx.want->want, SHMIPC_WANT_CLOSED | SHMIPC_WANT_FENCE);
