@@ -119,6 +119,9 @@ struct shmipc_rx_want {
 	_Atomic uint32_t want; /* enum shmipc_want */
 	_Atomic uint32_t
 		ready; /* consent: the receiver reads through the shim, its byte count is settled */
+	/* The one sleeper lies in a sleep that a token to any connection with the same number
+	 * ends, and looks at all of them when it wakes; 0: it lies alone. */
+	_Atomic uint64_t sleep;
 };
 
 enum shmipc_want {

@@ -31,6 +31,7 @@ void shmipc_receiver_attach(struct shmipc_receiver *r, struct shmipc_direction *
 	r->want = &direction->wait;
 	r->tx = &direction->tx;
 	r->ring = ring;
+	atomic_store(&r->want->sleep, 0);
 	/* waiters may be asleep in the kernel already: tokens for everything until we know better
 	 */
 	atomic_store(&r->want->want, SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE | SHMIPC_WANT_FENCE);

@@ -41,6 +41,12 @@ void shmipc_receiver_disarm(struct shmipc_receiver *r)
 	atomic_fetch_sub_explicit(&r->want->want, 1, memory_order_relaxed);
 }
 
+void shmipc_receiver_sleep_together(struct shmipc_receiver *r, uint64_t sleep)
+{
+	if (atomic_load_explicit(&r->want->sleep, memory_order_relaxed) != sleep)
+		atomic_store_explicit(&r->want->sleep, sleep, memory_order_relaxed);
+}
+
 void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge)
 {
 	uint32_t bits = SHMIPC_WANT_STRICT | (edge ? SHMIPC_WANT_EDGE : 0);

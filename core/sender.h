@@ -79,6 +79,9 @@ struct shmipc_sender {
 	const struct shmipc_rx_line *rx;
 	const struct shmipc_rx_want *want;
 	const struct shmipc_tx_line *reverse; /* the peer's own sending line */
+	/* of this process and the segment: the last sleep that a token of ours ended
+	 * (sender_cut.c); NULL: each sleeper gets a token of its own */
+	_Atomic uint64_t *woken;
 	struct shmipc_ring ring;
 
 	/* private truth; tx.tail and tx.base are copies for the peer.  Waiters read the tail

@@ -55,7 +55,7 @@ static bool is_passing(ssize_t result)
 	return result == -EAGAIN || result == -ENOBUFS || result == -ENOMEM || result == -EINTR;
 }
 
-/* 0 also when the socket has no room just now: then the token is owed. */
+/* 1; 0 when it was forbidden, or the socket has no room just now: then the token is owed. */
 static int send_token(struct shmipc_sender *s, int fd)
 {
 	const char value = SHMIPC_TOKEN_WAKE;
@@ -76,7 +76,38 @@ static int send_token(struct shmipc_sender *s, int fd)
 	s->token_owed = is_passing(n);
 	keep_reset(s, n);
 	shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
-	return n >= 0 || is_passing(n) ? 0 : (int)n;
+	return is_passing(n) ? 0 : (int)n;
+}
+
+/*
+ * [together] A set sleeps for many connections at once.  A token to one of them ends the sleep, and
+ * whoever wakes looks at them all: the others need none.
+ *
+ * Such a sleeper gives each sleep a number of its own, and writes it beside `want` when all tokens
+ * that it takes before it sleeps are taken; then fence, then a last look at all rings.  So if we
+ * find a number here, behind our fence, either it is that of a sleep which has not ended, or its
+ * sleeper is awake, or it sees our tail in that last look.  `woken` is written when a token lies in
+ * the socket of a connection with that number, and nobody but the sleeper takes it off there.  Only
+ * for a sleeper that is the only one, and relaxed.
+ */
+static uint64_t sleep_together(const struct shmipc_sender *s, uint32_t want)
+{
+	if (!s->woken || (want & ~(uint32_t)SHMIPC_WANT_FENCE) != 1)
+		return 0;
+	return atomic_load_explicit(&s->want->sleep, memory_order_relaxed);
+}
+
+static int wake_sleepers(struct shmipc_sender *s, int fd, uint32_t want)
+{
+	uint64_t sleep = sleep_together(s, want);
+	int n;
+
+	if (sleep && atomic_load_explicit(s->woken, memory_order_relaxed) == sleep)
+		return 0;
+	n = send_token(s, fd);
+	if (sleep && n == 1)
+		atomic_store_explicit(s->woken, sleep, memory_order_relaxed);
+	return n < 0 ? n : 0;
 }
 
 void shmipc_sender_nudge(struct shmipc_sender *s, int fd)
@@ -111,12 +142,12 @@ int shmipc_sender_wake(struct shmipc_sender *s, int fd, uint64_t tail_before)
 	if (!(want & (SHMIPC_WANT_STRICT | SHMIPC_WANT_SLEEPERS)) && !s->half_closed)
 		return 0;
 	if (outstanding == 0)
-		return send_token(s, fd);
+		return wake_sleepers(s, fd, want);
 	if (!(want & SHMIPC_WANT_STRICT))
 		return 0;
 	if (shmipc_sender_load_head(s) >= tail_before || s->token_owed ||
 	    ((want & SHMIPC_WANT_EDGE) && outstanding < EDGE_TOKENS_MAX))
-		return send_token(s, fd);
+		return wake_sleepers(s, fd, want);
 	return 0;
 }
 

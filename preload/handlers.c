@@ -16,6 +16,7 @@
 #include "preload/conn.h"
 #include "preload/identity.h"
 #include "preload/real.h"
+#include "preload/sets.h"
 
 enum { SIGNALS = 65, KERNEL_SET_BYTES = 8 };
 
@@ -81,6 +82,7 @@ static void run(int signo, siginfo_t *info, void *context)
 	if (signo == SIGCHLD)
 		shmipc_heard_of_an_end();
 	atomic_load (&h->handler)(signo, info, context);
+	shim_sets_after_handler();
 	shmipc_postpone.ran = true;
 	shmipc_postpone.interrupted = interrupted;
 }

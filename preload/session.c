@@ -43,6 +43,11 @@ const struct shmipc_segment *shim_session_segment(int index)
 	return &sessions[index].segment;
 }
 
+_Atomic uint64_t *shim_session_woken(int index)
+{
+	return &sessions[index].woken;
+}
+
 int shim_session_limit(void)
 {
 	return session_limit;

@@ -60,6 +60,7 @@ struct shim_session_size shim_session_size(int pid);
 int shim_session_add(const struct shmipc_segment *segment, const struct shim_session_peer *peer,
 		     const struct shim_session_claim *claim);
 const struct shmipc_segment *shim_session_segment(int index);
+_Atomic uint64_t *shim_session_woken(int index);
 
 /* ---- session_client.c ---- */
 

@@ -13,6 +13,7 @@ struct shim_session {
 	uint32_t live;	  /* streams in use by this process */
 	uint64_t idle_since;
 	struct shmipc_segment segment;
+	_Atomic uint64_t woken; /* [together] in sender_cut.c */
 	uint32_t letters; /* the private truth of the header's word: client written, server read */
 
 	/* client only */

@@ -14,6 +14,7 @@
 #include "preload/waits.h"
 
 struct shim_set *shim_sets;
+struct shim_set *_Atomic shim_set_together;
 static _Atomic int set_limit; /* sets at and above were never used */
 static _Atomic int kick_fd = -1;
 _Atomic uint32_t shim_sets_kicked;
@@ -151,6 +152,17 @@ static void forget_kick(struct shim_set *set)
 		return;
 	set->kicked = false;
 	atomic_fetch_sub(&shim_sets_kicked, 1);
+}
+
+/* It may have taken the token that wakes for all, and the kernel's sleep be still to come. */
+void shim_sets_after_handler(void)
+{
+	struct shim_set *set = atomic_load(&shim_set_together);
+
+	if (!set || !shim_set_enter(set))
+		return;
+	shim_set_kick(set);
+	shim_set_leave(set);
 }
 
 static void stop_kick(struct shim_set *set)
@@ -337,6 +349,7 @@ void shim_sets_after_fork(void)
 /* The sleepers and what they armed are the parent's; the registrations are ours too. */
 void shim_sets_in_child(void)
 {
+	atomic_store(&shim_set_together, NULL);
 	for (int i = 0; i < atomic_load(&set_limit); i++) {
 		struct shim_set *set = &shim_sets[i];
 		struct shim_registration *r = shim_registration_first(&set->registrations);

@@ -76,6 +76,9 @@ bool shim_set_concerns_us(int epfd, bool may_sleep);
 extern _Atomic uint32_t shim_sets_kicked;
 void shim_sets_settle(void);
 
+/* A handler of the application has run. */
+void shim_sets_after_handler(void);
+
 /* As epoll_pwait2: events, 0 on time-out, or -errno. */
 int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
 		  const sigset_t *mask);

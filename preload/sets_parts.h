@@ -58,6 +58,8 @@ struct shim_set {
 };
 
 extern struct shim_set *shim_sets;
+/* The set whose hot connections lie in one sleep, in a process of one thread; sets_wait.c */
+extern struct shim_set *_Atomic shim_set_together;
 extern const char shim_set_kick_mark; /* its address is the data of our own registration */
 
 #define SHIM_SET_KICK_DATA ((uint64_t)(uintptr_t)&shim_set_kick_mark ^ 0x5b1d000000000000ULL)
@@ -125,8 +127,10 @@ static inline void shim_registration_told(struct shim_registration *r)
 
 static inline void shim_registration_disarm(struct shim_registration *r)
 {
-	if (r->armed)
+	if (r->armed) {
+		shmipc_receiver_sleep_together(&r->conn->rx, 0);
 		shmipc_receiver_disarm(&r->conn->rx);
+	}
 	r->armed = false;
 }
 

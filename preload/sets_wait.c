@@ -161,13 +161,27 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room, b
 	return n;
 }
 
-/* Awake, or cancelled in its sleep. */
-static void wake_up(void *argument)
+/* Awake. */
+static void wake_up(struct shim_set *set)
+{
+	if (atomic_fetch_sub(&set->sleepers, 1) == 1)
+		shim_set_give_back(set);
+}
+
+/* Cancelled in its sleep, or a handler has jumped out of it: it lies with nobody. */
+static void undo_sleep(void *argument)
 {
 	struct shim_set *set = argument;
 
-	if (atomic_fetch_sub(&set->sleepers, 1) == 1)
-		shim_set_give_back(set);
+	if (atomic_exchange(&shim_set_together, NULL) == set && shim_set_enter(set)) {
+		struct shim_registration *r = shim_registration_first(&set->registrations);
+
+		for (; r; r = shim_registration_next(r))
+			if (r->armed)
+				shmipc_receiver_sleep_together(&r->conn->rx, 0);
+		shim_set_leave(set);
+	}
+	wake_up(set);
 }
 
 static void nothing_noted(void *set)
@@ -178,7 +192,7 @@ static void nothing_noted(void *set)
 static long kernel_wait(struct shim_set *set, const long call[7], bool sleeps)
 {
 	if (sleeps)
-		return shmipc_sleep6(call, wake_up, set);
+		return shmipc_sleep6(call, undo_sleep, set);
 	/* under another mask a handler may run in the call, and must run before it returns */
 	if (call[5])
 		return shmipc_sleep6(call, nothing_noted, set);
@@ -351,6 +365,49 @@ static bool spin(struct set_wait *wait)
 	return result == SHMIPC_SPIN_WON;
 }
 
+/*
+ * [together] One token wakes this sleep, to whichever of the hot ones it comes (sender_cut.c):
+ * whoever wakes looks at all that are hot.  So only hot ones lie in it, and only where nobody else
+ * takes tokens off while we sleep: in a process of one thread, which alone holds the connection.  A
+ * signal handler may, and one that comes just before the kernel sleeps does not end the sleep:
+ * shim_sets_after_handler().
+ */
+static bool lies_together(const struct shim_registration *r)
+{
+	return r->armed && shim_registration_wants_bytes(r) && !r->stray && !r->absent &&
+	       !r->conn->rx.foreign && shim_conn_private(r->conn) &&
+	       atomic_load(&r->conn->rx.watchers) == 1;
+}
+
+/* Unique among all processes that have ever used a segment. */
+static uint64_t next_sleep(void)
+{
+	static _Atomic uint32_t sleeps;
+
+	return (uint64_t)shmipc_thread_id() << 32 | (atomic_fetch_add(&sleeps, 1) + 1);
+}
+
+/* Locked.  Those that are hot are armed, and all tokens taken.  True: news. */
+static bool lie_down_together(struct shim_set *set)
+{
+	struct shim_registration *r = shim_registration_hot(&set->registrations);
+	uint64_t sleep;
+	bool news = false;
+
+	if (set->strict || !r || !shim_registration_next_hot(r) || !shmipc_single_threaded())
+		return false;
+	sleep = next_sleep();
+	for (; r; r = shim_registration_next_hot(r))
+		if (lies_together(r))
+			shmipc_receiver_sleep_together(&r->conn->rx, sleep);
+	atomic_thread_fence(memory_order_seq_cst); /* [together] */
+	atomic_store(&shim_set_together, set);
+	for (r = shim_registration_hot(&set->registrations); r && !news;
+	     r = shim_registration_next_hot(r))
+		news = is_ready(set, r);
+	return news;
+}
+
 /* Locked.  Arm what is hot.  True: news came meanwhile, do not sleep. */
 static bool arm_hot(struct shim_set *set, bool *owing)
 {
@@ -369,7 +426,7 @@ static bool arm_hot(struct shim_set *set, bool *owing)
 		else if (set->strict || ++r->quiet > QUIET_SLEEPS_MAX)
 			shim_registration_make_cold(&set->registrations, r);
 	}
-	return news;
+	return news || lie_down_together(set);
 }
 
 /* Locked, so none of them ends meanwhile.  When to wake up if nothing comes. */
@@ -395,6 +452,7 @@ static void disarm_hot(struct shim_set *set)
 {
 	struct shim_registration *r = shim_registration_hot(&set->registrations);
 
+	atomic_store(&shim_set_together, NULL);
 	for (; r && !set->strict; r = shim_registration_next_hot(r))
 		shim_registration_disarm(r);
 }
