@@ -207,9 +207,9 @@ size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_u
  * shmipc_receiver_hint() again before sleeping. */
 void shmipc_receiver_arm(struct shmipc_receiver *r);
 void shmipc_receiver_disarm(struct shmipc_receiver *r);
-/* Armed once, by a sleeper that looks at all connections of this sleep when it wakes: a token to any
- * of them is enough.  Tokens that were there have been taken.  A fence and a look follow.  0: no
- * more. */
+/* Armed once, by a sleeper that looks at all connections of this sleep when it wakes: a token to
+ * any of them is enough.  Tokens that were there have been taken.  A fence and a look follow.  0:
+ * no more. */
 void shmipc_receiver_sleep_together(struct shmipc_receiver *r, uint64_t sleep);
 
 /* Waiters that we cannot see may exist (edge: and be edge-triggered) / certainly do not. */

@@ -67,6 +67,51 @@ static void relaxed_sends_tokens_to_sleepers_only(void)
 }
 BOTH(relaxed_sends_tokens_to_sleepers_only)
 
+static _Atomic uint64_t woken;
+
+static void say_to_sleepers(int sleepers, uint64_t sleep, uint32_t tokens)
+{
+	uint64_t before = atomic_load(&pair.client.tx.count->tokens);
+
+	for (int i = 0; i < sleepers; i++)
+		shmipc_receiver_arm(&pair.server.rx);
+	shmipc_receiver_sleep_together(&pair.server.rx, sleep);
+	assert_false(shmipc_receiver_hint(&pair.server.rx));
+	say(100, 0);
+	assert_true(shmipc_receiver_hint(&pair.server.rx));
+	assert_int_equal(atomic_load(&pair.client.tx.count->tokens) - before, tokens);
+	shmipc_receiver_sleep_together(&pair.server.rx, 0);
+	for (int i = 0; i < sleepers; i++)
+		shmipc_receiver_disarm(&pair.server.rx);
+	hear(BIG, 100);
+	assert_false(shmipc_receiver_readable(&pair.server.rx, pair.server.fd, false));
+}
+
+/* Another connection's token has ended sleep 7: whoever lies in it looks at this one too. */
+static void one_token_ends_a_sleep_together(void)
+{
+	pair_consent(&pair);
+	shmipc_receiver_relax(&pair.server.rx);
+	say(100, 0);
+	hear(BIG, 100);
+	say_to_sleepers(1, 7, 1); /* nobody has said whose tokens are counted */
+	pair.client.tx.woken = &woken;
+	atomic_store(&woken, 0);
+	say_to_sleepers(1, 7, 1);
+	assert_int_equal(atomic_load(&woken), 7);
+	say_to_sleepers(1, 7, 0);
+	say_to_sleepers(1, 8, 1); /* the next one */
+	assert_int_equal(atomic_load(&woken), 8);
+	say_to_sleepers(2, 8, 1); /* one of them lies elsewhere */
+	atomic_store(&woken, 0);
+	say_to_sleepers(1, 0, 1);
+	assert_int_equal(atomic_load(&woken), 0);
+	atomic_store(&woken, 8);
+	shmipc_receiver_strict(&pair.server.rx, false);
+	say_to_sleepers(1, 8, 1);
+}
+BOTH(one_token_ends_a_sleep_together)
+
 static void close_leaves_no_token(void)
 {
 	int there = -1;
@@ -148,8 +193,11 @@ BOTH(both_ways_at_once)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TESTS(close_leaves_no_token), TESTS(strict_keeps_the_kernel_true),
-		TESTS(edges_never_end),	      TESTS(relaxed_sends_tokens_to_sleepers_only),
+		TESTS(close_leaves_no_token),
+		TESTS(strict_keeps_the_kernel_true),
+		TESTS(edges_never_end),
+		TESTS(relaxed_sends_tokens_to_sleepers_only),
+		TESTS(one_token_ends_a_sleep_together),
 		TESTS(both_ways_at_once),
 	};
 
