@@ -6,6 +6,7 @@
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
+#include "core/cpu.h"
 #include "core/ending.h"
 #include "core/receiver_parts.h"
 #include "core/sys.h"
@@ -235,11 +236,16 @@ ssize_t shmipc_receiver_ended(struct shmipc_receiver *r, int fd)
 int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, bool private_use)
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
+	uint64_t now = shmipc_ticks();
+	int n;
 
 	if (!shmipc_receiver_judges_end(r) || !shmipc_receiver_lock(r, private_use))
 		return error;
-	if (sys_poll(&real, 1, 0) < 0)
+	n = sys_poll(&real, 1, 0);
+	if (n < 0)
 		real.revents = 0;
+	if (n == 0 && r->sibling && !error)
+		shmipc_sender_was_looked_at(r->sibling, now);
 	error = tell_end(r, fd, r->pending_error ? r->pending_error : error, real.revents);
 	if (!error && r->sibling &&
 	    (r->sibling->swallowed || is_broken_pipe(r, how_ended(r, real.revents))) &&

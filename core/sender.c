@@ -271,7 +271,7 @@ static __attribute__((noinline)) bool look_for_peer(struct shmipc_sender *s, int
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
 
-	s->looked_ticks = now;
+	shmipc_sender_was_looked_at(s, now);
 	s->half_closed = shmipc_sender_must_ask(s);
 	if (s->half_closed)
 		shmipc_sender_ask(s, fd);
@@ -285,10 +285,11 @@ static __attribute__((noinline)) bool look_for_peer(struct shmipc_sender *s, int
 
 static bool peer_is_gone(struct shmipc_sender *s, int fd)
 {
+	uint64_t looked = atomic_load_explicit(&s->looked_ticks, memory_order_relaxed);
 	uint64_t now = shmipc_ticks();
 
-	if (__builtin_expect(now - s->looked_ticks < s->look_every_ticks, 1) && !s->half_closed &&
-	    shmipc_is_newer_than_ends(s->looked_ticks))
+	if (__builtin_expect(now - looked < s->look_every_ticks, 1) && !s->half_closed &&
+	    shmipc_is_newer_than_ends(looked))
 		return false;
 	return look_for_peer(s, fd, now);
 }

@@ -76,13 +76,16 @@ static void run(int signo, siginfo_t *info, void *context)
 {
 	struct handled *h = &table[signo];
 	bool interrupted = shmipc_postpone.interrupted;
+	struct shim_set *asleep = shim_set_asleep();
+	uint32_t process = shmipc_process_generation();
 
 	if (!atomic_load(&h->restarts))
 		interrupted = true;
 	if (signo == SIGCHLD)
 		shmipc_heard_of_an_end();
 	atomic_load (&h->handler)(signo, info, context);
-	shim_sets_after_handler();
+	if (asleep && process == shmipc_process_generation())
+		shim_set_was_interrupted(asleep);
 	shmipc_postpone.ran = true;
 	shmipc_postpone.interrupted = interrupted;
 }

@@ -154,14 +154,19 @@ static void forget_kick(struct shim_set *set)
 	atomic_fetch_sub(&shim_sets_kicked, 1);
 }
 
-/* It may have taken the token that wakes for all, and the kernel's sleep be still to come. */
-void shim_sets_after_handler(void)
+struct shim_set *shim_set_asleep(void)
 {
-	struct shim_set *set = atomic_load(&shim_set_together);
+	return atomic_load(&shim_set_together);
+}
 
-	if (!set || !shim_set_enter(set))
+/* The handler may have taken the token that wakes for all, and the kernel's sleep be still to come.
+ */
+void shim_set_was_interrupted(struct shim_set *set)
+{
+	if (!shim_set_enter(set))
 		return;
-	shim_set_kick(set);
+	if (!atomic_load(&set->closed))
+		shim_set_kick(set);
 	shim_set_leave(set);
 }
 

@@ -76,8 +76,11 @@ bool shim_set_concerns_us(int epfd, bool may_sleep);
 extern _Atomic uint32_t shim_sets_kicked;
 void shim_sets_settle(void);
 
-/* A handler of the application has run. */
-void shim_sets_after_handler(void);
+/* The set in whose sleep a handler of the application is about to run, or NULL / has run, in the
+ * same process. */
+struct shim_set;
+struct shim_set *shim_set_asleep(void);
+void shim_set_was_interrupted(struct shim_set *set);
 
 /* As epoll_pwait2: events, 0 on time-out, or -errno. */
 int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,

@@ -173,7 +173,8 @@ static void undo_sleep(void *argument)
 {
 	struct shim_set *set = argument;
 
-	if (atomic_exchange(&shim_set_together, NULL) == set && shim_set_enter(set)) {
+	atomic_store(&shim_set_together, NULL);
+	if (shim_set_enter(set)) {
 		struct shim_registration *r = shim_registration_first(&set->registrations);
 
 		for (; r; r = shim_registration_next(r))
@@ -370,7 +371,7 @@ static bool spin(struct set_wait *wait)
  * whoever wakes looks at all that are hot.  So only hot ones lie in it, and only where nobody else
  * takes tokens off while we sleep: in a process of one thread, which alone holds the connection.  A
  * signal handler may, and one that comes just before the kernel sleeps does not end the sleep:
- * shim_sets_after_handler().
+ * shim_set_was_interrupted().
  */
 static bool lies_together(const struct shim_registration *r)
 {
