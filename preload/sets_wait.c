@@ -376,7 +376,7 @@ static bool spin(struct set_wait *wait)
 static bool lies_together(const struct shim_registration *r)
 {
 	return r->armed && shim_registration_wants_bytes(r) && !r->stray && !r->absent &&
-	       !r->conn->rx.foreign && shim_conn_private(r->conn) &&
+	       !r->blurred && !r->conn->rx.foreign && shim_conn_private(r->conn) &&
 	       atomic_load(&r->conn->rx.watchers) == 1;
 }
 
@@ -454,8 +454,12 @@ static void disarm_hot(struct shim_set *set)
 	struct shim_registration *r = shim_registration_hot(&set->registrations);
 
 	atomic_store(&shim_set_together, NULL);
-	for (; r && !set->strict; r = shim_registration_next_hot(r))
-		shim_registration_disarm(r);
+	for (; r; r = shim_registration_next_hot(r)) {
+		if (!set->strict)
+			shim_registration_disarm(r);
+		else if (r->armed)
+			shmipc_receiver_sleep_together(&r->conn->rx, 0);
+	}
 }
 
 static int sleep_in_kernel(const struct set_wait *wait, struct epoll_event *events, int room,
