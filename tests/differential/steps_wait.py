@@ -5,6 +5,7 @@ from place import at_a_place
 from vocabulary import ENDED, EPOLL_WAITS, EVENTS, LEFT_BEHIND, LONG_MS, POLLPRI, POLLS, SHORT_MS
 
 SHARED = "shared"  # marks among the registrations of a set
+NESTED = "nested"  # in one that is told of edges
 
 
 class WaitSteps:
@@ -149,7 +150,9 @@ class WaitSteps:
         else:
             what = self.pick(("add",) * 8 + ("mod", "del"))
         events = self.pick(("IN", "IN", "IN|RDHUP", "IN|OUT", "OUT", "RDHUP", "IN|PRI", "PRI|IN|RDHUP"))
-        if self.chance(0.4) and "OUT" not in events:  # of output there are edges by chance
+        if NESTED in known:
+            events = events.replace("OUT", "RDHUP")  # of output there are edges by chance
+        if self.chance(0.4) and "OUT" not in events:
             events += "|ET"
         if self.chance(0.2):
             events += "|ONESHOT"
@@ -168,9 +171,13 @@ class WaitSteps:
         sets = self.open_slots(who, "e")
         if len(sets) > 1 and self.chance(0.15):  # nested
             inner, outer = sorted(self.random.sample(sets, 2))
-            outcome = self.do(f"{who} epoll_ctl {outer} add {inner} IN" +
-                              self.pick(("", "", "|ET")))
-            return outcome is not None
+            known = self.sets[self.process(who)][inner]
+            edges = self.pick(("", "", "|ET"))
+            if any("OUT" in events for events in known.values()):
+                edges = ""
+            if self.do(f"{who} epoll_ctl {outer} add {inner} IN{edges}") == "epoll_ctl=0" and edges:
+                known[NESTED] = "told"
+            return True
         return self.prepare_set(who, slot)
 
     def epoll_wait(self):
@@ -181,7 +188,8 @@ class WaitSteps:
         if self.is_haunted(who, fd_set):
             return False
         # a byte that ends a ring is an edge, of which the set is ready and then tells nothing
-        edges = any("ET" in events for events in self.sets[self.process(who)][fd_set].values())
+        edges = any("ET" in events for known in self.sets[self.process(who)].values()
+                    for events in known.values())
         if self.chance(0.15) and not edges:
             self.do(f"{who} poll {fd_set}:IN {self.pick((0,) * 5 + (SHORT_MS,))} {self.pick(POLLS)}")
             return True
