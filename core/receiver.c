@@ -154,8 +154,7 @@ static enum take take_step(struct shmipc_receiver *r, struct shmipc_io *io, bool
 	return TAKE_DONE;
 }
 
-/* Control data belongs to the bytes that came with it. */
-static bool has_control(const struct shmipc_io *io)
+bool shmipc_receiver_has_control(const struct shmipc_io *io)
 {
 	return io->control_dropped ||
 	       (io->message && io->message_filled &&
@@ -167,7 +166,7 @@ static bool is_enough(const struct shmipc_receiver *r, const struct shmipc_io *i
 {
 	if (io->cursor.left == 0)
 		return true;
-	if (has_control(io))
+	if (shmipc_receiver_has_control(io))
 		return true;
 	if (shmipc_receiver_sender_ahead(r) || r->last_seen)
 		return false;
@@ -352,8 +351,9 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 		n = peek ? shmipc_receiver_peek(r, io, waitall) : take(r, io, patience.nonblocking);
 		if (n > 0)
 			total += n;
-		if (n > 0 && (peek || (size_t)total >= target ||
-			      shmipc_receiver_is_at_mark(r, io->fd) || has_control(io)))
+		if (n > 0 &&
+		    (peek || (size_t)total >= target || shmipc_receiver_is_at_mark(r, io->fd) ||
+		     shmipc_receiver_has_control(io)))
 			break;
 		if (shmipc_receiver_is_about_the_call(n))
 			break;

@@ -80,6 +80,9 @@ static inline bool shmipc_receiver_at_end(const struct shmipc_receiver *r)
  * -ESHUTDOWN. */
 bool shmipc_receiver_step(struct shmipc_receiver *r, struct shmipc_io *io, ssize_t *result);
 
+/* Control data belongs to the bytes that came with it: no receive goes further. */
+bool shmipc_receiver_has_control(const struct shmipc_io *io);
+
 /* What the ring holds, by MSG_PEEK. */
 ssize_t shmipc_receiver_copy_ring(struct shmipc_receiver *r, struct shmipc_io *io);
 

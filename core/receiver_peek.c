@@ -59,7 +59,7 @@ static ssize_t peek_at_all(struct shmipc_receiver *r, struct shmipc_io *io)
 		r); /* all that is there, not what was there last time */
 	while (shmipc_receiver_step(r, io, &n))
 		;
-	if (n <= 0 || io->cursor.left == 0)
+	if (n <= 0 || io->cursor.left == 0 || shmipc_receiver_has_control(io))
 		return n;
 	if (shmipc_receiver_on_ring(r) && (r->last_seen || shmipc_receiver_sender_ahead(r)))
 		return n + peek_behind_last(r, io, 0);
