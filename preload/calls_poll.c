@@ -241,11 +241,17 @@ static bool is_usable_set(const uint64_t *set, int count)
 			       set, (size_t)((count + WORD_BITS - 1) / WORD_BITS) * sizeof(*set));
 }
 
-static bool select_is_ours(int count, const struct sets *sets, const void *timeout, int *n)
+/* *wanted: of so many the kernel would look at these. */
+static bool select_is_ours(int *wanted, const struct sets *sets, const void *timeout, int *n)
 {
+	int count = *wanted;
 	bool ours;
 
-	if (!shim_config.enabled || count <= 0 || count > SHIM_FD_MAX || !is_usable_time(timeout))
+	if (!shim_config.enabled || count <= 0 || !is_usable_time(timeout))
+		return false;
+	if (__builtin_expect(count > FD_SETSIZE, 0))
+		*wanted = count = shim_fd_places(count);
+	if (count > SHIM_FD_MAX)
 		return false;
 	if (!is_usable_set(sets->in, count) || !is_usable_set(sets->out, count) ||
 	    !is_usable_set(sets->except, count))
@@ -288,7 +294,7 @@ SHIM_EXPORT int select(int count, fd_set *restrict in, fd_set *restrict out,
 	struct sets sets = sets_of(in, out, except);
 	int n;
 
-	return select_is_ours(count, &sets, timeout, &n)
+	return select_is_ours(&count, &sets, timeout, &n)
 		       ? select_common(count, &sets, n, timeout)
 		       : real.select(count, in, out, except, timeout);
 }
@@ -299,7 +305,7 @@ SHIM_EXPORT int __select(int count, fd_set *in, fd_set *out, fd_set *except,
 	struct sets sets = sets_of(in, out, except);
 	int n;
 
-	return select_is_ours(count, &sets, timeout, &n)
+	return select_is_ours(&count, &sets, timeout, &n)
 		       ? select_common(count, &sets, n, timeout)
 		       : real.__select(count, in, out, except, timeout);
 }
@@ -311,7 +317,7 @@ SHIM_EXPORT int pselect(int count, fd_set *restrict in, fd_set *restrict out,
 	struct sets sets = sets_of(in, out, except);
 	int n;
 
-	if (!select_is_ours(count, &sets, timeout, &n))
+	if (!select_is_ours(&count, &sets, timeout, &n))
 		return real.pselect(count, in, out, except, timeout, mask);
 	if (timeout && (timeout->tv_sec < 0 || (uint64_t)timeout->tv_nsec >= 1000000000u)) {
 		errno = EINVAL;

@@ -2,13 +2,16 @@
 #include "preload/fdtable.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <sys/select.h>
 
 #include "core/sys.h"
+#include "preload/identity.h"
 
 _Atomic uint32_t shim_fd_table[SHIM_FD_MAX];
 
-enum { HIDDEN_MAX = 320, HIGH_NUMBER = 900 };
+enum { HIDDEN_MAX = 320, HIGH_NUMBER = 768 };
 
 static _Atomic int limit;
 static _Atomic int hidden[HIDDEN_MAX]; /* number + 1 */
@@ -31,11 +34,40 @@ int shim_fd_highest_start(void)
 {
 	struct rlimit files = { 0, 0 };
 
-	if (sys_call6(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&files, 0, 0) < 0)
+	if (sys_call6(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&files, 0, 0) < 0 ||
+	    files.rlim_cur >= FD_SETSIZE)
 		return HIGH_NUMBER;
-	if (files.rlim_cur > SHIM_FD_MAX)
-		return SHIM_FD_MAX / 2;
-	return files.rlim_cur > 4096 ? (int)files.rlim_cur - 1024 : (int)files.rlim_cur * 3 / 4;
+	return (int)files.rlim_cur * 3 / 4;
+}
+
+/* The line "FDSize:\tN" of /proc/self/status, which is one of the first. */
+static int read_places(int fd)
+{
+	static const char wanted[] = "\nFDSize:\t";
+	char block[512];
+	ssize_t got = sys_read(fd, block, sizeof(block));
+	const char *at = got > 0 ? memmem(block, (size_t)got, wanted, sizeof(wanted) - 1) : NULL;
+	int places = 0;
+
+	if (!at)
+		return 0;
+	for (at += sizeof(wanted) - 1; at < block + got && *at >= '0' && *at <= '9'; at++)
+		places = places * 10 + *at - '0';
+	return places;
+}
+
+int shim_fd_places(int count)
+{
+	int fd, places = 0;
+
+	if (count <= FD_SETSIZE || shim_identity_seccomp_filtered())
+		return count;
+	fd = sys_openat(AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return count;
+	places = read_places(fd);
+	sys_close(fd);
+	return places > 0 && places < count ? places : count;
 }
 
 int shim_fd_hide(int fd)

@@ -61,8 +61,12 @@ static inline uint32_t shim_fd_set(int fd, uint32_t word)
 int shim_fd_limit(void);
 void shim_fd_touch(int fd);
 
-/* Where our own descriptors begin. */
+/* Where our own descriptors begin: high, but below what an fd_set holds.  The kernel's table has as
+ * many places as the highest number needs, and select() of all that the process may have reads and
+ * writes so many bits. */
 int shim_fd_highest_start(void);
+/* That is, of `count` descriptors the kernel's select() looks at so many. */
+int shim_fd_places(int count);
 /* Move a descriptor of our own out of the application's sight: to a high number, close-on-exec.
  * Returns the new number (the old one is closed), or the old one where no high number is to be had.
  */

@@ -242,9 +242,7 @@ static void high_numbers_server(int fd)
 	send_pat(fd, 100, 0);
 	obs("epoll_ctl", epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
 	getrlimit(RLIMIT_NOFILE, &limit);
-	from = limit.rlim_cur > 1 << 20 ? 1 << 19 : (int)limit.rlim_cur - 1024;
-	if (limit.rlim_cur <= 4096)
-		from = 256;
+	from = limit.rlim_cur < 1280 ? (int)limit.rlim_cur - 512 : 768;
 	for (int n = from; n < from + 512; n++)
 		wrong += dup2(0, n) != n;
 	obs_val("wrong", wrong);

@@ -396,3 +396,38 @@ static void late_then_wait_client(int fd)
 	tell(0);
 }
 CASE("select.pselect_signals", pselect_signal_server, late_then_wait_client, ANY);
+
+/* As many as the process may have, which are more than an fd_set holds and than the kernel's table
+ * has places: nothing behind the set is looked at, or written. */
+static void whole_table_server(int fd)
+{
+	struct {
+		fd_set set;
+		unsigned char behind[8192];
+	} memory;
+	int count = getdtablesize() < 60000 ? getdtablesize() : 60000;
+	bool whole = true;
+
+	memset(memory.behind, 0xff, sizeof(memory.behind));
+	for (uint64_t i = 0; i < 2; i++) {
+		FD_ZERO(&memory.set);
+		FD_SET(fd, &memory.set);
+		tell(0);
+		obs("select", select(count, &memory.set, NULL, NULL, NULL));
+		obs_val("set", FD_ISSET(fd, &memory.set));
+		recv_pat(fd, 10, 10 * i);
+	}
+	for (size_t i = 0; i < sizeof(memory.behind); i++)
+		whole = whole && memory.behind[i] == 0xff;
+	obs_text("behind the set: %s", whole ? "whole" : "WRITTEN");
+}
+
+static void whole_table_client(int fd)
+{
+	for (uint64_t i = 0; i < 2; i++) {
+		await();
+		nap_ms(CONF_NAP_MS);
+		send_pat(fd, 10, 10 * i);
+	}
+}
+CASE("select.whole_table", whole_table_server, whole_table_client, CONF_COLD | CONF_SWAP);
