@@ -16,8 +16,8 @@ def item(fd, cookie=1):
 
 
 def forge(content, seals=SEALS):
-    limit = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 20)
-    start = (1 << 19) if limit > 1 << 20 else limit - 1024 if limit > 4096 else limit * 3 // 4
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    start = 768 if limit >= 1024 else limit * 3 // 4
     low = os.memfd_create("shmipc-bequest", os.MFD_ALLOW_SEALING)
     high = fcntl.fcntl(low, fcntl.F_DUPFD, start)
     os.close(low)
