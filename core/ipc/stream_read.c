@@ -285,9 +285,9 @@ static int view(struct shmipc_rx *rx, size_t bytes, const void **view_out)
 	return 0;
 }
 
-/* ---- public --------------------------------------------------------------------------------- */
-
-int shmipc_stream_peek(struct shmipc_stream *stream, size_t bytes, const void **view_out)
+/* take: what is seen counts as read. */
+static int wait_and_view(struct shmipc_stream *stream, size_t bytes, const void **view_out,
+			 bool take)
 {
 	struct shmipc_session *s = stream->session;
 	int error;
@@ -300,27 +300,22 @@ int shmipc_stream_peek(struct shmipc_stream *stream, size_t bytes, const void **
 	error = await(stream, bytes);
 	if (!error)
 		error = view(&stream->rx, bytes, view_out);
+	if (!error && take)
+		discard(stream, bytes);
 	shmipc_session_unlock(s);
 	return error;
 }
 
+/* ---- public --------------------------------------------------------------------------------- */
+
+int shmipc_stream_peek(struct shmipc_stream *stream, size_t bytes, const void **view_out)
+{
+	return wait_and_view(stream, bytes, view_out, false);
+}
+
 int shmipc_stream_read_view(struct shmipc_stream *stream, size_t bytes, const void **view_out)
 {
-	struct shmipc_session *s = stream->session;
-	int error;
-
-	if (bytes == 0)
-		return -EINVAL;
-	if (shmipc_session_is_foreign(s))
-		return -ECHILD;
-	shmipc_session_lock(s);
-	error = await(stream, bytes);
-	if (!error)
-		error = view(&stream->rx, bytes, view_out);
-	if (!error)
-		discard(stream, bytes);
-	shmipc_session_unlock(s);
-	return error;
+	return wait_and_view(stream, bytes, view_out, true);
 }
 
 ssize_t shmipc_stream_read_some_view(struct shmipc_stream *stream, size_t bytes,
