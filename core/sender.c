@@ -325,18 +325,25 @@ static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
 	return put;
 }
 
+/* A send that the kernel would have accepted, although the peer is dead. */
+static bool swallow(struct shmipc_sender *s, struct shmipc_io *io, ssize_t *done)
+{
+	if (!shmipc_ending_accepts_send(s, io->fd, io->cursor.left))
+		return false;
+	*done = io->from_file ? shmipc_sender_swallow_file(io) : (ssize_t)io->cursor.left;
+	return true;
+}
+
 /* A reset, which the token has taken from the socket.  Its cause is older than this chunk. */
 static ssize_t tell_reset(struct shmipc_sender *s, struct shmipc_io *io, bool *go_by_kernel)
 {
 	int error = shmipc_ending_error_of_send(s, io->fd);
-	ssize_t bytes = (ssize_t)io->cursor.left;
+	ssize_t done = 0;
 
 	if (error)
 		return -error;
-	if (shmipc_ending_accepts_send(s, io->fd, io->cursor.left))
-		return io->from_file ? shmipc_sender_swallow_file(io) : bytes;
-	*go_by_kernel = true;
-	return 0;
+	*go_by_kernel = !swallow(s, io, &done);
+	return done;
 }
 
 /* The peer is closed or dead and reads no more: nothing of this chunk arrives.  The kernel says
@@ -478,6 +485,7 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
 							struct shmipc_io *io, ssize_t done)
 {
+	bool may_be_dead = shmipc_sender_must_ask(s);
 	int error;
 
 	atomic_fetch_add_explicit(&s->by_kernel, 1, memory_order_relaxed);
@@ -486,7 +494,8 @@ static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
 	 */
 	if (!error && s->broken)
 		error = -ECONNRESET;
-	if (error || (done > 0 && s->shut)) {
+	/* LAST has found out what the application's bytes would have */
+	if (error || (done > 0 && s->shut) || (done == 0 && may_be_dead && swallow(s, io, &done))) {
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return done ? done : error;
 	}
@@ -524,8 +533,7 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return -error;
 	}
-	if (s->gone && shmipc_ending_accepts_send(s, io->fd, io->cursor.left)) {
-		done = io->from_file ? shmipc_sender_swallow_file(io) : (ssize_t)io->cursor.left;
+	if (s->gone && swallow(s, io, &done)) {
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return done;
 	}
