@@ -212,7 +212,8 @@ ssize_t shmipc_receiver_copy_ring(struct shmipc_receiver *r, struct shmipc_io *i
 /* The kernel's, unless a token that a killed peer left unread has made it of an orderly end. */
 static ssize_t tell_reset(struct shmipc_receiver *r)
 {
-	if (r->sibling && shmipc_ending_of(r->sibling, POLLERR) == SHMIPC_ENDING_ORDERLY)
+	if (r->sibling && shmipc_ending_of(r->sibling, POLLERR) == SHMIPC_ENDING_ORDERLY &&
+	    !shmipc_ending_refuses_bytes(r->sibling))
 		return 0;
 	r->reset_told = true;
 	if (r->sibling)
