@@ -20,6 +20,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "core/call_note.h"
+
 struct epoll_event;
 struct rlimit;
 
@@ -31,10 +33,11 @@ static inline long sys_call6(long number, long a, long b, long c, long d, long e
 	register long r8 __asm__("r8") = e;
 	register long r9 __asm__("r9") = f;
 
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
+	__asm__ __inline__ volatile(SHMIPC_CALL_NOTE("syscall")
+				    : "=a"(result)
+				    : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8),
+				      "r"(r9)
+				    : "rcx", "r11", "memory");
 	return result;
 }
 #elif defined(__aarch64__)
@@ -48,10 +51,10 @@ static inline long sys_call6(long number, long a, long b, long c, long d, long e
 	register long x4 __asm__("x4") = e;
 	register long x5 __asm__("x5") = f;
 
-	__asm__ volatile("svc 0"
-			 : "+r"(x0)
-			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
-			 : "memory", "cc");
+	__asm__ __inline__ volatile(SHMIPC_CALL_NOTE("svc 0")
+				    : "+r"(x0)
+				    : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+				    : "memory", "cc");
 	return x0;
 }
 #else
