@@ -88,6 +88,7 @@ EXAMPLES := $(patsubst tools/examples/%.c,$(OUT)/examples/%,$(EXAMPLES_SRC))
 LOAD     := $(OUT)/benchapps/load
 CASES    := $(OUT)/conformance/cases
 RUNNER   := $(OUT)/conformance/run
+BARE     := $(OUT)/conformance/bare_instruction.so
 DIFFER   := $(OUT)/differential/worker $(OUT)/differential/wrong.so
 UNIT     := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC)) \
 	$(patsubst tests/unit/preload/%.c,$(OUT)/unit/preload/%,$(SHIM_UNIT_SRC)) \
@@ -155,6 +156,7 @@ $(CASES): $(call objects,$(CASES_SRC))
 $(RUNNER): $(call objects,$(RUNNER_SRC))
 $(LOAD): $(call objects,$(LOAD_SRC))
 $(OUT)/differential/worker: $(call objects,$(DIFFER_SRC))
+$(CASES): | $(BARE)
 $(RUN) $(STAT) $(BENCH) $(CASES) $(RUNNER) $(LOAD) $(OUT)/differential/worker:
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -165,6 +167,11 @@ $(OUT)/examples/%: $(OBJ)/tools/examples/%.o $(LIB_A)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(link_program) $(LINK_LIBS)
+
+$(BARE): $(OBJ)/tests/bare_instruction.o
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) -shared $(LDFLAGS) -o $@ $^
 
 $(OUT)/differential/wrong.so: $(OBJ)/tests/differential/wrong/wrong.o
 	@mkdir -p $(@D)

@@ -23,7 +23,9 @@ bool shmipc_postpone_in_child(void)
 {
 	bool waited = shmipc_postpone.waiting;
 
-	shmipc_postpone = (struct shmipc_postpone){ 0 };
+	shmipc_postpone = (struct shmipc_postpone){
+		.handler_frame = shmipc_postpone.handler_frame
+	};
 	return waited;
 }
 

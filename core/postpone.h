@@ -27,6 +27,8 @@ struct shmipc_postpone {
 	bool waiting; /* a signal has come in the middle; all are blocked until it is delivered */
 	bool interrupted; /* a handler without SA_RESTART has run since shmipc_sleep6() began */
 	bool ran;	  /* any handler has, that we know of */
+	/* frame of the innermost handler that runs, or has been left by a jump; 0: none */
+	uintptr_t handler_frame;
 };
 
 extern __thread struct shmipc_postpone shmipc_postpone __attribute__((tls_model("initial-exec")));
@@ -43,6 +45,14 @@ bool shmipc_postpone_in_child(void);
  * it, one may run. */
 bool shmipc_postpone_expects_handlers(void);
 void shmipc_postpone_expect_handlers(void);
+
+/* Does a handler of the application run, which may have interrupted anything of libc?  Its frames
+ * lie below ours; one that jumped away has left the stack above. */
+static inline bool shmipc_postpone_in_handler(void)
+{
+	return shmipc_postpone.handler_frame != 0 &&
+	       (uintptr_t)__builtin_frame_address(0) < shmipc_postpone.handler_frame;
+}
 
 static inline void shmipc_postpone_begin(void)
 {

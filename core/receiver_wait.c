@@ -8,6 +8,7 @@
 #include "core/cpu.h"
 #include "core/postpone.h"
 #include "core/receiver_parts.h"
+#include "core/relaxing.h"
 #include "core/sleep.h"
 #include "core/sys.h"
 #include "core/thread.h"
@@ -59,14 +60,18 @@ void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge)
 
 void shmipc_receiver_relax(struct shmipc_receiver *r)
 {
-	if (shmipc_receiver_wants(r, SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE))
-		atomic_fetch_and(&r->want->want,
-				 ~(uint32_t)(SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE));
+	if (!shmipc_receiver_wants(r, SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE) ||
+	    !shmipc_relaxing_is_allowed())
+		return;
+	atomic_fetch_and(&r->want->want, ~(uint32_t)(SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE));
+	if (!shmipc_relaxing_is_allowed()) /* [relaxing] */
+		shmipc_receiver_strict(r, true);
 }
 
 static void relax_if_alone(struct shmipc_receiver *r)
 {
-	if (atomic_load(&r->foreign) || atomic_load(&r->watchers) != 0)
+	if (atomic_load(&r->foreign) || atomic_load(&r->watchers) != 0 ||
+	    !shmipc_relaxing_is_allowed())
 		return;
 	r->unseen = false;
 	shmipc_receiver_relax(r);
@@ -274,12 +279,15 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 	if (r->sibling)
 		shmipc_sender_serve(r->sibling, io->fd, io->private_use);
 	here = waits_here(r, io->fd, wait);
+	if (here && shmipc_receiver_wants(r, SHMIPC_WANT_STRICT) && !atomic_load(&r->foreign))
+		shmipc_relaxing_settle();
 	spin(r);
 	if (shmipc_receiver_hint(r)) {
 		if (here && shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
 			relax_if_alone(r);
 		return 0;
 	}
+	shmipc_relaxing_settle();
 	/* we wait here, in our own call; a set that knows this end relaxes it itself, once it has
 	 * armed it */
 	if (here)

@@ -149,6 +149,7 @@ void shmipc_status_give_back(struct shmipc_status_row *row)
 	atomic_store_explicit(&row->reason, 0, memory_order_relaxed);
 	atomic_store_explicit(&row->family, 0, memory_order_relaxed);
 	atomic_store_explicit(&row->is_server, 0, memory_order_relaxed);
+	atomic_store_explicit(&row->system_calls, 0, memory_order_relaxed);
 	atomic_store_explicit(&row->socket_inode, 0, memory_order_relaxed);
 	row->endpoint[0] = '\0'; /* the rest lies in a line that would be touched for nothing */
 	clear((_Atomic uint64_t *)&row->tx, 6);

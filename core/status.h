@@ -23,6 +23,7 @@ enum {
 	SHMIPC_STATUS_VERSION = 1,
 	SHMIPC_STATUS_ROWS = 16384,
 	SHMIPC_STATUS_ENDPOINT_BYTES = 128,
+	SHMIPC_STATUS_OBJECT_BYTES = 256,
 };
 
 #define SHMIPC_STATUS_MAGIC 0x7461747363706d68ULL /* "hmpcstat" */
@@ -86,6 +87,8 @@ struct shmipc_status_row {
 	_Atomic uint32_t is_server;
 	_Atomic uint64_t socket_inode;
 	char endpoint[SHMIPC_STATUS_ENDPOINT_BYTES]; /* "tcp:127.0.0.1:80"; NUL-terminated */
+	/* its program holds system call instructions: a wake-up for each message, header.object */
+	_Atomic uint32_t system_calls;
 	_Alignas(SHMIPC_LINE_BYTES) struct shmipc_status_tx tx;
 	_Alignas(SHMIPC_LINE_BYTES) struct shmipc_status_rx rx;
 };
@@ -98,6 +101,7 @@ struct shmipc_status_header {
 	_Atomic uint32_t rows_touched; /* rows at and above this index were never used */
 	_Atomic uint32_t pid;	       /* of the process that made the table */
 	char command[64];
+	char object[SHMIPC_STATUS_OBJECT_BYTES]; /* where system call instructions were found */
 };
 
 struct shmipc_status {

@@ -92,6 +92,13 @@ void shim_conn_inherit(int fd, bool is_server, uint64_t sent, uint64_t received,
 	atomic_fetch_or(&conn->rx.foreign, SHMIPC_FOREIGN_WAITS); /* sets of before are inherited */
 }
 
+void shim_conn_waits_unseen(struct shim_conn *conn)
+{
+	atomic_fetch_or(&conn->rx.foreign, SHMIPC_FOREIGN_WAITS);
+	if (shim_conn_is_attached(conn) && conn->rx.ready)
+		shmipc_receiver_strict(&conn->rx, true);
+}
+
 /* From here on this process's calls on its numbers are libc's own. */
 static void show_plain(const struct shim_conn *conn)
 {

@@ -132,6 +132,11 @@ void shim_conn_end(struct shim_conn *conn, int fd);
 /* `to` is now another name of `from`. */
 void shim_conn_duplicate(int from, int to);
 
+/* It may be waited for by ways that we do not see: strict, for good. */
+void shim_conn_waits_unseen(struct shim_conn *conn);
+/* Observers shall see that the reason lies in this loaded object. */
+void shim_conn_show_system_calls(struct shim_conn *conn, const char *object);
+
 /* Never accelerated (any more): why. */
 void shim_conn_make_plain(struct shim_conn *conn, enum shmipc_reason reason);
 /* Downgraded, and nothing of either direction is left to us: this process makes no call of ours on

@@ -74,6 +74,16 @@ __attribute__((hot)) void shim_conn_fill_row(struct shim_conn *conn, int fd,
 	atomic_store_explicit(&row->pid, (uint32_t)shim_process_id(), memory_order_release);
 }
 
+/* The first object that was found in the family of processes stands for all. */
+void shim_conn_show_system_calls(struct shim_conn *conn, const char *object)
+{
+	if (!conn->row)
+		return;
+	if (!status.header->object[0])
+		strncpy(status.header->object, object, sizeof(status.header->object) - 1);
+	atomic_store(&conn->row->system_calls, 1);
+}
+
 void shim_conn_log(const struct shim_conn *conn, int fd, const char *event, bool with_counts)
 {
 	const struct shmipc_status_row *row = conn->row;

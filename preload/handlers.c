@@ -78,7 +78,9 @@ static void run(int signo, siginfo_t *info, void *context)
 	bool interrupted = shmipc_postpone.interrupted;
 	struct shim_set *asleep = shim_set_asleep();
 	uint32_t process = shmipc_process_generation();
+	uintptr_t outer_frame = shmipc_postpone.handler_frame;
 
+	shmipc_postpone.handler_frame = (uintptr_t)__builtin_frame_address(0);
 	if (!atomic_load(&h->restarts))
 		interrupted = true;
 	if (signo == SIGCHLD)
@@ -88,6 +90,7 @@ static void run(int signo, siginfo_t *info, void *context)
 		shim_set_was_interrupted(asleep);
 	shmipc_postpone.ran = true;
 	shmipc_postpone.interrupted = interrupted;
+	shmipc_postpone.handler_frame = outer_frame;
 }
 
 /* The mask of the interrupted context is the one that the kernel restores when we return. */

@@ -12,6 +12,7 @@
 #include "preload/conn_parts.h"
 #include "preload/handlers.h"
 #include "preload/identity.h"
+#include "preload/loaded.h"
 #include "preload/pins.h"
 #include "preload/process_lock.h"
 #include "preload/real.h"
@@ -155,6 +156,7 @@ void shim_conn_before_fork(void)
 	if (!shim_config.enabled)
 		return;
 	shim_process_lock_take(&fork_lock);
+	shim_loaded_before_fork(); /* first: whoever makes a step may want the locks of sets */
 	forks = forks + 1 == MARK_LEFT ? 1 : forks + 1;
 	unborn = -(own_pid % PIDS_MAX * FORKS_TOLD_APART + (int)(forks % FORKS_TOLD_APART));
 	shim_sets_before_fork();
@@ -168,6 +170,7 @@ void shim_conn_after_fork(void)
 		return;
 	shim_upgrade_after_fork();
 	shim_sets_after_fork();
+	shim_loaded_after_fork();
 	shim_process_lock_drop(&fork_lock);
 }
 
@@ -219,6 +222,7 @@ void shim_conn_in_child(void)
 	shim_handlers_in_child();
 	if (!shim_config.enabled)
 		return;
+	shim_loaded_in_child();
 	shim_upgrade_in_child();
 	shim_sets_in_child();
 	shim_pins_in_child();

@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+#include "core/relaxing.h"
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/conn.h"
@@ -53,7 +54,8 @@ void shim_set_opened(int epfd)
 		atomic_store(&set->numbers, 1);
 		set->birth++;
 		set->generation = shmipc_process_generation();
-		set->strict = set->kicked = set->apart = false;
+		set->strict = set->apart = shmipc_relaxing_is_forbidden();
+		set->kicked = false;
 		set->tagged = false;
 		set->forked = false;
 		set->lent = NULL;
@@ -89,7 +91,8 @@ void shim_set_arm(struct shim_set *set, struct shim_registration *r)
 	if (!shim_registration_has_news(r) && shmipc_receiver_has_tokens(&r->conn->rx)) {
 		bool alone = shim_conn_private(r->conn);
 
-		if (r->event.events & EPOLLET && !set->strict && !r->conn->rx.foreign)
+		if (r->event.events & EPOLLET && !set->strict && !r->conn->rx.foreign &&
+		    shmipc_relaxing_is_allowed())
 			shmipc_receiver_drop_tokens(&r->conn->rx, r->fd, r->seen, alone);
 		else
 			shmipc_receiver_readable(&r->conn->rx, r->fd, alone);
@@ -106,7 +109,7 @@ void shim_set_silence(struct shim_set *set, struct shim_registration *r)
 	r->disabled = true;
 	if (r->stray) /* out of reach: its event is dropped when it comes */
 		return;
-	if (!set->strict) {
+	if (!set->strict && shmipc_relaxing_is_allowed()) {
 		shim_registration_note_change(&set->registrations, r);
 		if (atomic_load(&set->sleepers) > 0)
 			shim_set_tell_kernel_of(set, r);
@@ -321,6 +324,13 @@ void shim_set_is_given_away(int epfd)
 	shim_set_make_strict(set);
 	shim_set_untag_all(set);
 	shim_set_leave(set);
+}
+
+void shim_sets_are_given_away(void)
+{
+	for (int i = 0; i < atomic_load(&set_limit); i++)
+		if (atomic_load(&shim_sets[i].used))
+			shim_set_is_given_away(shim_sets[i].epfd);
 }
 
 /* ---- fork ---- */

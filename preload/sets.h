@@ -43,6 +43,8 @@ void shim_set_number_lost(int epfd);
 void shim_set_is_foreign(int epfd);
 /* And are programs that do not know of us. */
 void shim_set_is_given_away(int epfd);
+/* All of them. */
+void shim_sets_are_given_away(void);
 /* The number of a connection is closed: its registrations that lived by this number are not ours to
  * know. */
 void shim_set_number_closed(int fd);

@@ -35,6 +35,7 @@
  */
 #include <errno.h>
 
+#include "core/relaxing.h"
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/conn.h"
@@ -58,8 +59,9 @@ static bool memory_answers(const struct shim_conn *conn, uint32_t events)
 
 static bool may_defer(const struct shim_set *set)
 {
-	return !set->strict && set->waits >= SHIM_SET_WAITS_COUNTED &&
-	       atomic_load(&set->sleepers) == 0 && set->generation == shmipc_process_generation();
+	return !set->strict && shmipc_relaxing_is_allowed() &&
+	       set->waits >= SHIM_SET_WAITS_COUNTED && atomic_load(&set->sleepers) == 0 &&
+	       set->generation == shmipc_process_generation();
 }
 
 bool shim_set_defer(struct shim_set *set, struct shim_conn *conn, int operation, int fd,

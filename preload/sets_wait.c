@@ -7,6 +7,7 @@
 #include "core/cpu.h"
 #include "core/gone.h"
 #include "core/postpone.h"
+#include "core/relaxing.h"
 #include "core/sleep.h"
 #include "preload/sets_parts.h"
 #include "preload/waits.h"
@@ -469,6 +470,7 @@ static int sleep_in_kernel(const struct set_wait *wait, struct epoll_event *even
 	bool news, owing = false;
 	int n = 0;
 
+	shmipc_relaxing_settle();
 	if (!shim_set_enter(set))
 		return -EINTR;
 	shmipc_postpone_begin(); /* but for the sleep, until the sleeper is counted no more */
@@ -551,6 +553,9 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 		if (n != 0 || shim_set_of(epfd) != set || is_over(deadline_ns))
 			return n;
 	}
+	/* a set that always finds something sleeps seldom */
+	if (__builtin_expect(!shmipc_relaxing_is_allowed(), 0))
+		shmipc_relaxing_settle();
 	n = look(&wait, events, room, sleeps);
 	if (n != 0 || !sleeps) /* the clock is not asked where nothing waits */
 		return n;

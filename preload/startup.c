@@ -15,6 +15,7 @@
 #include "preload/conn.h"
 #include "preload/handlers.h"
 #include "preload/identity.h"
+#include "preload/loaded.h"
 #include "preload/log.h"
 #include "preload/pins.h"
 #include "preload/real.h"
@@ -42,6 +43,7 @@ __attribute__((constructor)) static void shim_start(void)
 		shim_log(SHIM_LOG_ERROR, "no memory for the shim's tables: everything stays plain");
 		return;
 	}
+	shim_loaded_start();
 	shim_config.enabled = true;
 	shim_bequest_take();
 	shim_log(SHIM_LOG_DEBUG, "pid=%d event=start", getpid());

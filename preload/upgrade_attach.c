@@ -2,6 +2,7 @@
 /* Both ends have agreed: the connection's directions get their rings. */
 #include "core/sys.h"
 #include "core/thread.h"
+#include "preload/loaded.h"
 #include "preload/upgrade_parts.h"
 #include "preload/uring.h"
 
@@ -29,6 +30,7 @@ void shim_upgrade_attach(struct shim_conn *conn, int fd, int session, uint32_t s
 			       shmipc_segment_ring(segment, stream, !mine));
 	shmipc_lock_drop(&conn->rx.lock, false);
 	shim_uring_look(conn);
+	shim_loaded_look(conn);
 	atomic_store(&conn->state, SHMIPC_STATE_ATTACHED);
 	if (conn->row)
 		atomic_store(&conn->row->state, SHMIPC_STATE_ATTACHED);

@@ -34,17 +34,10 @@ static bool is_ring(int fd)
 	return strcmp(target, "anon_inode:[io_uring]") == 0;
 }
 
-static void is_foreign(struct shim_conn *conn)
-{
-	atomic_fetch_or(&conn->rx.foreign, SHMIPC_FOREIGN_WAITS);
-	if (shim_conn_is_attached(conn) && conn->rx.ready)
-		shmipc_receiver_strict(&conn->rx, true);
-}
-
 void shim_uring_seen(void)
 {
 	if (shim_config.enabled && !atomic_exchange(&seen, true))
-		shim_conn_for_each_held(is_foreign);
+		shim_conn_for_each_held(shim_conn_waits_unseen);
 }
 
 void shim_uring_mapped(int fd, int64_t offset)
@@ -75,5 +68,5 @@ void shim_uring_look(struct shim_conn *conn)
 			if (shim_fd_word(fd) == 0 && sys_fcntl(fd, F_GETFD, 0) >= 0 && is_ring(fd))
 				shim_uring_seen();
 	if (atomic_load(&seen))
-		is_foreign(conn);
+		shim_conn_waits_unseen(conn);
 }

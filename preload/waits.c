@@ -8,6 +8,7 @@
 #include "core/cpu.h"
 #include "core/ending.h"
 #include "core/postpone.h"
+#include "core/relaxing.h"
 #include "core/sleep.h"
 #include "core/sys.h"
 #include "core/thread.h"
@@ -268,6 +269,8 @@ static int correct(const struct poll_wait *wait)
  * awake. */
 static void note_waiting(const struct poll_wait *wait)
 {
+	bool asked = shmipc_relaxing_is_allowed();
+
 	for (nfds_t i = 0; i < wait->count; i++) {
 		struct shim_conn *conn = waits_for_bytes(wait, i);
 
@@ -275,6 +278,9 @@ static void note_waiting(const struct poll_wait *wait)
 		    atomic_load(&conn->rx.watchers) != 0)
 			continue;
 		atomic_store_explicit(&conn->rx.polled, true, memory_order_relaxed);
+		if (!asked)
+			shmipc_relaxing_settle();
+		asked = true;
 		shmipc_receiver_relax(&conn->rx);
 	}
 }
@@ -487,6 +493,7 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 	struct timespec left;
 	int n = 0;
 
+	shmipc_relaxing_settle();
 	shmipc_postpone_begin();
 	arm_all(wait);
 	if (!any_hint(wait)) {

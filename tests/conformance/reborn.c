@@ -4,6 +4,7 @@
  * bearer reads and writes is its own.
  */
 #include "tests/conformance/lib/conf.h"
+#include "tests/bare_call.h"
 
 #include <pty.h>
 #include <sys/eventfd.h>
@@ -15,22 +16,9 @@
 
 enum { ANY = CONF_COLD | CONF_SWAP };
 
-/* A system call that no library sees. */
 static void close_unseen(int fd)
 {
-#if defined(__x86_64__)
-	long result;
-
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"((long)SYS_close), "D"((long)fd)
-			 : "rcx", "r11", "memory");
-#elif defined(__aarch64__)
-	register long x8 __asm__("x8") = SYS_close;
-	register long x0 __asm__("x0") = fd;
-
-	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8) : "memory");
-#endif
+	bare_call(SYS_close, fd, 0, 0, 0, 0, 0);
 }
 
 static void peer_client(int fd)

@@ -40,6 +40,8 @@ static void fill(void)
 	waitpid(gone, NULL, 0);
 	row = add(getpid(), 5, SHMIPC_STATE_ATTACHED, SHMIPC_REASON_NONE, "tcp:127.0.0.1:5201");
 	row->is_server = 1;
+	strcpy(table.header->object, "/lib/rust\n.so");
+	row->system_calls = 1;
 	shmipc_count(&row->tx.ring_bytes, 12345678901234567);
 	shmipc_count(&row->rx.spins_won, 42);
 	add(getpid(), 6, SHMIPC_STATE_PLAIN, SHMIPC_REASON_PEER_PLAIN, "unix:/tmp/a\"b\\c");

@@ -37,6 +37,7 @@ rows = json.load(open(sys.argv[1]))
 mine = {row["fd"]: row for row in rows if row["program"] == "fixture" or row["stale"] and row["endpoint"] == "tcp:gone:1"}
 assert sorted(mine) == ([5, 6, 7, 8, 9] if stale_too else [5, 6, 7, 9]), sorted(mine)
 assert mine[5]["pid"] == mine[6]["pid"] == mine[7]["pid"] == pid != mine[9]["pid"]
+assert mine[5]["system_calls"] == "/lib/rust?.so" and mine[6]["system_calls"] == ""
 assert mine[5]["state"] == "accelerated" and mine[5]["role"] == "server"
 assert mine[5]["ring_tx"] == 12345678901234567 and mine[5]["spins_won"] == 42
 assert mine[5]["family"] == "inet" and mine[5]["endpoint"] == "tcp:127.0.0.1:5201"
@@ -54,7 +55,7 @@ check 'valid JSON' python3 -m json.tool "$work/out"
 check 'for people' exits_with 0 "$stat" --pid "$fixture"
 check 'a heading and three rows' [ "$(wc -l <"$work/out")" -eq 4 ]
 check 'same width' [ "$(awk '{ print length }' "$work/out" | sort -u | wc -l)" -eq 1 ]
-check 'state' grep -Eq ' server +accelerated +tcp:127.0.0.1:5201 +12.3P ' "$work/out"
+check 'state' grep -Eq ' server +accelerated:strict +tcp:127.0.0.1:5201 +12.3P ' "$work/out"
 check 'reason' grep -Eq ' client +peer-plain ' "$work/out"
 check 'no control characters' bash -c "! LC_ALL=C grep -q '[^ -~]' '$work/out'"
 check 'watching' exits_with 124 timeout 0.5 "$stat" --watch 0.1 --pid "$fixture"

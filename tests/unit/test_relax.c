@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "core/layout.h"
+#include "core/relaxing.h"
 #include "core/spin.h"
 #include "tests/stress/pair.h"
 
@@ -138,6 +139,42 @@ static void not_after_a_look_in_vain(void **state)
 	assert_true(is_strict());
 }
 
+static int asked;
+
+static void not_yet(void)
+{
+	asked++;
+}
+
+static void yes(void)
+{
+	atomic_store(&shmipc_relaxing, SHMIPC_RELAXING_ALLOWED);
+}
+
+/* Whoever knows the process has not decided yet, decides, and takes it back. */
+static void not_without_leave(void **state)
+{
+	(void)state;
+	asked = 0;
+	shmipc_relaxing_decide_by(not_yet);
+	for (int i = 0; i < RECEIVES; i++)
+		wait_in_vain(1, 0);
+	assert_true(is_strict());
+	assert_true(asked > 0);
+	shmipc_relaxing_decide_by(yes);
+	wait_in_vain(1, 0);
+	assert_false(is_strict());
+	shmipc_receiver_strict(&pair.server.rx, true);
+	asked = 0;
+	shmipc_relaxing_decide_by(not_yet);
+	atomic_store(&shmipc_relaxing, SHMIPC_RELAXING_FORBIDDEN);
+	for (int i = 0; i < RECEIVES; i++)
+		wait_in_vain(1, 0);
+	assert_true(is_strict());
+	assert_int_equal(asked, 0); /* that is for good */
+	atomic_store(&shmipc_relaxing, SHMIPC_RELAXING_ALLOWED);
+}
+
 #define STRICT(name) cmocka_unit_test_setup_teardown(name, open_strict, close_it)
 
 int main(void)
@@ -148,6 +185,7 @@ int main(void)
 		STRICT(by_receives_before_the_token_is_sent),
 		STRICT(not_by_the_rest_of_a_receive),
 		STRICT(not_after_a_look_in_vain),
+		STRICT(not_without_leave),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

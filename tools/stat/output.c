@@ -67,7 +67,8 @@ static void format_cell(char *cell, const struct connection *c, size_t column)
 		snprintf(cell, CELL_BYTES, "%s", c->is_server ? "server" : "client");
 		break;
 	case 4:
-		snprintf(cell, CELL_BYTES, "%s%s", c->stale ? "stale:" : "", verdict(c));
+		snprintf(cell, CELL_BYTES, "%s%s%s", c->stale ? "stale:" : "", verdict(c),
+			 c->state == SHMIPC_STATE_ATTACHED && c->system_calls[0] ? ":strict" : "");
 		break;
 	case 5:
 		snprintf(cell, CELL_BYTES, "%s", c->endpoint[0] ? c->endpoint : "-");
@@ -150,6 +151,7 @@ static void print_object(const struct connection *c)
 	print_string("family", family_name(c->family));
 	print_string("state", shmipc_state_name(c->state));
 	print_string("reason", shmipc_reason_name(c->reason));
+	print_string("system_calls", c->system_calls);
 	print_number("socket_inode", c->socket_inode);
 	print_number("ring_tx", c->ring_tx);
 	print_number("ring_rx", c->ring_rx);

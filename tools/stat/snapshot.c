@@ -56,6 +56,7 @@ static void copy_row(struct connection *to, struct shmipc_status_row *row)
 	to->family = LOAD(row->family);
 	to->socket_inode = LOAD(row->socket_inode);
 	memcpy(to->endpoint, row->endpoint, sizeof(to->endpoint));
+	to->system_calls[0] = LOAD(row->system_calls) != 0;
 	to->ring_tx = LOAD(row->tx.ring_bytes);
 	to->ring_rx = LOAD(row->rx.ring_bytes);
 	to->kernel_tx = LOAD(row->tx.kernel_bytes);
@@ -101,6 +102,16 @@ static void settle_process(struct connection *connection, const struct table *ta
 		read_program(connection->pid, connection->program);
 }
 
+/* Whoever reads the row's word finds the name written. */
+static void settle_system_calls(struct connection *connection, const struct table *table)
+{
+	if (!connection->system_calls[0])
+		return;
+	memcpy(connection->system_calls, table->status.header->object,
+	       sizeof(connection->system_calls));
+	make_printable(connection->system_calls, sizeof(connection->system_calls));
+}
+
 static int append(struct snapshot *snapshot, const struct connection *connection)
 {
 	if (snapshot->count == snapshot->room) {
@@ -131,6 +142,7 @@ static int read_table(struct snapshot *snapshot, const struct table *table,
 		if (!read_row(&connection, &table->status.rows[i]))
 			continue;
 		settle_process(&connection, table);
+		settle_system_calls(&connection, table);
 		if (filter->pid && connection.pid != filter->pid)
 			continue;
 		if (connection.stale && !filter->stale_too)

@@ -21,6 +21,8 @@ struct connection {
 	uint64_t socket_inode;
 	char program[PROGRAM_BYTES];
 	char endpoint[SHMIPC_STATUS_ENDPOINT_BYTES];
+	/* the object whose system call instructions make each message wake; empty: none */
+	char system_calls[SHMIPC_STATUS_OBJECT_BYTES];
 	uint64_t ring_tx, ring_rx, kernel_tx, kernel_rx;
 	uint64_t messages_tx, messages_rx;
 	uint64_t tokens, cuts, overflow;
