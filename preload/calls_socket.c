@@ -154,6 +154,7 @@ SHIM_EXPORT int shutdown(int fd, int how)
 	if (!conn || !shim_conn_is_attached(conn))
 		return real.shutdown(fd, how);
 	if (was_reset(conn, fd)) { /* an error, and an edge all the same */
+		conn->tx.edge_made = false; /* this one is the application's */
 		real.shutdown(fd, how);
 		return (int)shim_edge(-ENOTCONN);
 	}
