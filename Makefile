@@ -242,7 +242,7 @@ check: setup
 	@$(MAKE) --no-print-directory all unit-build $(CONFORMANCE) $(DIFFER)
 	@MAKE='$(MAKE)' BUILD=$(OUT) scripts/check
 
-stress: all $(STRESS) $(DIFFER)
+stress: all $(STRESS) $(DIFFER) $(LOAD)
 	@STRESS_DIR=$(abspath $(OUT))/stress tests/stress/run $(ARGS)
 
 fuzz:
