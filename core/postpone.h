@@ -8,6 +8,10 @@
  * handlers (preload/handlers.c) lets one run only when the depth is 0, or hands it to us for later:
  * it sets `waiting`, blocks all signals of the thread, and shmipc_postpone_end() has it delivered.
  *
+ * A wait is one such part from its first look on, so that a signal that comes while it spins ends
+ * it as one does that comes while it sleeps: the spin is left (spin.c), and the sleep begins with
+ * the signal (sleep.c).
+ *
  * Invariant: while a handler of the application runs, its thread holds no lock and has noted
  * nothing that it would not note while it sleeps in the kernel (sleep.h); what a sleeper has noted
  * is taken back when the handler jumps out.
@@ -24,7 +28,8 @@
 
 struct shmipc_postpone {
 	uint32_t depth;
-	bool waiting; /* a signal has come in the middle; all are blocked until it is delivered */
+	/* a signal has come in the middle; all are blocked until it is delivered */
+	volatile bool waiting;
 	bool interrupted; /* a handler without SA_RESTART has run since shmipc_sleep6() began */
 	bool ran;	  /* any handler has, that we know of */
 	/* frame of the innermost handler that runs, or has been left by a jump; 0: none */

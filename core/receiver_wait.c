@@ -270,8 +270,9 @@ static ssize_t sleep_armed(struct shmipc_receiver *r, const struct shmipc_io *io
 				 : sleep_on_socket(r, io);
 }
 
-ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *io,
-			     struct shmipc_receiver_wait *wait)
+/* Postponed. */
+static ssize_t wait_here(struct shmipc_receiver *r, const struct shmipc_io *io,
+			 struct shmipc_receiver_wait *wait)
 {
 	ssize_t n = 0;
 	bool here;
@@ -292,13 +293,22 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *
 	 * armed it */
 	if (here)
 		relax_if_alone(r);
-	shmipc_postpone_begin();
 	shmipc_receiver_arm(r);
 	if (!look_again(r, io, wait->slept)) {
 		atomic_fetch_add_explicit(&r->count->waits, 1, memory_order_relaxed);
 		n = sleep_armed(r, io, wait);
 	}
 	shmipc_receiver_disarm(r);
+	return n;
+}
+
+ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *io,
+			     struct shmipc_receiver_wait *wait)
+{
+	ssize_t n;
+
+	shmipc_postpone_begin();
+	n = wait_here(r, io, wait);
 	shmipc_postpone_end();
 	return n;
 }

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include "core/cpu.h"
+#include "core/postpone.h"
 #include "core/sys.h"
 
 enum {
@@ -74,6 +75,8 @@ static enum shmipc_spin_result yield_until(struct shmipc_spin *spin, bool (*read
 		sys_sched_yield();
 		if (ready(argument))
 			return won(spin);
+		if (shmipc_postpone.waiting)
+			return SHMIPC_SPIN_SKIPPED;
 	}
 	return lost(spin);
 }
@@ -106,6 +109,8 @@ enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(
 				return won(spin);
 			shmipc_cpu_pause();
 		}
+		if (shmipc_postpone.waiting)
+			return SHMIPC_SPIN_SKIPPED;
 		now = shmipc_ticks();
 		if (now - start >= budget || now - last >= PREEMPTED_US * rate)
 			return lost(spin);

@@ -533,6 +533,23 @@ static bool has_nothing_of_ours(const struct shim_set *set)
 	       !shim_registration_changed(&set->registrations);
 }
 
+/* Postponed. */
+static int wait_for_news(struct set_wait *wait, struct epoll_event *events, int room,
+			 uint64_t deadline_ns)
+{
+	int n = 0;
+
+	while (n == 0 && shim_set_of(wait->epfd) == wait->set && !is_over(deadline_ns)) {
+		if (!spin(wait)) {
+			n = sleep_in_kernel(wait, events, room, deadline_ns);
+			if (n != 0)
+				return n;
+		}
+		n = look(wait, events, room, true);
+	}
+	return n;
+}
+
 int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
 		  const sigset_t *mask)
 {
@@ -561,13 +578,8 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 		return n;
 	if (deadline_ns == SHIM_WAIT_FOR_EVER)
 		deadline_ns = shim_wait_deadline(timeout);
-	while (n == 0 && shim_set_of(epfd) == set && !is_over(deadline_ns)) {
-		if (!spin(&wait)) {
-			n = sleep_in_kernel(&wait, events, room, deadline_ns);
-			if (n != 0)
-				return n;
-		}
-		n = look(&wait, events, room, true);
-	}
+	shmipc_postpone_begin();
+	n = wait_for_news(&wait, events, room, deadline_ns);
+	shmipc_postpone_end();
 	return n;
 }

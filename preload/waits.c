@@ -544,6 +544,7 @@ static int wait_for(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t
 
 int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask)
 {
+	const bool pins = shim_pins_wanted();
 	struct poll_wait wait;
 	int n;
 
@@ -552,13 +553,14 @@ int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const
 	wait.looks = 0;
 	wait.armed_count = 0;
 	wait.vain = wait.pins = false;
-	if (!shim_pins_wanted())
-		return wait_for(&wait, deadline_ns, mask);
-	pthread_testcancel();
+	if (pins)
+		pthread_testcancel();
 	shmipc_postpone_begin();
-	pin_all(&wait);
+	if (pins)
+		pin_all(&wait);
 	n = wait_for(&wait, deadline_ns, mask);
-	unpin_all(&wait);
+	if (pins)
+		unpin_all(&wait);
 	shmipc_postpone_end();
 	return n;
 }
