@@ -25,7 +25,8 @@ static void restart_sender(struct shmipc_sender *s)
 	s->former_besides = shmipc_sender_besides_kernel(s);
 	s->resent = 0;
 	s->attached = s->verified = false;
-	s->settled = s->no_more_ring = false;
+	s->settled = false;
+	s->no_more_ring = false;
 	s->verifications = 0;
 	s->owing = false;
 	s->tail = s->base = s->head = s->restart_at = s->resend_to = 0;

@@ -130,7 +130,7 @@ static void exclusive_server(int fd)
 	if (pipe(ends) < 0)
 		return;
 	child = fork();
-	for (int i = 0; child == 0; i++) {
+	if (child == 0) {
 		int set = epoll_create1(0), n;
 
 		epoll_ctl(set, EPOLL_CTL_ADD, fd, &e);
