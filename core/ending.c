@@ -2,10 +2,12 @@
 #include "core/ending.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 
 #include "core/sys.h"
+
+enum { STATE_CLOSE_WAIT = 8 }; /* of TCP; linux/tcp.h does not name the states */
 
 bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s)
 {
@@ -81,35 +83,50 @@ enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs)
 	return judge_by_position(s);
 }
 
+/* The data segments that have come in, also those that the socket has refused. */
+static uint32_t segments_of(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t bytes = sizeof(info);
+
+	return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0
+		       ? info.tcpi_data_segs_in
+		       : 0;
+}
+
 static bool has_heard_end(int fd)
 {
-	uint8_t state = TCP_ESTABLISHED;
+	uint8_t state = 0;
 	socklen_t bytes = sizeof(state); /* the first field of struct tcp_info */
 
 	return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &bytes) == 0 &&
-	       state == TCP_CLOSE_WAIT;
+	       state == STATE_CLOSE_WAIT;
 }
 
 void shmipc_ending_look_behind_shutdown(struct shmipc_sender *s, int fd)
 {
 	const uint32_t ends = SHMIPC_TX_FIN | SHMIPC_TX_CLOSED | SHMIPC_TX_RESET;
 
-	if (!s->attached || s->is_unix || !s->reverse_shut || s->shut || s->ending ||
-	    !has_heard_end(fd))
+	if (!s->attached || s->is_unix || !s->reverse_shut)
+		return;
+	if (s->shut && !s->sent_late)
+		s->sent_late = segments_of(fd) != s->segments_when_shut;
+	if (s->shut || s->ending || !has_heard_end(fd))
 		return;
 	/* after the kernel: a peer that ends says so before its kernel does */
 	if (!(atomic_load(&s->reverse->flags) & ends))
 		judge_by_position(s);
 }
 
-/* Dead with a token unread.  What it sends behind our own end goes by the kernel, so from the ring
- * it would have gone there by LAST. */
+/* Dead with a token unread.  What it sends behind our own end goes by the kernel: so it is on the
+ * ring still, or no segment with bytes has come since. */
 static bool died_silent(const struct shmipc_sender *s)
 {
 	return s->ending == SHMIPC_ENDING_ORDERLY &&
 	       s->tokens != atomic_load(&s->rx->tokens_taken) &&
-	       (atomic_load(&s->reverse->phase) & 1) &&
-	       atomic_load(&s->reverse->tokens_promised) == s->promised_when_shut;
+	       (atomic_load(&s->reverse->phase) & 1
+			? atomic_load(&s->reverse->tokens_promised) == s->promised_when_shut
+			: !s->sent_late);
 }
 
 bool shmipc_ending_refuses_bytes(const struct shmipc_sender *s)
@@ -117,10 +134,12 @@ bool shmipc_ending_refuses_bytes(const struct shmipc_sender *s)
 	return !s->is_unix && s->shut && s->reverse_shut && !s->died_first && !died_silent(s);
 }
 
-void shmipc_ending_before_shutdown(struct shmipc_sender *s)
+void shmipc_ending_before_shutdown(struct shmipc_sender *s, int fd)
 {
 	if (s->shut && s->reverse_shut)
 		return;
+	if (!s->is_unix)
+		s->segments_when_shut = segments_of(fd);
 	s->died_first = s->ending == SHMIPC_ENDING_ORDERLY;
 	s->promised_when_shut = atomic_load(&s->reverse->tokens_promised);
 }
@@ -169,6 +188,7 @@ int shmipc_ending_error_of_send(struct shmipc_sender *s, int fd)
 
 	if (s->is_unix || s->reset_told)
 		return 0;
+	shmipc_ending_look_behind_shutdown(s, fd);
 	if (shmipc_ending_of(s, 0) == SHMIPC_ENDING_LEFT_BYTES)
 		error = shmipc_ending_is_late(s) ? 0 : ECONNRESET;
 	else if (s->ending == SHMIPC_ENDING_ORDERLY && !shmipc_ending_refuses_bytes(s))

@@ -24,14 +24,15 @@ bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s);
 enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs);
 
 /* Behind our own SHUT_RD a TCP socket shows no sign of a peer that was killed: the state of the
- * connection does.  To be called before the end is judged. */
+ * connection does.  Behind both of our ends the segments that have come show whether the peer has
+ * sent anything.  To be called before the end is judged. */
 void shmipc_ending_look_behind_shutdown(struct shmipc_sender *s, int fd);
 
 /* TCP, both directions shut by us: whatever the peer still sends brings a reset.  One that had died
  * before, or has sent nothing, left a token unread: the reset is its doing. */
 bool shmipc_ending_refuses_bytes(const struct shmipc_sender *s);
 /* To be said before each shutdown. */
-void shmipc_ending_before_shutdown(struct shmipc_sender *s);
+void shmipc_ending_before_shutdown(struct shmipc_sender *s, int fd);
 
 /* TCP tells a reset once, to whichever call comes first, and has a broken pipe from then on.  0:
  * nothing to tell.  Else the error of this send. */

@@ -210,8 +210,10 @@ ssize_t shmipc_receiver_copy_ring(struct shmipc_receiver *r, struct shmipc_io *i
 /* ---- receive ---- */
 
 /* The kernel's, unless a token that a killed peer left unread has made it of an orderly end. */
-static ssize_t tell_reset(struct shmipc_receiver *r)
+static ssize_t tell_reset(struct shmipc_receiver *r, int fd)
 {
+	if (r->sibling)
+		shmipc_ending_look_behind_shutdown(r->sibling, fd);
 	if (r->sibling && shmipc_ending_of(r->sibling, POLLERR) == SHMIPC_ENDING_ORDERLY &&
 	    !shmipc_ending_refuses_bytes(r->sibling))
 		return 0;
@@ -248,7 +250,7 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	n = shmipc_receiver_counted_receive(r, io, io->cursor.left, 0, &sleeper);
 	shmipc_io_follow(io);
 	if (n == -ECONNRESET)
-		n = tell_reset(r);
+		n = tell_reset(r, io->fd);
 	else if (n == 0 && may_end)
 		n = end_of_plain(r, io);
 	atomic_fetch_sub(&r->kernel_readers, 1);

@@ -64,6 +64,8 @@ struct shmipc_sender {
 	_Atomic bool reverse_shut; /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
 	bool died_first;	   /* the peer did, before both directions were shut by us */
 	uint32_t promised_when_shut; /* tokens of the peer's until then */
+	uint32_t segments_when_shut; /* TCP segments with bytes that had come by then */
+	_Atomic bool sent_late;	     /* and one more has come since */
 	_Atomic bool half_closed; /* the peer has ended its own direction (shmipc_sender_ask()) */
 	_Atomic uint32_t ending;  /* enum shmipc_ending of a peer that died, once it is known */
 	_Atomic bool late;	  /* by then it had ended its own direction */

@@ -159,7 +159,7 @@ SHIM_EXPORT int shutdown(int fd, int how)
 		return (int)shim_edge(-ENOTCONN);
 	}
 	was_shut = conn->tx.shut;
-	shmipc_ending_before_shutdown(&conn->tx);
+	shmipc_ending_before_shutdown(&conn->tx, fd);
 	before_shutdown(conn, fd, how);
 	result = after_shutdown(conn, fd, was_shut, real.shutdown(fd, how));
 	shim_sets_edge(conn);
