@@ -76,7 +76,7 @@ static void run(int signo, siginfo_t *info, void *context)
 {
 	struct handled *h = &table[signo];
 	bool interrupted = shmipc_postpone.interrupted;
-	struct shim_set *asleep = shim_set_asleep();
+	struct shim_set *asleep = shim_set_get_up();
 	uint32_t process = shmipc_process_generation();
 	uintptr_t outer_frame = shmipc_postpone.handler_frame;
 

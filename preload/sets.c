@@ -157,18 +157,36 @@ static void forget_kick(struct shim_set *set)
 	atomic_fetch_sub(&shim_sets_kicked, 1);
 }
 
-struct shim_set *shim_set_asleep(void)
+/* The handler may take the token that wakes for all, or look at some of them and leave them cold:
+ * whatever it does finds each of them asleep alone, and none is sent a token less from here on. */
+struct shim_set *shim_set_get_up(void)
 {
-	return atomic_load(&shim_set_together);
+	struct shim_set *set = atomic_load(&shim_set_together);
+
+	if (!set || !shim_set_enter(set))
+		return NULL;
+	atomic_store(&shim_set_together, NULL);
+	for (struct shim_registration *r = shim_registration_hot(&set->registrations); r;
+	     r = shim_registration_next_hot(r))
+		if (r->armed)
+			shmipc_receiver_sleep_together(&r->conn->rx, 0);
+	atomic_thread_fence(memory_order_seq_cst); /* [together] who looks sees the others' tails */
+	shim_set_leave(set);
+	return set;
 }
 
-/* The handler may have taken the token that wakes for all, and the kernel's sleep be still to come.
- */
+/* The kernel's sleep may be still to come: what came before they got up may lie there without a
+ * token. */
 void shim_set_was_interrupted(struct shim_set *set)
 {
+	struct shim_registration *r;
+
 	if (!shim_set_enter(set))
 		return;
-	if (!atomic_load(&set->closed))
+	r = shim_registration_hot(&set->registrations);
+	while (r && !shim_registration_has_news(r))
+		r = shim_registration_next_hot(r);
+	if (r && !atomic_load(&set->closed))
 		shim_set_kick(set);
 	shim_set_leave(set);
 }

@@ -78,10 +78,10 @@ bool shim_set_concerns_us(int epfd, bool may_sleep);
 extern _Atomic uint32_t shim_sets_kicked;
 void shim_sets_settle(void);
 
-/* The set in whose sleep a handler of the application is about to run, or NULL / has run, in the
- * same process. */
+/* A handler of the application is about to run in a sleep of this set, or NULL: its connections lie
+ * together no more / has run, in the same process. */
 struct shim_set;
-struct shim_set *shim_set_asleep(void);
+struct shim_set *shim_set_get_up(void);
 void shim_set_was_interrupted(struct shim_set *set);
 
 /* As epoll_pwait2: events, 0 on time-out, or -errno. */
