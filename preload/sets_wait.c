@@ -18,7 +18,8 @@ enum {
 	QUIET_LOOKS = 32,	/* questions in vain after which the kernel is asked by time */
 	LOOK_EVERY_US = 50,
 	LOOK_MAX_US = 2000,
-	LOOK_PART = 16, /* and not for more than this part of the time */
+	LOOK_PART = 16,	 /* and not for more than this part of the time */
+	SLEEP_BITS = 42, /* a thread's number has no more than 22 */
 };
 
 /*
@@ -371,22 +372,24 @@ static bool spin(struct set_wait *wait)
  * [together] One token wakes this sleep, to whichever of the hot ones it comes (sender_cut.c):
  * whoever wakes looks at all that are hot.  So only hot ones lie in it, and only where nobody else
  * takes tokens off while we sleep: in a process of one thread, which alone holds the connection.  A
- * signal handler may, and one that comes just before the kernel sleeps does not end the sleep:
- * shim_set_was_interrupted().
+ * signal handler may: shim_set_get_up().  And only those whose socket is empty, for what a sender
+ * has given to TCP does not come here as long as there is no room for it behind what is unread.
  */
 static bool lies_together(const struct shim_registration *r)
 {
 	return r->armed && shim_registration_wants_bytes(r) && !r->stray && !r->absent &&
 	       !r->blurred && !r->conn->rx.foreign && shim_conn_private(r->conn) &&
-	       atomic_load(&r->conn->rx.watchers) == 1;
+	       shmipc_receiver_follows_ring(&r->conn->rx) &&
+	       !shmipc_receiver_has_tokens(&r->conn->rx) && atomic_load(&r->conn->rx.watchers) == 1;
 }
 
-/* Unique among all processes that have ever used a segment. */
+/* Unique among all processes that have ever used a segment, for years. */
 static uint64_t next_sleep(void)
 {
-	static _Atomic uint32_t sleeps;
+	static _Atomic uint64_t sleeps;
 
-	return (uint64_t)shmipc_thread_id() << 32 | (atomic_fetch_add(&sleeps, 1) + 1);
+	return (uint64_t)shmipc_thread_id() << SLEEP_BITS |
+	       (atomic_fetch_add(&sleeps, 1) + 1) % (1ULL << SLEEP_BITS);
 }
 
 /* Locked.  Those that are hot are armed, and all tokens taken.  True: news. */
