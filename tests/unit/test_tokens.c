@@ -112,6 +112,22 @@ static void one_token_ends_a_sleep_together(void)
 }
 BOTH(one_token_ends_a_sleep_together)
 
+/* It has ended its own direction: only the answer to a byte tells that it has died since. */
+static void a_half_closed_peer_is_asked(void)
+{
+	pair_consent(&pair);
+	shmipc_receiver_relax(&pair.server.rx);
+	say(100, 0);
+	hear(BIG, 100);
+	pair.client.tx.woken = &woken;
+	atomic_store(&woken, 7);
+	say_to_sleepers(1, 7, 0);
+	atomic_fetch_or(&pair.server.tx.tx->flags, SHMIPC_TX_FIN);
+	pair.client.tx.half_closed = true;
+	say_to_sleepers(1, 7, pair.client.tx.is_unix ? 0 : 1);
+}
+BOTH(a_half_closed_peer_is_asked)
+
 static void close_leaves_no_token(void)
 {
 	int there = -1;
@@ -198,6 +214,7 @@ int main(void)
 		TESTS(edges_never_end),
 		TESTS(relaxed_sends_tokens_to_sleepers_only),
 		TESTS(one_token_ends_a_sleep_together),
+		TESTS(a_half_closed_peer_is_asked),
 		TESTS(both_ways_at_once),
 	};
 
