@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A set that sleeps for two connections of one peer: what wakes it for one of them, and what does
  * not. */
+#include <stdatomic.h>
+
 #include "tests/conformance/lib/epoll_set.h"
 
 enum {
@@ -9,6 +11,9 @@ enum {
 	FAST_ROUNDS = 60,
 	SLOW_ROUNDS = 30, /* a nap before each: the other end sleeps */
 	ALARM_US = 30 * 1000,
+	STORM_ROUNDS = 2000,
+	STORM_US = 150,
+	STORM_WAIT_MS = 2000,
 	SEND_BYTES = 200 * 1000,
 	RECEIVE_BYTES = 16 * 1000,
 	PIECE = 4096,
@@ -123,6 +128,81 @@ static void look_client(int none)
 	close_all();
 }
 CASE("together.look_in_handler", look_server, look_client, CONF_RAW | CONF_MUST);
+
+/* ---- a handler that serves them too ---- */
+
+static _Atomic int served;
+
+static void serve(const struct epoll_event *e)
+{
+	char byte;
+
+	if (recv(ends[e->data.u64], &byte, 1, MSG_DONTWAIT) != 1)
+		return; /* the handler has been faster */
+	atomic_fetch_add(&served, 1);
+	send_exact(ends[e->data.u64], &byte, 1);
+}
+
+static void serve_in_handler(int signo)
+{
+	struct epoll_event e;
+	int saved = errno;
+
+	(void)signo;
+	if (epoll_wait(set, &e, 1, 0) == 1)
+		serve(&e);
+	errno = saved;
+}
+
+/* No signal comes to the wait behind one that a signal has ended: it would make good what is lost.
+ */
+static void storm_server(int listener)
+{
+	struct sigaction action = { .sa_handler = serve_in_handler };
+	bool storms = true;
+	int late = 0;
+
+	accept_all(listener, EPOLLIN);
+	sigaction(SIGALRM, &action, NULL);
+	for (int i = 0; atomic_load(&served) < ENDS * STORM_ROUNDS && late == 0; i++) {
+		const struct itimerval soon = { .it_value = { 0, 1 + i * 7 % STORM_US } };
+		struct epoll_event e;
+		int n;
+
+		if (storms)
+			setitimer(ITIMER_REAL, &soon, NULL);
+		n = epoll_wait(set, &e, 1, STORM_WAIT_MS);
+		storms = n >= 0;
+		if (n > 0)
+			serve(&e);
+		/* the handler may serve the last one before the wait for it */
+		late += n == 0 && atomic_load(&served) < ENDS * STORM_ROUNDS;
+	}
+	obs_val("late", late);
+	close_all();
+	close(set);
+}
+
+static void storm_client(int none)
+{
+	int bad = 0;
+
+	(void)none;
+	connect_all();
+	for (int i = 0; i < STORM_ROUNDS; i++) {
+		char byte;
+
+		for (int k = 0; k < ENDS; k++) {
+			usleep((useconds_t)(i * 3 % 50));
+			send_exact(ends[k], "s", 1);
+		}
+		for (int k = 0; k < ENDS; k++)
+			bad += recv_exact(ends[k], &byte, 1) != 1;
+	}
+	obs_val("bad", bad);
+	close_all();
+}
+CASE("together.storm", storm_server, storm_client, CONF_RAW | CONF_MUST);
 
 /* ---- one of them is not read: nothing that is sent to it arrives ---- */
 
