@@ -492,6 +492,8 @@ static void queued_server(int fd)
 	pthread_sigmask(SIG_SETMASK, NULL, &before);
 	queue_more = true;
 	t = spawn(queue_signals, &self);
+	while (values == 0) /* the storm has begun */
+		usleep(100);
 	for (uint64_t i = 0; i < 3000; i++) {
 		char bytes[40];
 
