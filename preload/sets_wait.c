@@ -115,10 +115,11 @@ static uint32_t what_else(const struct shim_registration *r, bool *due)
 static uint32_t memory_says(const struct shim_set *set, const struct shim_registration *r,
 			    bool *due)
 {
+	const struct shmipc_receiver *rx = &r->conn->rx;
 	bool news = shim_registration_has_news(r);
 
-	/* the kernel tells, and nobody could say that it is the same */
-	if (r->blurred && shmipc_receiver_has_tokens(&r->conn->rx))
+	/* the kernel tells, of an end too, and nobody could say that it is the same */
+	if (r->blurred && (shmipc_receiver_has_tokens(rx) || rx->eof || rx->pending_error))
 		return 0;
 	if (!news &&
 	    (set->strict || is_told_with_kernel(r, *due) || !shim_registration_has_room(r)))
