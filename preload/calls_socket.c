@@ -153,7 +153,7 @@ SHIM_EXPORT int shutdown(int fd, int how)
 		shim_conn_make_plain(conn, SHMIPC_REASON_CLOSED);
 	if (!conn || !shim_conn_is_attached(conn))
 		return real.shutdown(fd, how);
-	if (was_reset(conn, fd)) { /* an error, and an edge all the same */
+	if (was_reset(conn, fd)) {	    /* an error, and an edge all the same */
 		conn->tx.edge_made = false; /* this one is the application's */
 		real.shutdown(fd, how);
 		return (int)shim_edge(-ENOTCONN);
