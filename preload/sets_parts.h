@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What sets.c and sets_wait.c share, and nobody else includes. */
+/* What sets.c and sets_*.c share, and nobody else includes. */
 #ifndef SHMIPC_PRELOAD_SETS_PARTS_H
 #define SHMIPC_PRELOAD_SETS_PARTS_H
 
@@ -165,16 +165,22 @@ void shim_set_silence(struct shim_set *set, struct shim_registration *r);
 /* The same for one registration: from now on the kernel's readiness is true, also for what is there
  * already. */
 void shim_set_make_foreign(struct shim_set *set, struct shim_registration *r);
-/* Make the set ready in the kernel: an eventfd that always is becomes a member, until a wait takes
- * it out. */
-void shim_set_kick(struct shim_set *set);
 /* Gone, in memory / there, but still known as one that the kernel knows. */
 void shim_set_remove(struct shim_set *set, struct shim_registration *r);
 void shim_set_bury(struct shim_set *set, struct shim_registration *r);
-/* It was made ready by our own hand: only as long as something is there. */
-void shim_set_unkick(struct shim_set *set);
 /* Sets at and above were never used. */
 int shim_sets_limit(void);
+
+/* ---- sets_kick.c; locked ---- */
+
+/* Make the set ready in the kernel: an eventfd that always is becomes a member, until a wait takes
+ * it out. */
+void shim_set_kick(struct shim_set *set);
+/* It was made ready by our own hand: only as long as something is there. */
+void shim_set_unkick(struct shim_set *set);
+/* It is taken out, whatever is there / it has gone with the set, or is another process's. */
+void shim_set_stop_kick(struct shim_set *set);
+void shim_set_forget_kick(struct shim_set *set);
 
 /* ---- sets_control.c; locked ---- */
 
