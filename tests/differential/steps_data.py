@@ -197,6 +197,8 @@ class DataSteps:
         if 1 in self.end(who, slot).shut or self.end(who, slot).urgent or \
                 0 in self.far_end(who, slot).shut or self.view(who, slot)[0] & ENDED:
             return False  # of two marks the kernel's memory decides which bytes are urgent
+        if self.family == "unix" and self.far_end(who, slot).peek_offset:
+            return False  # a look from an offset behind the mark's last byte passes the mark
         self.end(who, slot).urgent = True
         if self.family == "unix":  # an urgent byte that was read keeps the socket readable for a while
             for kind in ("poll", "epoll_wait", "blocked_wait"):

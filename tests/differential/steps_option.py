@@ -40,6 +40,8 @@ class OptionSteps:
             name = self.pick(("PASSCRED", "TIMESTAMP", "PEEK_OFF"))
             if self.view(who, slot)[1]:
                 return False  # what is there already
+            if name == "PEEK_OFF" and self.far_end(who, slot).urgent:
+                return False  # see urgent()
             value = self.pick((0, 1)) if name != "PEEK_OFF" else self.pick((-1, 0, 2))
             end.peek_offset = end.peek_offset or name == "PEEK_OFF"
             self.do(f"{who} set {slot} {name} {value}")
