@@ -40,9 +40,9 @@ struct shim_registration {
 	bool disabled;	  /* one-shot, told */
 	bool hangup_told; /* edge-triggered, since the application's last epoll_ctl or shutdown */
 	bool absent;	  /* and the kernel's set does not hold it: it would tell of a hang-up */
-	bool stray;	  /* its number was closed, the kernel keeps it: `fd` is another one of the
-			     connection, and epoll_ctl reaches it only if `number` is born again as a
-			     duplicate */
+	/* its number was closed, the kernel keeps it: `fd` is another one of the connection, and
+	 * epoll_ctl reaches it only if `number` is born again as a duplicate */
+	bool stray;
 	int number;
 	bool hot;
 	uint32_t quiet;			/* sleeps since the last news */
