@@ -262,6 +262,8 @@ void shmipc_receiver_keep_error(struct shmipc_receiver *r, int error, bool priva
 /* SO_PEEK_OFF, which the kernel's socket must not have: we peek for ourselves.  -1: not set. */
 void shmipc_receiver_set_peek_offset(struct shmipc_receiver *r, int offset);
 int shmipc_receiver_peek_offset(const struct shmipc_receiver *r);
+/* From now on the kernel alone peeks at this end: the offset is the socket's again. */
+void shmipc_receiver_leave_peek_offset(struct shmipc_receiver *r, int fd);
 
 /* Locked.  [close] Forbid new tokens, take back the promised ones, before the descriptor is closed.
  * True if unread payload remains in the ring. */

@@ -156,6 +156,7 @@ void shmipc_receiver_go_on(struct shmipc_receiver *r, int fd, bool private_use)
 	if (!shmipc_receiver_is_stranded(r, fd) || !shmipc_receiver_lock(r, private_use))
 		return;
 	r->stopped = r->unsettled = false;
+	shmipc_receiver_take_peek_offset(r, fd);
 	shmipc_lock_drop(&r->lock, private_use);
 }
 

@@ -96,6 +96,28 @@ void shmipc_receiver_peeked_less(struct shmipc_receiver *r, size_t taken)
 						(size_t)offset > taken ? offset - (int)taken : 0);
 }
 
+void shmipc_receiver_leave_peek_offset(struct shmipc_receiver *r, int fd)
+{
+	int offset = shmipc_receiver_peek_offset(r);
+
+	if (offset < 0)
+		return;
+	sys_setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof(offset));
+	shmipc_receiver_set_peek_offset(r, -1);
+}
+
+void shmipc_receiver_take_peek_offset(struct shmipc_receiver *r, int fd)
+{
+	const int none = -1;
+	socklen_t bytes = sizeof(int);
+	int offset;
+
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, &bytes) < 0 || offset < 0)
+		return;
+	sys_setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof(none));
+	shmipc_receiver_set_peek_offset(r, offset);
+}
+
 bool shmipc_receiver_was_peeked(const struct shmipc_receiver *r)
 {
 	return shmipc_receiver_peek_offset(r) > 0;

@@ -108,9 +108,9 @@ void shim_options_restore(struct shim_conn *conn, int fd)
 	}
 	if (buffers)
 		set(fd, SOL_SOCKET, SO_BUF_LOCK, options->buffer_lock);
-	if (shmipc_receiver_peek_offset(&conn->rx) >= 0)
-		set(fd, SOL_SOCKET, SO_PEEK_OFF, shmipc_receiver_peek_offset(&conn->rx));
-	shmipc_receiver_set_peek_offset(&conn->rx, -1);
+	/* an end that still reads by the rules takes tokens, which would move the kernel's */
+	if (!conn->rx.ready || conn->rx.stopped)
+		shmipc_receiver_leave_peek_offset(&conn->rx, fd);
 }
 
 /* Index of an option that has our value now, or -1. */
