@@ -145,9 +145,10 @@ static void full_client(int fd)
 
 	set_nonblock(fd, true);
 	len = fill_up(fd, 0);
-	/* the kernel moves full queues on behind our back: full is when it stays full */
+	/* the kernel moves full queues on behind our back, TCP for the last time when it probes the
+	 * closed window, some 200 ms later: full is when it is still full after that */
 	for (size_t more = 1; more > 0; len += more) {
-		usleep(20 * 1000);
+		usleep(CONF_PROBE_MS * 1000);
 		more = fill_up(fd, len);
 	}
 	obs_val("some", len > 0);

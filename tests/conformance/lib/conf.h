@@ -58,6 +58,7 @@ enum {
 	CONF_MID_ROUNDS = 4,
 	CONF_WAIT_MS = 5000, /* longer than anything that is going to happen */
 	CONF_NAP_MS = 30,    /* long enough that the other end sleeps in the kernel */
+	CONF_PROBE_MS = 300, /* longer than TCP waits before it probes a closed window */
 	CONF_BIG = 3 * 1024 * 1024,
 };
 
