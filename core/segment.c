@@ -28,7 +28,7 @@ static uint64_t bytes_of(uint32_t stream_count, uint64_t ring_bytes)
 	return loops_at(stream_count) + stream_count * 2 * ring_bytes;
 }
 
-static int map_whole(struct shmipc_segment *segment, int fd, uint64_t bytes)
+static int map_bytes(struct shmipc_segment *segment, int fd, uint64_t bytes)
 {
 	long at = sys_mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
 			   fd, 0);
@@ -58,7 +58,7 @@ int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count,
 	fd = shmipc_memfd_create("shmipc-segment", bytes);
 	if (fd < 0)
 		return fd;
-	error = map_whole(segment, fd, bytes);
+	error = map_bytes(segment, fd, bytes);
 	if (error) {
 		sys_close(fd);
 		return error;
@@ -99,7 +99,27 @@ static int adopt_geometry(struct shmipc_segment *segment, uint64_t file_bytes)
 	return 0;
 }
 
-int shmipc_segment_map(struct shmipc_segment *segment, int fd)
+/* The loops lie in the order of their streams: the first ones are a shorter mapping. */
+static int map_first_streams(struct shmipc_segment *segment, int fd, uint64_t bytes_max)
+{
+	const uint64_t stream_bytes = 2 * segment->ring_bytes;
+	uint64_t streams = segment->stream_count;
+	int error;
+
+	if (segment->segment_bytes > bytes_max)
+		streams = bytes_max > segment->loops_at + stream_bytes
+				  ? (bytes_max - segment->loops_at) / stream_bytes
+				  : 1;
+	do {
+		segment->stream_count = (uint32_t)streams;
+		segment->segment_bytes = segment->loops_at + streams * stream_bytes;
+		error = map_bytes(segment, fd, segment->segment_bytes);
+		streams /= 2;
+	} while (error == -ENOMEM && streams > 0);
+	return error;
+}
+
+int shmipc_segment_map(struct shmipc_segment *segment, int fd, uint64_t bytes_max)
 {
 	uint64_t bytes;
 	int error = shmipc_memfd_check(fd, &bytes);
@@ -108,17 +128,17 @@ int shmipc_segment_map(struct shmipc_segment *segment, int fd)
 		return error;
 	if (bytes < SHMIPC_PAGE_BYTES || bytes % SHMIPC_PAGE_BYTES != 0)
 		return -EPROTO;
-	error = map_whole(segment, fd, bytes);
+	error = map_bytes(segment, fd, SHMIPC_PAGE_BYTES);
 	if (error)
 		return error;
 	error = adopt_geometry(segment, bytes);
-	if (error) {
-		sys_munmap(segment->header, (size_t)bytes);
-		segment->header = NULL;
-		return error;
-	}
-	keep_loops_out_of_dumps(segment);
-	return 0;
+	sys_munmap(segment->header, SHMIPC_PAGE_BYTES);
+	segment->header = NULL;
+	if (!error)
+		error = map_first_streams(segment, fd, bytes_max);
+	if (!error)
+		keep_loops_out_of_dumps(segment);
+	return error;
 }
 
 void shmipc_segment_unmap(struct shmipc_segment *segment)

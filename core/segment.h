@@ -17,7 +17,8 @@
 
 struct shmipc_segment {
 	struct shmipc_segment_header *header;
-	/* private copies of the validated geometry: the header is writable by the peer */
+	/* private copies of the validated geometry, of what is mapped: the header is writable by
+	 * the peer */
 	uint64_t segment_bytes;
 	uint64_t loops_at;
 	uint64_t ring_bytes;
@@ -29,9 +30,11 @@ struct shmipc_segment {
 int shmipc_segment_create(struct shmipc_segment *segment, uint32_t stream_count,
 			  uint64_t ring_bytes, int *fd_out);
 
-/* Validate a received descriptor and map it.  The descriptor stays the caller's.
+/* Validate a received descriptor and map it; the descriptor stays the caller's.  Where all is more
+ * than bytes_max, or than there is address space for, only the first streams, one at least: so a
+ * caller must be the one who hands them out.
  * -EPROTO: not a regular sealed memfd of a geometry that we accept. */
-int shmipc_segment_map(struct shmipc_segment *segment, int fd);
+int shmipc_segment_map(struct shmipc_segment *segment, int fd, uint64_t bytes_max);
 
 void shmipc_segment_unmap(struct shmipc_segment *segment);
 

@@ -124,17 +124,22 @@ static uint32_t streams_for(int pid)
 	return streams < SHMIPC_STREAM_COUNT_MAX ? streams : SHMIPC_STREAM_COUNT_MAX;
 }
 
-struct shim_session_size shim_session_size(int pid)
+uint64_t shim_session_bytes_max(void)
 {
-	struct shim_session_size size = { streams_for(pid), SHIM_SESSION_RING_BYTES };
 	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
-	uint64_t most;
 
 	/* a filter may kill for the question */
 	if (shim_identity_seccomp_filtered() || sys_prlimit(RLIMIT_AS, NULL, &limit) < 0 ||
 	    limit.rlim_cur == RLIM_INFINITY)
-		return size;
-	most = limit.rlim_cur / SHIM_SESSION_PART_OF_LIMIT;
+		return UINT64_MAX;
+	return limit.rlim_cur / SHIM_SESSION_PART_OF_LIMIT;
+}
+
+struct shim_session_size shim_session_size(int pid)
+{
+	struct shim_session_size size = { streams_for(pid), SHIM_SESSION_RING_BYTES };
+	const uint64_t most = shim_session_bytes_max();
+
 	while (2 * size.streams * size.ring_bytes > most && size.streams > SHIM_SESSION_STREAMS)
 		size.streams /= 2;
 	while (2 * size.streams * size.ring_bytes > most &&

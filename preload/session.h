@@ -52,6 +52,10 @@ struct shim_session_size {
 	uint64_t ring_bytes;
 };
 
+/* So much address space may a session take; UINT64_MAX where there is no limit, or none is known.
+ */
+uint64_t shim_session_bytes_max(void);
+
 /* Server: what the segment of the next session with this process is to hold. */
 struct shim_session_size shim_session_size(int pid);
 

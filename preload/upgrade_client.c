@@ -55,7 +55,7 @@ static int client_add_session(const struct shim_upgrade *u, int segment_fd)
 	const struct shim_session_claim claim = shim_rendezvous_claim(u, u->keys.first);
 	const struct shim_session_peer peer = { .is_client = true, .endpoint = u->keys.endpoint };
 	struct shmipc_segment segment;
-	int session = shmipc_segment_map(&segment, segment_fd);
+	int session = shmipc_segment_map(&segment, segment_fd, shim_session_bytes_max());
 
 	if (session < 0)
 		return session;

@@ -8,14 +8,19 @@
 
 enum { RESETS_MAX = 8 }; /* then the client has ended, or will not have us */
 
-/* As large as the pair deserves, but where there is no address space for it a small one. */
+/* As large as the pair deserves, but where there is no address space for it a small one: a limit
+ * may be one that we could not ask for. */
 static int make_segment(struct shmipc_segment *segment, int pid, int *fd)
 {
-	const struct shim_session_size size = shim_session_size(pid);
-	int error = shmipc_segment_create(segment, size.streams, size.ring_bytes, fd);
+	const struct shim_session_size sizes[] = {
+		shim_session_size(pid),
+		{ SHIM_SESSION_STREAMS, SHIM_SESSION_RING_BYTES },
+		{ SHIM_SESSION_STREAMS_MIN, SHIM_SESSION_RING_BYTES_MIN },
+	};
+	int error = -ENOMEM;
 
-	if (error && size.streams > SHIM_SESSION_STREAMS)
-		error = shmipc_segment_create(segment, SHIM_SESSION_STREAMS, size.ring_bytes, fd);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]) && error; i++)
+		error = shmipc_segment_create(segment, sizes[i].streams, sizes[i].ring_bytes, fd);
 	return error;
 }
 

@@ -2,6 +2,7 @@
 /* What only the kernel's socket can do, asked for before and in mid-stream. */
 #include "tests/conformance/lib/conf.h"
 
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include <linux/errqueue.h>
@@ -470,13 +471,24 @@ CASE("special.lowat_early", lowat_early_server, lowat_early_client, CONF_RAW | C
 
 /* ---- an address space of the size that vsftpd gives itself ---- */
 
-static void small_server(int listener)
+static void become_small(void)
 {
 	const struct rlimit limit = { 200 << 20, 200 << 20 };
-	int fd;
 
 	obs("setrlimit", setrlimit(RLIMIT_AS, &limit));
-	fd = conf_accept(listener);
+}
+
+/* As vsftpd does after that.  What was announced may be followed by a filter. */
+static void become_small_and_modest(void)
+{
+	become_small();
+	obs("prctl", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+}
+
+static void two_megabytes_server(int listener)
+{
+	int fd = conf_accept(listener);
+
 	warm_up(fd, 2 * CONF_WARM_ROUNDS);
 	recv_pat(fd, 2000000, 0);
 	send_pat(fd, 2000000, 0);
@@ -484,7 +496,7 @@ static void small_server(int listener)
 	close(fd);
 }
 
-static void small_client(int none)
+static void two_megabytes_client(int none)
 {
 	int fd = conf_connect();
 
@@ -495,4 +507,34 @@ static void small_client(int none)
 	both();
 	close(fd);
 }
-CASE("special.small_address_space", small_server, small_client, CONF_RAW | CONF_MUST);
+
+static void small_server(int listener)
+{
+	become_small();
+	two_megabytes_server(listener);
+}
+CASE("special.small_address_space", small_server, two_megabytes_client, CONF_RAW | CONF_MUST);
+
+static void small_client(int none)
+{
+	become_small();
+	two_megabytes_client(none);
+}
+CASE("special.small_address_space_connects", two_megabytes_server, small_client,
+     CONF_RAW | CONF_MUST);
+
+static void modest_server(int listener)
+{
+	become_small_and_modest();
+	two_megabytes_server(listener);
+}
+CASE("special.unknown_address_space", modest_server, two_megabytes_client,
+     CONF_RAW | CONF_MUST);
+
+static void modest_client(int none)
+{
+	become_small_and_modest();
+	two_megabytes_client(none);
+}
+CASE("special.unknown_address_space_connects", two_megabytes_server, modest_client,
+     CONF_RAW | CONF_MUST);

@@ -37,7 +37,7 @@ static void created_segment_is_complete(void **state)
 	assert_int_equal(ftruncate(fd, 4096), -1);
 	assert_int_equal(made.segment_bytes, 4096 + 3 * (4096 + 2 * ring_bytes));
 
-	assert_int_equal(shmipc_segment_map(&mapped, fd), 0);
+	assert_int_equal(shmipc_segment_map(&mapped, fd, UINT64_MAX), 0);
 	close(fd); /* the mapping outlives the descriptor */
 	assert_ptr_not_equal(made.header, mapped.header);
 	assert_int_equal(mapped.stream_count, 3);
@@ -49,6 +49,69 @@ static void created_segment_is_complete(void **state)
 	shmipc_segment_unmap(&made); /* twice is harmless */
 	assert_null(made.header);
 	shmipc_segment_unmap(&mapped);
+}
+
+static void is_mapped_so_far(const struct shmipc_segment *made, int fd, uint64_t bytes_max,
+			     uint32_t streams)
+{
+	struct shmipc_segment mapped;
+	unsigned char *last;
+
+	assert_int_equal(shmipc_segment_map(&mapped, fd, bytes_max), 0);
+	assert_int_equal(mapped.stream_count, streams);
+	assert_int_equal(mapped.loops_at, made->loops_at);
+	assert_int_equal(mapped.segment_bytes, made->loops_at + streams * 2 * made->ring_bytes);
+	last = shmipc_segment_ring(&mapped, streams - 1, 1).loop + made->ring_bytes - 1;
+	assert_ptr_equal(last + 1, (unsigned char *)mapped.header + mapped.segment_bytes);
+	*last = (unsigned char)(*last + 1);
+	assert_int_equal(shmipc_segment_ring(made, streams - 1, 1).loop[made->ring_bytes - 1],
+			 *last);
+	shmipc_segment_unmap(&mapped);
+}
+
+static void as_much_is_mapped_as_may_be(void **state)
+{
+	const uint64_t ring_bytes = 16384;
+	struct shmipc_segment made;
+	int fd;
+
+	(void)state;
+	assert_int_equal(shmipc_segment_create(&made, 4, ring_bytes, &fd), 0);
+	is_mapped_so_far(&made, fd, made.segment_bytes, 4);
+	is_mapped_so_far(&made, fd, made.segment_bytes - 1, 3);
+	is_mapped_so_far(&made, fd, made.loops_at + 4 * ring_bytes, 2);
+	is_mapped_so_far(&made, fd, made.loops_at + 4 * ring_bytes - 1, 1);
+	is_mapped_so_far(&made, fd, 1, 1);
+	shmipc_segment_unmap(&made);
+	close(fd);
+}
+
+/* 0: of 32 streams of 8 MiB each fewer are mapped where there is no room for more. */
+static int map_in_little_space(int fd)
+{
+	const struct rlimit limit = { 64 << 20, 64 << 20 };
+	struct shmipc_segment mapped;
+
+	if (setrlimit(RLIMIT_AS, &limit) || shmipc_segment_map(&mapped, fd, UINT64_MAX))
+		return 1;
+	return mapped.stream_count == 4 ? 0 : 2;
+}
+
+static void less_is_mapped_where_there_is_no_room(void **state)
+{
+	struct shmipc_segment made;
+	int fd, status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(shmipc_segment_create(&made, 32, 4 << 20, &fd), 0);
+	shmipc_segment_unmap(&made);
+	pid = fork();
+	if (pid == 0)
+		_exit(map_in_little_space(fd));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(fd);
 }
 
 static void parts_do_not_overlap(void **state)
@@ -124,8 +187,8 @@ static void core_dumps_touch_no_loop(void **state)
 		if (pid == 0) {
 			if (mapped)
 				shmipc_segment_unmap(&segment);
-			if ((mapped && shmipc_segment_map(&segment, fd)) || chdir(directory) ||
-			    setrlimit(RLIMIT_CORE, &unlimited))
+			if ((mapped && shmipc_segment_map(&segment, fd, UINT64_MAX)) ||
+			    chdir(directory) || setrlimit(RLIMIT_CORE, &unlimited))
 				_exit(1);
 			signal(SIGABRT, SIG_DFL);
 			abort();
@@ -202,7 +265,7 @@ static int file_with(const struct shmipc_segment_header *header, off_t bytes, in
 static int map_result(int fd)
 {
 	struct shmipc_segment segment;
-	int error = shmipc_segment_map(&segment, fd);
+	int error = shmipc_segment_map(&segment, fd, UINT64_MAX);
 
 	if (!error)
 		shmipc_segment_unmap(&segment);
@@ -323,7 +386,7 @@ static void huge_pages_are_refused(void **state)
 			close(fd);
 		skip();
 	}
-	assert_int_equal(shmipc_segment_map(&segment, fd), -EPROTO);
+	assert_int_equal(shmipc_segment_map(&segment, fd, UINT64_MAX), -EPROTO);
 	close(fd);
 }
 
@@ -338,7 +401,7 @@ static void header_changes_later_have_no_effect(void **state)
 
 	(void)state;
 	assert_int_equal(shmipc_segment_create(&hostile, 2, 4096, &fd), 0);
-	assert_int_equal(shmipc_segment_map(&mine, fd), 0);
+	assert_int_equal(shmipc_segment_map(&mine, fd, UINT64_MAX), 0);
 	close(fd);
 	before = shmipc_segment_ring(&mine, 1, 1);
 	stream = shmipc_segment_stream(&mine, 1);
@@ -368,6 +431,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(created_segment_is_complete),
+		cmocka_unit_test(as_much_is_mapped_as_may_be),
+		cmocka_unit_test(less_is_mapped_where_there_is_no_room),
 		cmocka_unit_test(parts_do_not_overlap),
 		cmocka_unit_test(untouched_streams_cost_nothing),
 		cmocka_unit_test(core_dumps_touch_no_loop),

@@ -57,7 +57,7 @@ static int begin(void **state)
 
 	(void)state;
 	if (shmipc_segment_create(&both.segment, STREAMS, RING_BYTES, &fd) < 0 ||
-	    shmipc_segment_map(&mapped, fd) < 0)
+	    shmipc_segment_map(&mapped, fd, UINT64_MAX) < 0)
 		return -1;
 	close(fd);
 	both.server = shim_session_add(&both.segment, &server, &claim);
