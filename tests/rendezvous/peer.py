@@ -35,6 +35,11 @@ def parse(address):
 def limits(options):
     if "as" in options:
         resource.setrlimit(resource.RLIMIT_AS, (int(options["as"]), int(options["as"])))
+    if "as_left" in options:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            pages = int(statm.read().split()[0])
+        most = pages * resource.getpagesize() + int(options["as_left"])
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     if "fsize" in options:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(options["fsize"]), int(options["fsize"])))
 
