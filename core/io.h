@@ -17,7 +17,7 @@ struct shmipc_io {
 	/* sending: the bytes are those of `file` before file_end, and the cursor only counts them
 	 */
 	bool from_file;
-	bool file_is_over; /* sender_file.c's own: its end, or an error, came before the count */
+	bool file_is_over; /* sender_file.c's own: its end came before the count */
 	int file;
 	off_t file_end;
 	struct msghdr *message; /* control and name of sendmsg/recvmsg, or NULL */

@@ -325,12 +325,28 @@ static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
 	return put;
 }
 
+/* What the kernel has said of the end it says once. */
+static void note_told(struct shmipc_sender *s, ssize_t n)
+{
+	if (n == -ECONNRESET)
+		s->reset_told = true;
+	if (n == -EPIPE)
+		s->pipe_told = true;
+}
+
 /* A send that the kernel would have accepted, although the peer is dead. */
 static bool swallow(struct shmipc_sender *s, struct shmipc_io *io, ssize_t *done)
 {
-	if (!shmipc_ending_accepts_send(s, io->fd, io->cursor.left))
+	bool has_more = false;
+	ssize_t n = (ssize_t)io->cursor.left;
+
+	if (io->from_file)
+		n = shmipc_sender_first_of_file(io, &has_more);
+	if (n < 0 || !shmipc_ending_accepts_send(s, io->fd, (size_t)n))
 		return false;
-	*done = io->from_file ? shmipc_sender_swallow_file(io) : (ssize_t)io->cursor.left;
+	if (has_more) /* which finds the pipe broken: a signal, and the count of what went before */
+		note_told(s, sys_sendto(io->fd, "", 1, 0, NULL, 0));
+	*done = n;
 	return true;
 }
 
@@ -442,15 +458,6 @@ static bool wants_kernel(const struct shmipc_io *io)
 	       (io->message && (io->message->msg_controllen > 0 || io->message->msg_namelen > 0));
 }
 
-/* What the kernel has said of the end it says once. */
-static void note_told(struct shmipc_sender *s, ssize_t n)
-{
-	if (n == -ECONNRESET)
-		s->reset_told = true;
-	if (n == -EPIPE)
-		s->pipe_told = true;
-}
-
 /* Locked; drops the lock.  The rest of the call, `done` bytes of which are in the ring, goes by the
  * kernel. */
 static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssize_t done)
@@ -528,7 +535,12 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 	if (s->attached && (io->cursor.left == 0 || wants_kernel(io)))
 		look_for_peer(s, io->fd, shmipc_ticks());
 	gone = s->attached && (s->gone || peer_is_gone(s, io->fd));
-	error = gone || s->kept_error ? shmipc_ending_error_of_send(s, io->fd) : 0;
+	gone = gone || s->kept_error;
+	if (gone && shmipc_sender_file_is_refused(io, &done)) {
+		shmipc_lock_drop(&s->lock, io->private_use);
+		return done;
+	}
+	error = gone ? shmipc_ending_error_of_send(s, io->fd) : 0;
 	if (error) {
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return -error;

@@ -11,7 +11,8 @@
 #include "core/sleep.h"
 #include "core/sys.h"
 
-enum { SWALLOWED_BYTES = 4096 };
+/* The pipe through which sendfile() moves a file takes so many of its pages at a time. */
+enum { PIPE_PAGES = 16, PAGE_BYTES = 4096 };
 
 static off_t place(const struct shmipc_io *io)
 {
@@ -25,7 +26,8 @@ ssize_t shmipc_sender_read_file(struct shmipc_sender *s, struct shmipc_io *io, s
 	ssize_t n;
 
 	n = sys_preadv(io->file, pieces, count, place(io));
-	if (n == -EINVAL) /* O_DIRECT, perhaps, which wants memory of another alignment */
+	if (n <
+	    0) /* O_DIRECT wants memory of another alignment, a directory has an error of its own */
 		return -EAGAIN;
 	if (n > 0)
 		io->cursor.left -= (size_t)n;
@@ -43,10 +45,37 @@ ssize_t shmipc_sender_kernel_file(struct shmipc_io *io, void (*undo)(void *argum
 			    0);
 }
 
-ssize_t shmipc_sender_swallow_file(struct shmipc_io *io)
+ssize_t shmipc_sender_first_of_file(const struct shmipc_io *io, bool *has_more)
 {
-	char unread[SWALLOWED_BYTES];
-	size_t bytes = io->cursor.left < sizeof(unread) ? io->cursor.left : sizeof(unread);
+	char unread[PAGE_BYTES], more;
+	struct iovec pieces[PIPE_PAGES + 1];
+	off_t at = place(io);
+	size_t first = PAGE_BYTES - (size_t)(at % PAGE_BYTES), left = io->cursor.left, bytes = 0;
+	int count = 0;
+	ssize_t n;
 
-	return sys_pread(io->file, unread, bytes, place(io));
+	for (; count < PIPE_PAGES && bytes < left; count++) {
+		size_t page = count == 0 ? first : PAGE_BYTES;
+
+		if (page > left - bytes)
+			page = left - bytes;
+		pieces[count] = (struct iovec){ unread, page };
+		bytes += page;
+	}
+	if (bytes < left)
+		pieces[count++] = (struct iovec){ &more, 1 };
+	n = sys_preadv(io->file, pieces, count, at);
+	*has_more = n > (ssize_t)bytes;
+	return *has_more ? (ssize_t)bytes : n;
+}
+
+bool shmipc_sender_file_is_refused(const struct shmipc_io *io, ssize_t *result)
+{
+	bool has_more;
+	off_t at = place(io);
+
+	if (!io->from_file || shmipc_sender_first_of_file(io, &has_more) > 0)
+		return false;
+	*result = sys_call6(SYS_sendfile, io->fd, io->file, (long)&at, (long)io->cursor.left, 0, 0);
+	return true;
 }

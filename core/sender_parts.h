@@ -67,15 +67,19 @@ int shmipc_sender_resend(struct shmipc_sender *s, int fd, int flags);
 /* ---- sender_file.c: calls whose bytes come from a file ---- */
 
 /* Read the next bytes (<= room in the ring) to where the ring's next bytes lie.  How many have
- * come; 0 at the end of the file, or the error of the read: then the call is over.  -EAGAIN: the
- * file cannot be read to there, the kernel has to move the rest. */
+ * come; 0 at the end of the file: then the call is over.  -EAGAIN: the file cannot be read to
+ * there, the kernel has to move the rest, or to say why it cannot. */
 ssize_t shmipc_sender_read_file(struct shmipc_sender *s, struct shmipc_io *io, size_t bytes);
 
 /* The rest of the call by the kernel's own sendfile(); may sleep, and be left by `undo`. */
 ssize_t shmipc_sender_kernel_file(struct shmipc_io *io, void (*undo)(void *argument),
 				  void *argument);
 
-/* What the kernel would take of the call although nobody will read it. */
-ssize_t shmipc_sender_swallow_file(struct shmipc_io *io);
+/* How many bytes the kernel's sendfile() hands to the socket before it looks how that is: what lies
+ * in as many pages as go together.  0 at the end of the file, or why it cannot be read. */
+ssize_t shmipc_sender_first_of_file(const struct shmipc_io *io, bool *has_more);
+
+/* Nothing comes from the file: the kernel says so, or why, and does not look at the socket. */
+bool shmipc_sender_file_is_refused(const struct shmipc_io *io, ssize_t *result);
 
 #endif
