@@ -326,16 +326,19 @@ static int unread_there(struct shim_conn *conn, int fd, unsigned long request, i
 {
 	struct pollfd entry = { .fd = fd, .events = POLLRDHUP };
 	int result = sys_ioctl(fd, request, out);
+	bool by_ring = shmipc_sender_on_ring(&conn->tx);
 
 	if (result < 0)
 		return (int)shim_edge(result);
 	if (sys_poll(&entry, 1, 0) <= 0)
 		entry.revents = 0;
-	if (!shmipc_ending_has_left_bytes(&conn->tx))
+	if (!shmipc_ending_has_left_bytes(&conn->tx)) {
 		*out = 0; /* a token is no byte of the application's */
-	else if (shmipc_sender_on_ring(&conn->tx) &&
-		 shmipc_ending_of(&conn->tx, entry.revents) == SHMIPC_ENDING_KERNEL)
-		*out = (int)shmipc_sender_unread(&conn->tx); /* of one that ended it is gone */
+	} else if (shmipc_ending_of(&conn->tx, entry.revents) == SHMIPC_ENDING_KERNEL &&
+		   (by_ring || !conn->tx.gone)) {
+		/* of one that ended it is gone; what went by the ring before it was left is not */
+		*out = (by_ring ? 0 : *out) + (int)shmipc_sender_unread(&conn->tx);
+	}
 	return 0;
 }
 

@@ -134,3 +134,36 @@ static void outq_client(int fd)
 	obs_val("left", left);
 }
 CASE("counters.outq", outq_server, outq_client, ANY);
+
+/* What lies there stays there when the pipe breaks: the other end refuses more, and reads on. */
+static void outq_refused_server(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	obs("poll", poll(&p, 1, 0));
+	both();
+	both();
+	obs("shutdown", shutdown(fd, SHUT_RD));
+	both();
+	both();
+	recv_pat(fd, 500, 0);
+	both();
+}
+
+static void outq_refused_client(int fd)
+{
+	int left = -1;
+
+	both();
+	send_pat(fd, 500, 0);
+	both();
+	both();
+	obs("send", send(fd, "x", 1, MSG_NOSIGNAL));
+	obs("TIOCOUTQ", ioctl(fd, TIOCOUTQ, &left));
+	obs_val("something", left > 0);
+	both();
+	both();
+	obs("TIOCOUTQ", ioctl(fd, TIOCOUTQ, &left));
+	obs_val("left", left);
+}
+CASE("counters.outq_refused", outq_refused_server, outq_refused_client, ANY | CONF_UNIX_ONLY);
