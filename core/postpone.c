@@ -6,11 +6,18 @@
 __thread struct shmipc_postpone shmipc_postpone __attribute__((tls_model("initial-exec")));
 
 static void (*deliver_one)(void);
+static bool (*ask_unseen)(void);
 static _Atomic bool handlers_expected;
 
-void shmipc_postpone_use(void (*deliver)(void))
+void shmipc_postpone_use(void (*deliver)(void), bool (*unseen_restart)(void))
 {
 	deliver_one = deliver;
+	ask_unseen = unseen_restart;
+}
+
+bool shmipc_postpone_unseen_restart(void)
+{
+	return ask_unseen && ask_unseen();
 }
 
 void shmipc_postpone_deliver(void)

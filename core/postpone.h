@@ -38,9 +38,11 @@ struct shmipc_postpone {
 
 extern __thread struct shmipc_postpone shmipc_postpone __attribute__((tls_model("initial-exec")));
 
-/* Once, before any other thread: how a postponed signal is delivered. */
-void shmipc_postpone_use(void (*deliver)(void));
+/* Once, before any other thread: how a postponed signal is delivered; and, of the handlers that do
+ * not come by way of us, whether all ask for calls to be restarted (and there are some). */
+void shmipc_postpone_use(void (*deliver)(void), bool (*unseen_restart)(void));
 void shmipc_postpone_deliver(void);
+bool shmipc_postpone_unseen_restart(void);
 
 /* A forked child: what was held belongs to the parent, and the signal that waits too.  True: one
  * has waited, its mask is still to be restored. */

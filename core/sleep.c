@@ -69,5 +69,7 @@ __attribute__((noinline)) long shmipc_sleep6(const long call[7], void (*undo)(vo
 
 bool shmipc_sleep_restarts(void)
 {
-	return shmipc_postpone.ran && !shmipc_postpone.interrupted;
+	if (!shmipc_postpone.ran)
+		return shmipc_postpone_unseen_restart();
+	return !shmipc_postpone.interrupted;
 }

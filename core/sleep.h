@@ -15,8 +15,9 @@
 /* Result of the system call, or -errno. */
 long shmipc_sleep6(const long call[7], void (*undo)(void *argument), void *argument);
 
-/* After -EINTR: every handler that ran asks for calls to be restarted (SA_RESTART).  For sleeps of
- * ours that the kernel does not restart itself, in place of one that it would. */
+/* After -EINTR: every handler that ran asks for calls to be restarted (SA_RESTART); or, where none
+ * ran that we know of, every one that may have.  For sleeps of ours that the kernel does not
+ * restart itself, in place of one that it would. */
 bool shmipc_sleep_restarts(void);
 
 #define SHMIPC_SLEEP(undo, argument, number, a, b, c, d, e, f)                               \

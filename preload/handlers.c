@@ -15,6 +15,7 @@
 #include "preload/config.h"
 #include "preload/conn.h"
 #include "preload/identity.h"
+#include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/sets.h"
 
@@ -58,6 +59,12 @@ static bool is_fault(int signo)
 static uint64_t bit(int signo)
 {
 	return 1ULL << (signo - 1);
+}
+
+static bool is_handler(sighandler_t disposition)
+{
+	return disposition != SIG_DFL && disposition != SIG_IGN && disposition != SIG_ERR &&
+	       disposition != SIG_HOLD;
 }
 
 /* Not the faults, and not the two by which libc cancels threads and changes their ids. */
@@ -168,9 +175,28 @@ static void deliver(void)
 	set_mask(mask);
 }
 
+/* Which of those that were set around us has run is not known: the kernel tells what is set. */
+static bool unseen_restart(void)
+{
+	struct kernel_action action;
+	bool some = false;
+
+	if (shim_identity_seccomp_filtered())
+		return false;
+	for (int signo = 1; signo < SIGNALS; signo++) {
+		if (ask_action(signo, &action) < 0 || action.handler == (uintptr_t)came ||
+		    !is_handler((sighandler_t)action.handler))
+			continue;
+		if (!(action.flags & SA_RESTART))
+			return false;
+		some = true;
+	}
+	return some;
+}
+
 void shim_handlers_start(void)
 {
-	shmipc_postpone_use(deliver);
+	shmipc_postpone_use(deliver, unseen_restart);
 }
 
 void shim_handlers_in_child(void)
@@ -200,12 +226,6 @@ static void end(void)
 static bool is_ours(int signo)
 {
 	return shim_config.enabled && signo > 0 && signo < SIGNALS && !shim_process_is_borrowed();
-}
-
-static bool is_handler(sighandler_t disposition)
-{
-	return disposition != SIG_DFL && disposition != SIG_IGN && disposition != SIG_ERR &&
-	       disposition != SIG_HOLD;
 }
 
 /* One is called with three arguments whatever it takes. */
@@ -261,6 +281,39 @@ static int change(int (*call)(int, const struct sigaction *, struct sigaction *)
 		table[signo] = was;
 	if (result == 0 && old)
 		show(old, &was);
+	end();
+	return result;
+}
+
+/* The system call, by syscall(). */
+long shim_handlers_system_call(long signo, const void *action, void *old, long bytes)
+{
+	const struct kernel_action *chosen = action;
+	struct kernel_action ours, *shown = old;
+	struct handled was;
+	long result;
+
+	if (!is_ours((int)signo) || bytes != KERNEL_SET_BYTES ||
+	    (action && shim_pointer_is_bad(action, sizeof(ours))))
+		return sys_call6(SYS_rt_sigaction, signo, (long)action, (long)old, bytes, 0, 0);
+	begin();
+	was = table[signo];
+	if (chosen && is_handler((sighandler_t)chosen->handler)) {
+		ours = *chosen;
+		note((int)signo, (handler)chosen->handler, chosen->flags);
+		ours.handler = (uintptr_t)came;
+		ours.flags |= SA_SIGINFO;
+		chosen = &ours;
+	}
+	result = sys_call6(SYS_rt_sigaction, signo, (long)chosen, (long)old, bytes, 0, 0);
+	/* a bad place for the old one is found when the new one is set */
+	if (result < 0 && result != -EFAULT)
+		table[signo] = was;
+	if (result == 0 && shown && shown->handler == (uintptr_t)came) {
+		shown->handler = (uintptr_t)was.handler;
+		if (!was.wants_info)
+			shown->flags &= ~(unsigned long)SA_SIGINFO;
+	}
 	end();
 	return result;
 }

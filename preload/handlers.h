@@ -8,13 +8,17 @@
  * asked for; until then every signal of the thread is blocked, so one at most waits.  Faults are
  * never postponed.
  *
- * Handlers that were set by system calls of their own, or before the shim was there, are not seen;
- * one of those that uses the very connection that it has interrupted gets EAGAIN.
+ * Handlers that were set by system call instructions, or before the shim was there, are not seen
+ * before a sleep ends by one; then the kernel is asked whether it wants the call restarted.  One of
+ * those that uses the very connection that it has interrupted gets EAGAIN.
  */
 #ifndef SHMIPC_PRELOAD_HANDLERS_H
 #define SHMIPC_PRELOAD_HANDLERS_H
 
 void shim_handlers_start(void);
 void shim_handlers_in_child(void);
+
+/* rt_sigaction as the kernel has it; -errno. */
+long shim_handlers_system_call(long signo, const void *action, void *old, long bytes);
 
 #endif

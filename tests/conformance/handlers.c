@@ -8,11 +8,15 @@ enum { STORM_US = 150, RECORDS = 6000, MARK = 0x7e };
 static int the_fd;
 static volatile sig_atomic_t failures, ran;
 
+static bool by_number; /* by syscall() */
+
 static void install(void (*handler)(int), int flags)
 {
 	struct sigaction a = { .sa_handler = handler, .sa_flags = flags };
 
 	sigaction(SIGALRM, &a, NULL);
+	if (by_number)
+		handler_by_number(SIGALRM, handler, flags, false);
 }
 
 static void alarm_in(long first_us, long then_us)
@@ -85,6 +89,13 @@ static void storm_receiver(int fd)
 }
 CASE("handlers.send_in_send", storm_receiver, storm_sender, ANY | CONF_MID);
 
+static void storm_sender_by_number(int fd)
+{
+	by_number = true;
+	storm_sender(fd);
+}
+CASE("handlers.send_in_send_by_number", storm_receiver, storm_sender_by_number, ANY);
+
 static uint64_t sum_in_handler, bytes_in_handler;
 
 static void recv_in_handler(int signo)
@@ -140,6 +151,13 @@ static void divided_sender(int fd)
 	shutdown(fd, SHUT_WR);
 }
 CASE("handlers.recv_in_recv", divided_receiver, divided_sender, ANY);
+
+static void divided_receiver_by_number(int fd)
+{
+	by_number = true;
+	divided_receiver(fd);
+}
+CASE("handlers.recv_in_recv_by_number", divided_receiver_by_number, divided_sender, ANY);
 
 static void ask_in_handler(int signo)
 {

@@ -123,6 +123,14 @@ void set_nonblock(int fd, bool on);
 bool ready(int fd, short events); /* waits until poll() shows one of the events, prints nothing */
 void on_signal(int signo, int sa_flags);
 int signal_count(int signo);
+struct conf_action { /* as the system call has it */
+	uintptr_t handler;
+	unsigned long flags;
+	uintptr_t restorer;
+	uint64_t mask;
+};
+/* By the system call: by syscall(), or around whoever interposes libc. */
+void handler_by_number(int signo, void (*handler)(int), int sa_flags, bool around);
 pthread_t spawn(void *(*body)(void *), void *arg);
 
 /* What the two roles do after whatever one of them has done to the connection: it is whole and

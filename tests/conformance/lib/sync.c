@@ -2,6 +2,7 @@
 /* The side channel of the two roles (a pair of pipes), time, signals and threads. */
 #include "tests/conformance/lib/conf.h"
 #include "tests/conformance/lib/main.h"
+#include "tests/bare_call.h"
 
 #include <sys/syscall.h>
 
@@ -95,6 +96,23 @@ void on_signal(int signo, int sa_flags)
 int signal_count(int signo)
 {
 	return signals_seen[signo];
+}
+
+void handler_by_number(int signo, void (*handler)(int), int sa_flags, bool around)
+{
+	const struct sigaction first = { .sa_handler = handler };
+	struct conf_action action;
+
+	/* libc knows how a handler returns */
+	sigaction(signo, &first, NULL);
+	bare_call(SYS_rt_sigaction, signo, 0, (long)&action, sizeof(action.mask), 0, 0);
+	action.handler = (uintptr_t)handler;
+	action.flags &= ~(unsigned long)(SA_SIGINFO | SA_RESTART);
+	action.flags |= (unsigned long)sa_flags;
+	if (around)
+		bare_call(SYS_rt_sigaction, signo, (long)&action, 0, sizeof(action.mask), 0, 0);
+	else
+		syscall(SYS_rt_sigaction, signo, &action, NULL, sizeof(action.mask));
 }
 
 pthread_t spawn(void *(*body)(void *), void *arg)
