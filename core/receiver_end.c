@@ -194,6 +194,15 @@ static bool is_broken_pipe(const struct shmipc_receiver *r, enum shmipc_ending e
 	       shmipc_ending_is_late(r->sibling);
 }
 
+/* An unread token has made it of an orderly end: a reset, or, where the end was heard before, the
+ * broken pipe that answers a send as well. */
+static bool is_made_by_token(const struct shmipc_receiver *r, int error, enum shmipc_ending ending)
+{
+	if (ending != SHMIPC_ENDING_ORDERLY || refuses_bytes(r))
+		return false;
+	return error == ECONNRESET || (error == EPIPE && r->sibling && !r->sibling->answered);
+}
+
 /* Locked.  error: pending, or 0; signs: of the real socket.  What the application is told now. */
 static int tell_end(struct shmipc_receiver *r, int fd, int error, int signs)
 {
@@ -206,8 +215,8 @@ static int tell_end(struct shmipc_receiver *r, int fd, int error, int signs)
 		if (r->pending_error) /* met where the bytes ended; SO_ERROR may come before them */
 			r->eof = true;
 		r->pending_error = 0;
-		if (error == ECONNRESET && ending == SHMIPC_ENDING_ORDERLY && !refuses_bytes(r))
-			error = 0; /* an unread token's doing */
+		if (is_made_by_token(r, error, ending))
+			error = 0;
 	} else if (ending == SHMIPC_ENDING_LEFT_BYTES) {
 		error = ECONNRESET;
 	}
@@ -220,6 +229,15 @@ static int tell_end(struct shmipc_receiver *r, int fd, int error, int signs)
 	return error;
 }
 
+/* The end of the bytes alone does not tell whether a Unix peer that has shut its direction, or
+ * whose bytes we refuse, was killed: a HUP does. */
+static int signs_of_end(const struct shmipc_receiver *r, int fd)
+{
+	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
+
+	return r->is_unix && sys_poll(&real, 1, 0) > 0 ? real.revents : POLLRDHUP;
+}
+
 ssize_t shmipc_receiver_ended(struct shmipc_receiver *r, int fd)
 {
 	char value;
@@ -230,7 +248,7 @@ ssize_t shmipc_receiver_ended(struct shmipc_receiver *r, int fd)
 		n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
 	if (n < 0)
 		shmipc_receiver_socket_said(r, n);
-	return -tell_end(r, fd, r->pending_error, POLLRDHUP);
+	return -tell_end(r, fd, r->pending_error, signs_of_end(r, fd));
 }
 
 int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, bool private_use)

@@ -303,6 +303,29 @@ static void killed_unread(int fd)
 }
 CASE("close.kill_unread", killed_unread, kill_unread_survivor, ANY | CONF_KILLED);
 
+/* It has read all and shut both directions: no error waits. */
+static void killed_shut(int fd)
+{
+	obs("shutdown", shutdown(fd, SHUT_RDWR));
+	both();
+	kill(getpid(), SIGKILL);
+}
+
+static void kill_shut_survivor(int fd)
+{
+	int error = -1;
+	socklen_t len = sizeof(error);
+	char byte;
+
+	both();
+	await_peer_exit();
+	ready(fd, POLLRDHUP);
+	obs("getsockopt", getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len));
+	obs_val("error", error);
+	obs("recv", recv(fd, &byte, 1, 0));
+}
+CASE("close.kill_shut", killed_shut, kill_shut_survivor, ANY | CONF_KILLED);
+
 /* exit() without close is a close. */
 static void exits(int fd)
 {

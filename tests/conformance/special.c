@@ -528,8 +528,7 @@ static void modest_server(int listener)
 	become_small_and_modest();
 	two_megabytes_server(listener);
 }
-CASE("special.unknown_address_space", modest_server, two_megabytes_client,
-     CONF_RAW | CONF_MUST);
+CASE("special.unknown_address_space", modest_server, two_megabytes_client, CONF_RAW | CONF_MUST);
 
 static void modest_client(int none)
 {
