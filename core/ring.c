@@ -3,7 +3,8 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <string.h>
+
+#include "core/copy.h"
 
 int shmipc_cursor_init(struct shmipc_cursor *cursor, const struct iovec *iov, size_t count)
 {
@@ -79,9 +80,9 @@ static void copy_piece(unsigned char *memory, struct shmipc_cursor *cursor, size
 		}
 		user = (unsigned char *)cursor->iov->iov_base + cursor->offset;
 		if (way == COPY_IN)
-			memcpy(memory, user, n);
+			shmipc_copy(memory, user, n);
 		else
-			memcpy(user, memory, n);
+			shmipc_copy(user, memory, n);
 		memory += n;
 		bytes -= n;
 		shmipc_cursor_skip(cursor, n);
@@ -112,9 +113,9 @@ static inline bool copy_simply(const struct shmipc_ring *ring, uint64_t base, ui
 		return false;
 	user = (unsigned char *)cursor->iov->iov_base + cursor->offset;
 	if (way == COPY_IN)
-		memcpy(memory, user, bytes);
+		shmipc_copy(memory, user, bytes);
 	else
-		memcpy(user, memory, bytes);
+		shmipc_copy(user, memory, bytes);
 	cursor->left -= bytes;
 	cursor->offset += bytes;
 	if (bytes == here) {

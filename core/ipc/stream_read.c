@@ -2,8 +2,8 @@
 /* Reading: views of received slices, and copies of them. */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "core/copy.h"
 #include "core/ipc/stream.h"
 
 enum { FIRST_PIECES = 8, SPARE_STITCH_MAX = 4 << 20 };
@@ -222,7 +222,7 @@ static void copy_out(struct shmipc_rx *rx, void *to, size_t bytes)
 		const struct shmipc_rx_piece *piece = piece_at(rx, n);
 		size_t here = piece->left < bytes ? piece->left : bytes;
 
-		memcpy(at, piece->at, here);
+		shmipc_copy(at, piece->at, here);
 		at += here;
 		bytes -= here;
 	}
@@ -243,10 +243,10 @@ static void copy_and_consume(struct shmipc_stream *stream, void *to, size_t byte
 
 		if (here > SMALL) {
 			shmipc_mutex_unlock(&s->lock);
-			memcpy(at, piece.at, here);
+			shmipc_copy(at, piece.at, here);
 			shmipc_mutex_lock(&s->lock);
 		} else {
-			memcpy(at, piece.at, here);
+			shmipc_copy(at, piece.at, here);
 		}
 		discard(stream, here);
 		at += here;

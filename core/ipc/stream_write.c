@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/copy.h"
 #include "core/ipc/stream.h"
 
 enum {
@@ -192,7 +193,7 @@ int shmipc_stream_write(struct shmipc_stream *stream, const void *from, size_t b
 			continue;
 		}
 		here = here < bytes ? here : bytes;
-		memcpy(piece->at + piece->bytes, at, here);
+		shmipc_copy(piece->at + piece->bytes, at, here);
 		piece->bytes += here;
 		tx->bytes += here;
 		at += here;
