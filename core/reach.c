@@ -47,8 +47,8 @@ bool shmipc_reach_ask(uintptr_t start, size_t bytes, enum shmipc_reach how)
 			continue;
 		if (how == SHMIPC_REACH_WRITE ? !kernel_writes(word) : !kernel_reads(word))
 			return false;
-		atomic_store_explicit(&shmipc_reach_table[page % SHMIPC_REACH_PAGES],
-				      shmipc_reach_entry(page, age, how), memory_order_relaxed);
+		atomic_store_explicit(shmipc_reach_slot(page), shmipc_reach_entry(page, age, how),
+				      memory_order_relaxed);
 	}
 	return true;
 }

@@ -29,9 +29,10 @@ enum shmipc_reach {
 
 enum {
 	SHMIPC_REACH_PAGE_BITS = 12, /* the smallest page there is */
-	/* known at the same time, 128 MiB: whoever cycles through a large buffer asks once, too; a
-	 * power of two, one touched line for every 32 KiB in use */
-	SHMIPC_REACH_PAGES = 32768,
+	/* known at the same time, 128 MiB: whoever cycles through a large buffer asks once, too;
+	 * one touched line for every 32 KiB in use */
+	SHMIPC_REACH_SLOT_BITS = 15,
+	SHMIPC_REACH_PAGES = 1 << SHMIPC_REACH_SLOT_BITS,
 	SHMIPC_REACH_AGE_BITS = 18,
 	SHMIPC_REACH_MESSAGES = 65536,
 };
@@ -59,10 +60,20 @@ static inline uint64_t shmipc_reach_entry(uintptr_t page, uint32_t age, enum shm
 	       (uint64_t)(age & ((1u << SHMIPC_REACH_AGE_BITS) - 1)) << 1 | (uint64_t)how;
 }
 
+/* What lies together has slots of its own each.  Where such a piece of 128 MiB begins is chosen by
+ * its number: threads have their stacks 8 MiB apart, their parts of malloc()'s memory 64 MiB, and
+ * what one of them uses is at the same place in each. */
+static inline _Atomic uint64_t *shmipc_reach_slot(uintptr_t page)
+{
+	uint64_t piece = (uint64_t)page >> SHMIPC_REACH_SLOT_BITS;
+	uint64_t begin = piece * UINT64_C(0x9e3779b97f4a7c15) >> (64 - SHMIPC_REACH_SLOT_BITS);
+
+	return &shmipc_reach_table[(page ^ begin) % SHMIPC_REACH_PAGES];
+}
+
 static inline bool shmipc_reach_knows(uintptr_t page, uint32_t age, enum shmipc_reach how)
 {
-	uint64_t entry = atomic_load_explicit(&shmipc_reach_table[page % SHMIPC_REACH_PAGES],
-					      memory_order_relaxed);
+	uint64_t entry = atomic_load_explicit(shmipc_reach_slot(page), memory_order_relaxed);
 
 	return entry == shmipc_reach_entry(page, age, SHMIPC_REACH_WRITE) ||
 	       (how == SHMIPC_REACH_READ &&

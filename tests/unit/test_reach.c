@@ -108,6 +108,42 @@ static void test_age_comes_round(void **state)
 	assert_false(shmipc_reach(page, 1, SHMIPC_REACH_READ));
 }
 
+enum { THREADS = 64 };
+
+/* How many of so many pages, one each `distance` pages, have the slot of another. */
+static int displaced(uintptr_t first, uintptr_t distance, int count)
+{
+	static unsigned char used[SHMIPC_REACH_PAGES];
+	int shared = 0;
+
+	memset(used, 0, sizeof(used));
+	for (int i = 0; i < count; i++) {
+		size_t slot = (size_t)(shmipc_reach_slot(first + (uintptr_t)i * distance) -
+				       shmipc_reach_table);
+
+		assert_true(slot < SHMIPC_REACH_PAGES);
+		shared += used[slot];
+		used[slot] = 1;
+	}
+	return shared;
+}
+
+/* Threads use the same places of their stacks and of their parts of malloc()'s memory. */
+static void test_threads_displace_nobody(void **state)
+{
+	static const uintptr_t mib = ((uintptr_t)1 << 20) / PAGE;
+	const uintptr_t first = UINT64_C(0x7f12c8000000) / PAGE;
+
+	(void)state;
+	assert_int_equal(displaced(first, 1, SHMIPC_REACH_PAGES), 0);
+	for (uintptr_t page = first; page < first + 1000; page += 37) {
+		assert_int_equal(displaced(page, 64 * mib, THREADS), 0);
+		assert_int_equal(displaced(page, 8 * mib, THREADS), 0);
+		assert_int_equal(displaced(page, 8 * mib + 1, THREADS), 0);
+		assert_int_equal(displaced(page, mib, THREADS), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -117,6 +153,7 @@ int main(void)
 		cmocka_unit_test(test_across),
 		cmocka_unit_test(test_changes),
 		cmocka_unit_test(test_age_comes_round),
+		cmocka_unit_test(test_threads_displace_nobody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
