@@ -7,17 +7,30 @@
 
 enum {
 	KERNEL_IOV = 64,
-	SKIP_MAX = 4096, /* bytes that are looked over */
 	SCRATCH_BYTES = 16 * 1024,
-	SCRATCHES = 64, /* SO_PEEK_OFF reaches so far */
+	SCRATCHES = 64, /* so far reaches what is looked over, and SO_PEEK_OFF */
 };
+
+/* Room for bytes that nobody looks at.  Returns the number of pieces. */
+static size_t look_over(struct iovec pieces[SCRATCHES], size_t bytes)
+{
+	static char scratch[SCRATCH_BYTES];
+	size_t count = 0;
+
+	for (; bytes > 0 && count < SCRATCHES; count++) {
+		pieces[count] = (struct iovec){ scratch,
+						bytes < SCRATCH_BYTES ? bytes : SCRATCH_BYTES };
+		bytes -= pieces[count].iov_len;
+	}
+	return count;
+}
 
 /* Kernel bytes behind LAST, looked at over `before` bytes of payload and the tokens. */
 static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_io *io,
 				uint64_t before)
 {
-	char skipped[SKIP_MAX];
-	struct iovec iov[KERNEL_IOV];
+	char last = SHMIPC_TOKEN_LAST;
+	struct iovec iov[SCRATCHES + 1 + KERNEL_IOV];
 	struct msghdr message = { .msg_iov = iov };
 	uint32_t tokens = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) -
 			  r->taken;
@@ -26,17 +39,20 @@ static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_i
 
 	if (r->last_seen)
 		skip = 0;
-	else if (tokens == 0 || tokens > SKIP_MAX || before > SKIP_MAX - tokens)
+	else if (tokens == 0 || skip > SCRATCHES * SCRATCH_BYTES)
 		return 0;
-	iov[0] = (struct iovec){ skipped, skip };
-	message.msg_iovlen = 1 +
-			     (size_t)shmipc_io_vector(io, io->cursor.left, iov + 1, KERNEL_IOV - 1);
+	if (skip > 0) {
+		message.msg_iovlen = look_over(iov, (size_t)skip - 1);
+		iov[message.msg_iovlen++] = (struct iovec){ &last, 1 };
+	}
+	message.msg_iovlen += (size_t)shmipc_io_vector(io, io->cursor.left,
+						       iov + message.msg_iovlen, KERNEL_IOV);
 	if (io->message) {
 		message.msg_control = io->message->msg_control;
 		message.msg_controllen = io->control_room;
 	}
 	n = sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT);
-	if (n <= (ssize_t)skip || (skip > 0 && skipped[skip - 1] != SHMIPC_TOKEN_LAST))
+	if (n <= (ssize_t)skip || last != SHMIPC_TOKEN_LAST)
 		return 0;
 	shmipc_cursor_skip(&io->cursor, (size_t)n - skip);
 	if (io->message) {
@@ -46,6 +62,22 @@ static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_i
 		io->message_filled = true;
 	}
 	return n - (ssize_t)skip;
+}
+
+/* The kernel's look at all `bytes` before the ring goes on, over what it has no room for, to the
+ * next descriptor: does that ride on a byte behind the ring? */
+static bool control_rides_behind(const struct shmipc_receiver *r, const struct shmipc_io *io,
+				 size_t bytes)
+{
+	struct iovec iov[SCRATCHES];
+	struct msghdr message = { .msg_iov = iov };
+
+	if (io->control_room > 0 || shmipc_receiver_on_ring(r) || !shmipc_receiver_two_ahead(r) ||
+	    bytes != shmipc_receiver_before_cut(r))
+		return false;
+	/* a look ends with the bytes on which a descriptor rides */
+	message.msg_iovlen = look_over(iov, bytes + 1);
+	return sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT) > (ssize_t)bytes;
 }
 
 /* All that lies in a row: by the kernel, in the ring, and by the kernel again. */
@@ -59,7 +91,9 @@ static ssize_t peek_at_all(struct shmipc_receiver *r, struct shmipc_io *io)
 		r); /* all that is there, not what was there last time */
 	while (shmipc_receiver_step(r, io, &n))
 		;
-	if (n <= 0 || io->cursor.left == 0 || shmipc_receiver_has_control(io))
+	if (n <= 0 || io->cursor.left == 0)
+		return n;
+	if (shmipc_receiver_has_control(io) && !control_rides_behind(r, io, (size_t)n))
 		return n;
 	if (shmipc_receiver_on_ring(r) && (r->last_seen || shmipc_receiver_sender_ahead(r)))
 		return n + peek_behind_last(r, io, 0);
@@ -126,16 +160,11 @@ bool shmipc_receiver_was_peeked(const struct shmipc_receiver *r)
 /* The bytes before the offset go where nobody looks. */
 static ssize_t peek_from(struct shmipc_receiver *r, struct shmipc_io *io, size_t offset)
 {
-	static char scratch[SCRATCH_BYTES];
 	struct iovec iov[SCRATCHES + KERNEL_IOV];
 	struct shmipc_io look = *io;
-	size_t count = 0;
+	size_t count = look_over(iov, offset);
 	ssize_t n;
 
-	for (size_t left = offset; left > 0 && count < SCRATCHES; count++) {
-		iov[count] = (struct iovec){ scratch, left < SCRATCH_BYTES ? left : SCRATCH_BYTES };
-		left -= iov[count].iov_len;
-	}
 	count += (size_t)shmipc_io_vector(io, io->cursor.left, iov + count, KERNEL_IOV);
 	shmipc_cursor_init(&look.cursor, iov, count);
 	n = peek_at_all(r, &look);

@@ -82,6 +82,68 @@ static void rights_client(int fd)
 }
 CASE("passing.rights", rights_server, rights_client, ANY | CONF_UNIX_ONLY | CONF_EITHER);
 
+/* A look that ends where a descriptor rides, over what is left of the bytes of another one. */
+enum { LOOKED_OVER = 1000, LOOKED_FAR_OVER = 9000 };
+
+static void look_server(int fd, size_t left)
+{
+	char *bytes = big_buffer();
+	int got = -1;
+
+	both();
+	recv_fd(fd, bytes, 1, &got);
+	close(got);
+	both();
+	both();
+	obs("peek", recv(fd, bytes, CONF_BIG, MSG_PEEK));
+	obs_val("right", pat_good(bytes, left + 10, 1));
+	recv_pat(fd, left + 30, 1);
+	send_pat(fd, 10, 0);
+}
+
+static void look_client(int fd, size_t left)
+{
+	char *bytes = big_buffer();
+	int ends[2];
+
+	pat_fill(bytes, left + 31, 0);
+	if (pipe(ends) < 0)
+		return;
+	obs("sendmsg", send_fd(fd, bytes, left + 1, ends[0]));
+	both();
+	both();
+	obs("send", send(fd, bytes + left + 1, 3, 0));
+	obs("sendmsg", send_fd(fd, bytes + left + 4, 7, ends[0]));
+	obs("send", send(fd, bytes + left + 11, 20, 0));
+	close(ends[0]);
+	close(ends[1]);
+	both();
+	recv_pat(fd, 10, 0);
+}
+
+static void look_over_server(int fd)
+{
+	look_server(fd, LOOKED_OVER);
+}
+
+static void look_over_client(int fd)
+{
+	look_client(fd, LOOKED_OVER);
+}
+CASE("passing.look_over", look_over_server, look_over_client, ANY | CONF_UNIX_ONLY | CONF_EITHER);
+
+static void look_far_over_server(int fd)
+{
+	look_server(fd, LOOKED_FAR_OVER);
+}
+
+static void look_far_over_client(int fd)
+{
+	look_client(fd, LOOKED_FAR_OVER);
+}
+CASE("passing.look_far_over", look_far_over_server, look_far_over_client,
+     ANY | CONF_UNIX_ONLY | CONF_EITHER);
+
 /* A sleeping recvmsg() is woken by it, and a plain recv() drops it. */
 static void rights_wake_server(int fd)
 {
