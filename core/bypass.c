@@ -56,17 +56,15 @@ bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, int fd, bool private
 	return by_kernel;
 }
 
-void shmipc_bypass_receive_end(struct shmipc_receiver *r, ssize_t n)
+ssize_t shmipc_bypass_receive_end(struct shmipc_receiver *r, int fd, bool private_use, ssize_t n)
 {
 	if (n > 0) {
 		atomic_fetch_add(&r->kernel_read, (uint64_t)n);
 		shmipc_count(&r->count->kernel_bytes, (uint64_t)n);
 	}
-	if (n == -ECONNRESET)
-		r->reset_told = true;
-	if (n == -ECONNRESET && r->sibling)
-		r->sibling->reset_told = true;
+	n = shmipc_receiver_judge_plain(r, fd, private_use, n);
 	atomic_fetch_sub(&r->kernel_readers, 1);
+	return n;
 }
 
 void shmipc_bypass_receive_abandon(struct shmipc_receiver *r)

@@ -224,23 +224,29 @@ static ssize_t tell_reset(struct shmipc_receiver *r, int fd)
 }
 
 /* The kernel's too: of bytes that a killed peer left unread in the ring it knows nothing. */
-static ssize_t end_of_plain(struct shmipc_receiver *r, const struct shmipc_io *io)
+static ssize_t end_of_plain(struct shmipc_receiver *r, int fd, bool private_use)
 {
 	ssize_t n;
 
-	if (!shmipc_receiver_lock(r, io->private_use))
+	if (!shmipc_receiver_judges_end(r) || !shmipc_receiver_lock(r, private_use))
 		return 0;
-	n = shmipc_receiver_ended(r, io->fd);
-	shmipc_lock_drop(&r->lock, io->private_use);
+	n = shmipc_receiver_ended(r, fd);
+	shmipc_lock_drop(&r->lock, private_use);
 	return n;
+}
+
+ssize_t shmipc_receiver_judge_plain(struct shmipc_receiver *r, int fd, bool private_use, ssize_t n)
+{
+	if (n == -ECONNRESET)
+		return tell_reset(r, fd);
+	return n == 0 ? end_of_plain(r, fd, private_use) : n;
 }
 
 /* Before consent, and after a stop: the kernel's own call, counted. */
 static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	struct shmipc_sleeper sleeper = { r, io };
-	bool may_end = io->cursor.left > 0 && shmipc_receiver_judges_end(r) &&
-		       !(io->flags & (MSG_OOB | MSG_ERRQUEUE));
+	bool may_end = io->cursor.left > 0 && !(io->flags & (MSG_OOB | MSG_ERRQUEUE));
 	ssize_t n;
 
 	if (r->stopped || !r->attached)
@@ -251,10 +257,8 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	shmipc_io_follow(io);
 	n = shmipc_receiver_counted_receive(r, io, io->cursor.left, 0, &sleeper);
 	shmipc_io_follow(io);
-	if (n == -ECONNRESET)
-		n = tell_reset(r, io->fd);
-	else if (n == 0 && may_end)
-		n = end_of_plain(r, io);
+	if (n < 0 || may_end)
+		n = shmipc_receiver_judge_plain(r, io->fd, io->private_use, n);
 	atomic_fetch_sub(&r->kernel_readers, 1);
 	shmipc_postpone_end();
 	return n;

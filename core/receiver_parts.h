@@ -74,11 +74,14 @@ static inline bool shmipc_receiver_at_end(const struct shmipc_receiver *r)
 	       atomic_load_explicit(&r->pending_error, memory_order_relaxed);
 }
 
-/* ---- receiver.c, locked ---- */
+/* ---- receiver.c, locked but where it says not ---- */
 
 /* One step towards the next byte.  True: take another; else *result is bytes, -EAGAIN or
  * -ESHUTDOWN. */
 bool shmipc_receiver_step(struct shmipc_receiver *r, struct shmipc_io *io, ssize_t *result);
+
+/* Not locked.  The kernel's own call has returned n: is that what the application is told? */
+ssize_t shmipc_receiver_judge_plain(struct shmipc_receiver *r, int fd, bool private_use, ssize_t n);
 
 /* Control data belongs to the bytes that came with it: no receive goes further. */
 bool shmipc_receiver_has_control(const struct shmipc_io *io);

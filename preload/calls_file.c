@@ -53,6 +53,14 @@ static void leave(const struct passage *passage)
 	shmipc_postpone_end();
 }
 
+/* The number of a connection that is pinned may have been closed meanwhile. */
+static int number_now(const struct passage *passage, int fd)
+{
+	int moved = passage->pinned ? atomic_load(shim_pins_moved(passage->conn)) : 0;
+
+	return moved ? moved - 1 : fd;
+}
+
 static void abandon(void *argument)
 {
 	const struct passage *passage = argument;
@@ -241,7 +249,8 @@ static bool splice_from_kernel(struct shim_conn *conn, const long call[7], ssize
 		begun = shmipc_bypass_receive_begin(&conn->rx, in, shim_conn_private(conn));
 	if (begun) {
 		n = call_kernel(&passage, call);
-		shmipc_bypass_receive_end(&conn->rx, n);
+		n = shmipc_bypass_receive_end(&conn->rx, number_now(&passage, in),
+					      shim_conn_private(conn), n);
 		if (n > 0)
 			shim_upgrade_received(conn, in, (size_t)n);
 	}
