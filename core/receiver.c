@@ -249,7 +249,7 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	bool may_end = io->cursor.left > 0 && !(io->flags & (MSG_OOB | MSG_ERRQUEUE));
 	ssize_t n;
 
-	if (r->stopped || !r->attached)
+	if (r->stopped || !r->ready)
 		shmipc_receiver_leave_peek_offset(r, io->fd);
 	shmipc_postpone_begin(); /* no handler finds bytes that are taken and not counted */
 	atomic_fetch_add(&r->kernel_readers, 1);

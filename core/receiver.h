@@ -264,6 +264,8 @@ void shmipc_receiver_set_peek_offset(struct shmipc_receiver *r, int offset);
 int shmipc_receiver_peek_offset(const struct shmipc_receiver *r);
 /* From now on the kernel alone peeks at this end: the offset is the socket's again. */
 void shmipc_receiver_leave_peek_offset(struct shmipc_receiver *r, int fd);
+/* Locked.  From now on we do. */
+void shmipc_receiver_take_peek_offset(struct shmipc_receiver *r, int fd);
 
 /* Locked.  [close] Forbid new tokens, take back the promised ones, before the descriptor is closed.
  * True if unread payload remains in the ring. */

@@ -120,8 +120,6 @@ bool shmipc_receiver_is_nonblocking(struct shmipc_receiver *r, const struct shmi
 /* Locked.  As a step, with nothing taken; waits for all of it if it may. */
 ssize_t shmipc_receiver_peek(struct shmipc_receiver *r, struct shmipc_io *io, bool waitall);
 
-/* Locked.  We peek at this end again. */
-void shmipc_receiver_take_peek_offset(struct shmipc_receiver *r, int fd);
 /* Locked.  Bytes have been taken: SO_PEEK_OFF follows. */
 void shmipc_receiver_peeked_less(struct shmipc_receiver *r, size_t taken);
 

@@ -63,9 +63,10 @@ void shim_upgrade_settle_rx(struct shim_conn *conn, int fd)
 	if (r->attached && !r->ready && !r->stopped && atomic_load(&r->kernel_readers) == 0) {
 		int error = exact_count(conn, fd, false, &bytes);
 
-		if (!error)
+		if (!error) {
+			shmipc_receiver_take_peek_offset(r, fd);
 			shmipc_receiver_consent(r, bytes);
-		else if (error != -EAGAIN)
+		} else if (error != -EAGAIN)
 			r->stopped = true;
 	}
 	shmipc_lock_drop(&r->lock, alone);

@@ -155,6 +155,44 @@ static void offset_early_client(int none)
 }
 CASE("peek.offset_early", offset_early_server, offset_early_client, CONF_RAW | CONF_NEVER);
 
+/* Set at any moment of a connection's youth. */
+enum { YOUTH = 24 };
+
+static void offset_young_server(int listener)
+{
+	for (int rounds = 0; rounds < YOUTH; rounds++) {
+		int fd = conf_accept(listener), off = 5;
+		char bytes[10];
+		ssize_t n;
+
+		warm_up(fd, rounds);
+		setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof(off));
+		both();
+		ready(fd, POLLIN);
+		for (int i = 0; i < 2; i++) {
+			n = recv(fd, bytes, 10, MSG_PEEK);
+			if (n != 10 || !pat_good(bytes, 10, (uint64_t)off + 10 * (uint64_t)i))
+				obs_text("after %d rounds peek %d: %zd", rounds, i, n);
+		}
+		recv_pat(fd, 100, 0);
+		both();
+		close(fd);
+	}
+}
+
+static void offset_young_client(int none)
+{
+	(void)none;
+	for (int rounds = 0; rounds < YOUTH; rounds++) {
+		int fd = conf_connect();
+
+		warm_up(fd, rounds);
+		sends_100(fd);
+		close(fd);
+	}
+}
+CASE("peek.offset_young", offset_young_server, offset_young_client, CONF_RAW | CONF_EITHER);
+
 /* ---- vectors ---- */
 
 static void iov_max_server(int fd)

@@ -28,6 +28,36 @@ static void peeks_over_a_cut(void)
 }
 BOTH(peeks_over_a_cut)
 
+static void peek_at(uint64_t offset, size_t bytes)
+{
+	assert_int_equal(end_receive(&pair.server, in, bytes, MSG_PEEK | MSG_DONTWAIT), bytes);
+	assert_int_equal(pair_check(in, bytes, got + offset, 0), bytes);
+}
+
+/* Before consent it is the kernel that peeks, behind it we do: SO_PEEK_OFF goes with that. */
+static void an_offset_is_handed_over(void **state)
+{
+	int offset;
+	socklen_t bytes = sizeof(offset);
+
+	(void)state;
+	conversation_open(true);
+	say(100, 0);
+	shmipc_receiver_set_peek_offset(&pair.server.rx, 10);
+	peek_at(10, 20);
+	peek_at(30, 20);
+	hear(15, 15);
+	shmipc_receiver_take_peek_offset(&pair.server.rx, pair.server.fd);
+	assert_int_equal(shmipc_receiver_peek_offset(&pair.server.rx), 35);
+	assert_int_equal(getsockopt(pair.server.fd, SOL_SOCKET, SO_PEEK_OFF, &offset, &bytes), 0);
+	assert_int_equal(offset, -1);
+	pair_consent(&pair);
+	say(100, 0);
+	peek_at(35, 100);
+	hear(BIG, 185);
+	pair_close(&pair);
+}
+
 static void *say_late(void *argument)
 {
 	for (int i = 0; i < 10; i++) {
@@ -225,6 +255,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TESTS(peeks_over_a_cut),
 		TESTS(waits_for_all_taking),
+		cmocka_unit_test(an_offset_is_handed_over),
 		cmocka_unit_test(waits_for_all_peeking),
 		cmocka_unit_test(a_look_at_a_unix_stream_waits_for_nothing),
 		TESTS(a_call_is_private_no_longer_than_its_end),
