@@ -94,12 +94,13 @@ static ssize_t count_behind_mark(const struct shmipc_receiver *r, int fd)
 	return n > 0 ? n : 1;
 }
 
-/* A receive that finds an end, or an error, passes a mark before it. */
-static void pass_last_mark(const struct shmipc_receiver *r, int fd)
+/* A receive that finds the peer's end, or an error, passes a mark before it.  Behind our own SHUT_RD
+ * it may find nothing, and bytes the next moment: then we should take one of them. */
+static void pass_last_mark(const struct shmipc_receiver *r, int fd, bool is_error)
 {
 	char value;
 
-	if (shmipc_receiver_is_at_mark(r, fd))
+	if ((is_error || !atomic_load(&r->shut)) && shmipc_receiver_is_at_mark(r, fd))
 		sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
 }
 
@@ -128,7 +129,7 @@ static ssize_t kernel_limit(struct shmipc_receiver *r, int fd, bool peek)
 		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR)) {
 			shmipc_receiver_socket_said(r, n);
 			if (!peek)
-				pass_last_mark(r, fd);
+				pass_last_mark(r, fd, n < 0);
 		} else if (n < 0)
 			/* a receive passes the mark; a direction that was urgent never cuts again
 			 */
