@@ -96,6 +96,10 @@ void shim_set_number_is_known(int fd);
 /* The number is born again. */
 void shim_set_forget_early(int fd);
 
+/* Whoever sleeps on a set may have to be woken by means of ours when no descriptor is left: they
+ * are made before, when an end is attached. */
+void shim_sets_prepare(void);
+
 /* The application takes this number of ours, if sets are kicked by it: false, they are not. */
 bool shim_sets_vacate(int fd);
 

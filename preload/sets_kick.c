@@ -15,11 +15,14 @@ static _Atomic int kick_fd = -1;
 _Atomic uint32_t shim_sets_kicked;
 const char shim_set_kick_mark; /* its address is the data of our own registration */
 
-static void make_kick_fd(void)
+void shim_sets_prepare(void)
 {
 	int none = -1;
-	long fd = sys_call3(SYS_eventfd2, 1, EFD_CLOEXEC | EFD_NONBLOCK, 0);
+	long fd;
 
+	if (atomic_load(&kick_fd) >= 0)
+		return;
+	fd = sys_call3(SYS_eventfd2, 1, EFD_CLOEXEC | EFD_NONBLOCK, 0);
 	if (fd < 0)
 		return;
 	fd = shim_fd_hide((int)fd);
@@ -36,8 +39,7 @@ void shim_set_kick(struct shim_set *set)
 
 	if (set->kicked)
 		return;
-	if (atomic_load(&kick_fd) < 0)
-		make_kick_fd();
+	shim_sets_prepare();
 	if (atomic_load(&kick_fd) < 0)
 		return;
 	error = sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, atomic_load(&kick_fd), &event);

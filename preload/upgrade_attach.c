@@ -3,6 +3,7 @@
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/loaded.h"
+#include "preload/sets.h"
 #include "preload/upgrade_parts.h"
 #include "preload/uring.h"
 
@@ -18,8 +19,10 @@ void shim_upgrade_attach(struct shim_conn *conn, int fd, int session, uint32_t s
 		conn->peer_name_bytes = 0;
 	conn->session = session;
 	conn->stream = stream;
-	if (!shim_identity_seccomp_filtered())
+	if (!shim_identity_seccomp_filtered()) {
 		shmipc_membarrier_register();
+		shim_sets_prepare();
+	}
 	shmipc_lock_take(&conn->tx.lock, false);
 	shmipc_sender_attach(&conn->tx, &control->direction[mine], &control->direction[!mine],
 			     shmipc_segment_ring(segment, stream, mine));

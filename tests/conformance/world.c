@@ -186,3 +186,60 @@ static void echo_client(int fd)
 	recv_to_eof(fd, 0);
 }
 CASE("world.secure_exec", secure_server, echo_client, ANY | CONF_EITHER);
+
+/* ---- a thread sleeps on a set, and joining it must wake it, without one descriptor left ---- */
+
+static int the_set;
+
+static void *waits_for_one(void *argument)
+{
+	struct epoll_event e = { 0 };
+	int n = epoll_wait(the_set, &e, 1, CONF_WAIT_MS);
+
+	obs_epoll("wait", n, &e);
+	return argument;
+}
+
+static void joins_without_descriptors_server(int fd)
+{
+	struct epoll_event e = { .events = EPOLLIN, .data.u64 = 1 };
+	int files[64], n = 0, added;
+	struct rlimit before;
+	pthread_t sleeper;
+
+	for (uint64_t i = 0; i < 4 * ROUNDS; i++)
+		one_round(fd, i);
+	the_set = epoll_create1(0);
+	sleeper = spawn(waits_for_one, NULL);
+	getrlimit(RLIMIT_NOFILE, &before);
+	obs("setrlimit", setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 64, before.rlim_max }));
+	while (n < 64 && (files[n] = dup(0)) >= 0)
+		n++;
+	obs_val("full", n < 64 && errno == EMFILE);
+	both();
+	both(); /* the bytes have been sent */
+	nap_ms(CONF_NAP_MS);
+	added = epoll_ctl(the_set, EPOLL_CTL_ADD, fd, &e);
+	pthread_join(sleeper, NULL);
+	obs("add", added);
+	setrlimit(RLIMIT_NOFILE, &before);
+	while (n > 0)
+		close(files[--n]);
+	close(the_set);
+	recv_pat(fd, 100, 0);
+	both();
+}
+
+static void sends_before_joining(int fd)
+{
+	for (uint64_t i = 0; i < 4 * ROUNDS; i++) {
+		usleep(300); /* the other end sleeps */
+		send_pat(fd, 100, i * 100);
+		recv_pat(fd, 100, i * 100);
+	}
+	both();
+	send_pat(fd, 100, 0);
+	both();
+	both();
+}
+CASE("world.no_descriptor_to_wake", joins_without_descriptors_server, sends_before_joining, ANY);
