@@ -185,10 +185,14 @@ void shmipc_sender_finish(struct shmipc_sender *s, uint32_t flags);
  * besides payload. */
 int64_t shmipc_sender_besides_kernel(const struct shmipc_sender *s);
 
-/* Somebody will send past us, if the direction has not ended already. */
+/* Somebody will send past us, if the direction has not ended already, by our shutdown or by that of
+ * a Unix peer, which breaks the pipe for good. */
 static inline void shmipc_sender_lose_count(struct shmipc_sender *s)
 {
-	if (!s->shut)
+	bool refused = s->is_unix && s->attached &&
+		       (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED);
+
+	if (!s->shut && !refused)
 		atomic_store(&s->count_lost, true);
 }
 
