@@ -94,8 +94,8 @@ static ssize_t count_behind_mark(const struct shmipc_receiver *r, int fd)
 	return n > 0 ? n : 1;
 }
 
-/* A receive that finds the peer's end, or an error, passes a mark before it.  Behind our own SHUT_RD
- * it may find nothing, and bytes the next moment: then we should take one of them. */
+/* A receive that finds the peer's end, or an error, passes a mark before it.  Behind our own
+ * SHUT_RD it may find nothing, and bytes the next moment: then we should take one of them. */
 static void pass_last_mark(const struct shmipc_receiver *r, int fd, bool is_error)
 {
 	char value;
