@@ -211,6 +211,8 @@ class Pair:
             if not self.roles[side].alive:
                 self.answer(who)  # nobody will wait for it: the end of its channel
                 time.sleep(DEATH_S)
+            elif order == "exit kill":  # as a role's own: it closes nothing itself
+                time.sleep(DEATH_S)
             return "exits"
         outcome = self.answer(who)
         if verb == "fork" and outcome == "fork=0":
