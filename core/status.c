@@ -48,9 +48,16 @@ static size_t table_bytes(uint32_t rows)
 	return SHMIPC_PAGE_BYTES + rows * sizeof(struct shmipc_status_row);
 }
 
+enum {
+	UNSEEN_ROWS_MIN = 64,
+	UNSEEN_PART = 16, /* of the rows where there is no room for all */
+};
+
+/* fd < 0: of no file. */
 static int map_table(struct shmipc_status *status, int fd, uint32_t rows, int protection)
 {
-	long at = sys_mmap(NULL, table_bytes(rows), protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	int flags = MAP_SHARED | MAP_NORESERVE | (fd < 0 ? MAP_ANONYMOUS : 0);
+	long at = sys_mmap(NULL, table_bytes(rows), protection, flags, fd, 0);
 
 	if (at < 0 && at > -SHMIPC_PAGE_BYTES)
 		return (int)at;
@@ -79,6 +86,16 @@ int shmipc_status_create(struct shmipc_status *status, int *fd_out)
 	status->header->magic = SHMIPC_STATUS_MAGIC;
 	*fd_out = fd;
 	return 0;
+}
+
+int shmipc_status_create_unseen(struct shmipc_status *status)
+{
+	int error = -ENOMEM;
+
+	for (uint32_t rows = SHMIPC_STATUS_ROWS; error && rows >= UNSEEN_ROWS_MIN;
+	     rows /= UNSEEN_PART)
+		error = map_table(status, -1, rows, PROT_READ | PROT_WRITE);
+	return error;
 }
 
 int shmipc_status_open(struct shmipc_status *status, int fd)

@@ -112,6 +112,8 @@ struct shmipc_status {
 
 /* Make the table; *fd_out stays open as long as observers shall find it. */
 int shmipc_status_create(struct shmipc_status *status, int *fd_out);
+/* One that no observer finds, where there can be no other: for the log.  It may have fewer rows. */
+int shmipc_status_create_unseen(struct shmipc_status *status);
 /* Map a found table read-only, validated.  -EPROTO if it is none. */
 int shmipc_status_open(struct shmipc_status *status, int fd);
 void shmipc_status_close(struct shmipc_status *status);

@@ -20,12 +20,13 @@ static void make_status_table(void)
 
 	if (!atomic_compare_exchange_strong(&status_state, &untried, 1))
 		return;
-	if (shmipc_status_create(&status, &fd) < 0) {
+	if (shmipc_status_create(&status, &fd) == 0) {
+		fd = shim_fd_hide(fd);
+		atomic_store(&status_fd, fd);
+	} else if (shmipc_status_create_unseen(&status) < 0) {
 		atomic_store(&status_state, 3);
 		return;
 	}
-	fd = shim_fd_hide(fd);
-	atomic_store(&status_fd, fd);
 	sys_readlink("/proc/self/exe", status.header->command, sizeof(status.header->command) - 1);
 	atomic_store(&status_state, 2);
 }

@@ -74,6 +74,13 @@ def no_address_space_left(pair):
 
 
 @case
+def no_address_space_for_the_table(pair):
+    server = pair.server("tcp:127.0.0.1:0")
+    client = pair.client(server.address, "as_left=1500000", "rounds=300")
+    expect_plain(client, "memory")  # in the log at least
+
+
+@case
 def little_address_space_at_the_server(pair):
     server = pair.server("tcp:127.0.0.1:0", "as=200000000")
     client = pair.client(server.address, "rounds=300")
@@ -85,5 +92,5 @@ def little_address_space_at_the_server(pair):
 def file_size_limit(pair):
     server = pair.server("tcp:127.0.0.1:0", "fsize=100000")
     client = pair.client(server.address, "rounds=300")
-    expect_plain(server)
+    expect_plain(server, "memory")
     expect_plain(client)

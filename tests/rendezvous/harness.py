@@ -163,6 +163,7 @@ def expect_plain(end, *reasons):
     wait_for(lambda: end.events("closed"), 3)
     assert end.events("closed"), f"{end.name}: the shim saw no connection end"
     assert end.accelerated() == 0, f"{end.name}: bytes by shared memory: {end.events('closed')}"
+    assert "?" not in {e["endpoint"] for e in end.events("closed")}, f"{end.name}: of what endpoint?"
     if reasons:
         assert end.reasons() & set(reasons), f"{end.name}: {end.reasons()} instead of {reasons}"
 
