@@ -153,6 +153,7 @@ int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int 
 
 	for (int i = n; i < n + k; i++) {
 		struct epoll_event event = events[i];
+		const uint64_t tag = event.data.u64;
 		struct shim_registration *r;
 		int same = 0;
 
@@ -162,7 +163,7 @@ int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int 
 			continue;
 		}
 		r = find(set, &event);
-		while (r && same < n && events[same].data.u64 != event.data.u64)
+		while (r && same < n && events[same].data.u64 != tag)
 			same++;
 		if (r && same < n) {
 			add_to(set, r, &events[same], &event);

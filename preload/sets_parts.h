@@ -202,6 +202,8 @@ bool shim_set_is_blurred(struct shim_set *set, const struct shim_registration *r
 /* An event of the kernel's gets the application's data.  Whose it is; NULL: none of ours, or nobody
  * can say. */
 struct shim_registration *shim_set_untag(struct shim_set *set, struct epoll_event *event);
+/* Not locked.  Events of memory's, which carry tags, get the application's data. */
+void shim_set_untag_told(const struct shim_set *set, struct epoll_event *events, int n);
 /* The registrations get the application's own data back, for good. */
 void shim_set_untag_all(struct shim_set *set);
 
@@ -215,7 +217,8 @@ void shim_set_remember_plain(struct shim_set *set, int operation, int fd,
 
 /* ---- sets_merge.c; locked ---- */
 
-/* events[0 .. n) come from memory, events[n .. n + k) from the kernel.  Returns how many remain. */
+/* events[0 .. n) come from memory and carry tags, as do events[n .. n + k) from the kernel, which get
+ * the application's data.  Returns how many remain. */
 int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int k);
 
 /* ---- sets_deferred.c; locked ---- */

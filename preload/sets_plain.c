@@ -29,7 +29,8 @@ enum {
 
 #define TAG_MAGIC 0x5b1e000000000000ULL
 
-static uint64_t data_of_tag[TAGS]; /* the last one's, for events of registrations that are gone */
+/* the last one's, for events of registrations that are gone */
+static _Atomic uint64_t data_of_tag[TAGS];
 static _Atomic bool is_held[TAGS]; /* by a number that is no connection */
 static _Atomic uint32_t tags_made;
 
@@ -118,6 +119,15 @@ struct shim_registration *shim_set_untag(struct shim_set *set, struct epoll_even
 	else if (is_tag(event->data.u64))
 		event->data.u64 = data_of_tag[event->data.u64 - TAG_MAGIC];
 	return r && !r->blurred && !shim_registration_same_tag(r) ? r : NULL;
+}
+
+void shim_set_untag_told(const struct shim_set *set, struct epoll_event *events, int n)
+{
+	if (!atomic_load_explicit(&set->tagged, memory_order_relaxed))
+		return;
+	for (int i = 0; i < n; i++)
+		if (is_tag(events[i].data.u64))
+			events[i].data.u64 = data_of_tag[events[i].data.u64 - TAG_MAGIC];
 }
 
 /* The kernel hears of it at once: nobody knows its tag yet, or the old one is another's too. */

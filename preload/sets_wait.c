@@ -127,7 +127,7 @@ static uint32_t memory_says(const struct shim_set *set, const struct shim_regist
 	return (news ? r->event.events & SHIM_SET_IN_EVENTS : 0) | what_else(r, due);
 }
 
-/* Locked.  What the hot ones have. */
+/* Locked.  What the hot ones have, by their tags. */
 static int collect(struct shim_set *set, struct epoll_event *events, int room, bool *due)
 {
 	struct shim_registration *r = shim_registration_hot(&set->registrations), *next;
@@ -146,7 +146,7 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room, b
 			continue;
 		}
 		events[n].events = said;
-		events[n++].data = r->event.data;
+		events[n++].data.u64 = r->tag;
 		if (said & SHIM_SET_IN_EVENTS)
 			shim_registration_told(r);
 		if (said & SHIM_SET_OUT_EVENTS)
@@ -273,7 +273,7 @@ static int look(const struct set_wait *wait, struct epoll_event *events, int roo
 	struct shim_set *set = wait->set;
 	bool due = wait->mask || kernel_is_due(set);
 	bool kernel_first = due && its_turn(set);
-	int n, most = room;
+	int n, told, most = room;
 
 	if (!shim_set_enter(set))
 		return -EINTR;
@@ -288,12 +288,15 @@ static int look(const struct set_wait *wait, struct epoll_event *events, int roo
 	} else if (kernel_first) {
 		most = room - 1;
 	}
-	n = collect(set, events, most, &due);
+	n = told = collect(set, events, most, &due);
 	due = due || (n == 0 && !sleeps_then);
 	if (due && n < room)
 		shim_set_tell_kernel(set);
 	shim_set_leave(set);
-	return due && n < room ? add_kernel(wait, events, n, room) : n;
+	if (due && n < room)
+		n = add_kernel(wait, events, n, room);
+	shim_set_untag_told(set, events, told);
+	return n;
 }
 
 /* An epoll set is itself a descriptor that can be polled. */
