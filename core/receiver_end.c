@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
 
 #include "core/cpu.h"
@@ -138,6 +140,17 @@ bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd)
 	return before > 0 && sys_ioctl(fd, FIONREAD, &there) == 0 && (uint64_t)there < before;
 }
 
+/* An urgent mark behind LAST: FIONREAD ends there.  All that has come does not, and until LAST is
+ * passed nothing was read but what is counted. */
+static bool hides_bytes(const struct shmipc_receiver *r, int fd, uint32_t tokens)
+{
+	struct tcp_info info = { 0 };
+	socklen_t bytes = sizeof(info);
+
+	return !r->is_unix && sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
+	       info.tcpi_bytes_received > atomic_load(&r->kernel_read) + r->taken + tokens;
+}
+
 bool shmipc_receiver_only_tokens(const struct shmipc_receiver *r, int fd)
 {
 	struct pollfd urgent = { .fd = fd, .events = POLLPRI };
@@ -155,7 +168,7 @@ bool shmipc_receiver_only_tokens(const struct shmipc_receiver *r, int fd)
 	if (r->last_seen ? there > 0 : (uint32_t)there > tokens)
 		return false;
 	/* an urgent byte behind LAST is not counted there */
-	return sys_poll(&urgent, 1, 0) <= 0;
+	return sys_poll(&urgent, 1, 0) <= 0 && !hides_bytes(r, fd, tokens);
 }
 
 size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use)

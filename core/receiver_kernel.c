@@ -94,14 +94,15 @@ static ssize_t count_behind_mark(const struct shmipc_receiver *r, int fd)
 	return n > 0 ? n : 1;
 }
 
-/* A receive that finds the peer's end, or an error, passes a mark before it.  Behind our own
- * SHUT_RD it may find nothing, and bytes the next moment: then we should take one of them. */
-static void pass_last_mark(const struct shmipc_receiver *r, int fd, bool is_error)
+/* A receive that finds the end, or an error, passes a mark before it.  Behind our own SHUT_RD bytes
+ * may follow the next moment, which this call must not take: the kernel passes the mark first, and
+ * takes no byte that it cannot store. */
+static void pass_last_mark(const struct shmipc_receiver *r, int fd)
 {
-	char value;
+	static const char read_only = 0;
 
-	if ((is_error || !atomic_load(&r->shut)) && shmipc_receiver_is_at_mark(r, fd))
-		sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
+	if (shmipc_receiver_is_at_mark(r, fd))
+		sys_recvfrom(fd, (void *)(uintptr_t)&read_only, 1, MSG_DONTWAIT, NULL, NULL);
 }
 
 /* Phase even.  How many bytes may be taken: what was there before the phase was read is payload. 0:
@@ -129,7 +130,7 @@ static ssize_t kernel_limit(struct shmipc_receiver *r, int fd, bool peek)
 		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR)) {
 			shmipc_receiver_socket_said(r, n);
 			if (!peek)
-				pass_last_mark(r, fd, n < 0);
+				pass_last_mark(r, fd);
 		} else if (n < 0)
 			/* a receive passes the mark; a direction that was urgent never cuts again
 			 */

@@ -80,6 +80,13 @@ static bool control_rides_behind(const struct shmipc_receiver *r, const struct s
 	return sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT) > (ssize_t)bytes;
 }
 
+/* `look` is a copy of `io` that has seen more, and has filled the same message. */
+static void tell_what_rode(struct shmipc_io *io, const struct shmipc_io *look)
+{
+	io->message_filled = look->message_filled;
+	io->control_dropped = look->control_dropped;
+}
+
 /* All that lies in a row: by the kernel, in the ring, and by the kernel again. */
 static ssize_t peek_at_all(struct shmipc_receiver *r, struct shmipc_io *io)
 {
@@ -105,6 +112,7 @@ static ssize_t peek_at_all(struct shmipc_receiver *r, struct shmipc_io *io)
 		n += more > 0 ? more : 0;
 		if (shmipc_receiver_two_ahead(r) && look.cursor.left > 0)
 			n += peek_behind_last(r, &look, before);
+		tell_what_rode(io, &look);
 	}
 	return n;
 }
@@ -172,6 +180,7 @@ static ssize_t peek_from(struct shmipc_receiver *r, struct shmipc_io *io, size_t
 		return n;
 	if ((size_t)n <= offset)
 		return -EAGAIN;
+	tell_what_rode(io, &look);
 	shmipc_cursor_skip(&io->cursor, (size_t)n - offset);
 	return n - (ssize_t)offset;
 }
