@@ -89,6 +89,12 @@ def differs(lab, plan, patience_s):
     return first_difference(expected, found) is not None
 
 
+def packets_dropped():
+    """By the queues between the machine's ends of loopback connections, since it was started."""
+    with open("/proc/net/softnet_stat", encoding="ascii") as file:
+        return sum(int(line.split()[1], 16) for line in file)
+
+
 def is_stable(lab, plan, times):
     """Has the kernel one answer only?"""
     first = replay_fresh(lab, plan, PLAIN)

@@ -86,6 +86,7 @@ class Pair:
     def fresh(self):
         """Before a plan."""
         self.views = {}
+        self.late = False  # something did not come in time
         self.unsent = {}  # who has sent what the other kernel has no room for
         self.sent = [{"S": 0, "C": 0} for _ in range(CONNECTIONS)]
         self.fin = [{"S": False, "C": False} for _ in range(CONNECTIONS)]
@@ -110,7 +111,11 @@ class Pair:
         process = who.rstrip("t")
         view = []
         self.unsent[who] = False
-        for i, part in enumerate(probe.split()):
+        parts = probe.split()
+        if parts[-1:] == ["late"]:
+            self.late = True
+            parts.pop()
+        for i, part in enumerate(parts):
             holders = self.holders[i][side]
             if part == "-":
                 view.append(None)

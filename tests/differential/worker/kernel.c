@@ -23,7 +23,10 @@ enum {
 	 * that.  They are for what never comes. */
 	SETTLE_US = 2000 * 1000,
 	FLUSH_US = 1000 * 1000,
-	END_US = 100 * 1000, /* somebody else may hold the other end */
+	/* a FIN or a reset that the other kernel's queue had no room for (netdev_max_backlog) goes
+	 * again after 200 ms, then 400; it may never come where somebody else holds the other end
+	 */
+	END_US = 1000 * 1000,
 	HEARD_US = 300 * 1000,
 	TCP_FIN_WAIT1_STATE = 4,
 	TCP_TIME_WAIT_STATE = 6,
@@ -55,6 +58,8 @@ static bool has_ended(const struct tcp_info *info)
 	return info->tcpi_state >= TCP_TIME_WAIT_STATE;
 }
 
+static _Atomic bool late; /* something did not come in the time that it has */
+
 void kernel_settle(int connection, uint64_t received, int ended)
 {
 	int fd = slot_of_connection(connection);
@@ -69,8 +74,10 @@ void kernel_settle(int connection, uint64_t received, int ended)
 
 		if (has_bytes && (ended == 0 || (ended == 1 && has_ended(&info))))
 			return;
-		if (waited > (has_bytes ? END_US : SETTLE_US))
+		if (waited > (has_bytes ? END_US : SETTLE_US)) {
+			late = true;
 			return;
+		}
 		bare_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 	}
 }
@@ -124,7 +131,8 @@ void kernel_await_acknowledgement(void)
 }
 
 /* What is there, for the generator: ` |` and for each connection revents, bytes to read, TCP's
- * state, bytes sent, and whether some are not; `-` when no descriptor is open. */
+ * state, bytes sent, and whether some are not; `-` when no descriptor is open.  Behind them `late`,
+ * if something was. */
 void kernel_probe(struct actor *actor, bool holds_back)
 {
 	say(actor, "|");
@@ -146,6 +154,9 @@ void kernel_probe(struct actor *actor, bool holds_back)
 		    (unsigned long long)(info.tcpi_bytes_sent - info.tcpi_bytes_retrans),
 		    info.tcpi_notsent_bytes > 0);
 	}
+	if (late)
+		say(actor, "late");
+	late = false;
 }
 
 /* ---- signals ---- */
