@@ -3,9 +3,42 @@
 
 #include <errno.h>
 
+#include "core/cpu.h"
+#include "core/ending.h"
 #include "core/receiver_parts.h"
+#include "core/sender_parts.h"
 
-int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use)
+bool shmipc_bypass_send_is_judged(const struct shmipc_sender *s)
+{
+	return s->attached && !s->is_unix &&
+	       (s->gone || s->kept_error || shmipc_sender_on_ring(s) ||
+		shmipc_sender_outstanding(s) > 0);
+}
+
+/* Locked. */
+static ssize_t send_to_ended(struct shmipc_sender *s, int fd, size_t bytes)
+{
+	bool gone = s->gone || s->kept_error || shmipc_sender_look_for_peer(s, fd, shmipc_ticks());
+	int error = gone ? shmipc_ending_error_of_send(s, fd) : 0;
+
+	if (error)
+		return -error;
+	return s->gone && shmipc_ending_accepts_send(s, fd, bytes) ? (ssize_t)bytes : 0;
+}
+
+ssize_t shmipc_bypass_send_to_ended(struct shmipc_sender *s, int fd, bool private_use, size_t bytes)
+{
+	ssize_t n = 0;
+
+	if (!shmipc_sender_lock(s, fd, private_use))
+		return 0;
+	if (!s->broken && shmipc_bypass_send_is_judged(s))
+		n = send_to_ended(s, fd, bytes);
+	shmipc_lock_drop(&s->lock, private_use);
+	return n;
+}
+
+int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use, bool *ended)
 {
 	int error = 0;
 
@@ -14,6 +47,7 @@ int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use)
 	atomic_fetch_add_explicit(&s->by_kernel, 1, memory_order_relaxed);
 	/* what a receiver that stopped has not read goes first */
 	shmipc_sender_serve_locked(s, fd);
+	*ended = s->gone || (s->attached && (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED));
 	if (s->broken)
 		error = -ECONNRESET;
 	else if (!s->shut && (shmipc_sender_on_ring(s) || shmipc_sender_owes(s)))
@@ -24,14 +58,15 @@ int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use)
 	return error;
 }
 
-void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n)
+void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n, bool ended)
 {
 	if (n > 0) {
 		atomic_fetch_add(&s->kernel_bytes, (uint64_t)n);
 		shmipc_count(&s->count->kernel_bytes, (uint64_t)n);
 	}
-	if (n == -ECONNRESET)
-		s->reset_told = true;
+	if (n > 0 && ended)
+		s->answered = true;
+	shmipc_sender_note_told(s, n);
 	atomic_fetch_sub(&s->kernel_senders, 1);
 }
 

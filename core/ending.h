@@ -47,4 +47,17 @@ void shmipc_ending_was_told(struct shmipc_sender *s, int fd);
  * of no bytes brings no answer. */
 bool shmipc_ending_accepts_send(struct shmipc_sender *s, int fd, size_t bytes);
 
+/* Of one call that is not of a file, before it notices the answer: sixteen segments of half the
+ * window that the peer had opened, which in a young connection is 64 KiB. */
+enum { SHMIPC_ENDING_TAKES_BYTES = 512 * 1024 };
+
+/* How many of `bytes` are accepted where `done` are already. */
+static inline ssize_t shmipc_ending_takes(ssize_t done, size_t bytes)
+{
+	ssize_t most = bytes < SHMIPC_ENDING_TAKES_BYTES ? (ssize_t)bytes
+							 : SHMIPC_ENDING_TAKES_BYTES;
+
+	return done < most ? most : done;
+}
+
 #endif

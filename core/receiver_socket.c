@@ -28,7 +28,8 @@ static uint32_t promised_tokens(const struct shmipc_receiver *r)
 static void set_taken(struct shmipc_receiver *r, uint32_t taken)
 {
 	atomic_store_explicit(&r->taken, taken, memory_order_relaxed);
-	/* [taken] then a full fence, then the ring is looked at; pairs with outstanding_tokens() */
+	/* [taken] then a full fence, then the ring is looked at; pairs with
+	 * shmipc_sender_outstanding() */
 	atomic_store_explicit(&r->rx->tokens_taken, taken, memory_order_seq_cst);
 	atomic_thread_fence(memory_order_seq_cst);
 }

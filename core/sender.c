@@ -267,7 +267,8 @@ static void publish(struct shmipc_sender *s, size_t bytes)
 
 /* A peer that was killed while awake leaves nobody who would be woken: look at the real socket now
  * and then. */
-static __attribute__((noinline)) bool look_for_peer(struct shmipc_sender *s, int fd, uint64_t now)
+__attribute__((noinline)) bool shmipc_sender_look_for_peer(struct shmipc_sender *s, int fd,
+							   uint64_t now)
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
 
@@ -291,7 +292,7 @@ static bool peer_is_gone(struct shmipc_sender *s, int fd)
 	if (__builtin_expect(now - looked < s->look_every_ticks, 1) && !s->half_closed &&
 	    shmipc_is_newer_than_ends(looked))
 		return false;
-	return look_for_peer(s, fd, now);
+	return shmipc_sender_look_for_peer(s, fd, now);
 }
 
 /* Put the next chunk into the ring: its bytes, or why no room came; 0 or an error where a file has
@@ -325,27 +326,18 @@ static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
 	return put;
 }
 
-/* What the kernel has said of the end it says once. */
-static void note_told(struct shmipc_sender *s, ssize_t n)
-{
-	if (n == -ECONNRESET)
-		s->reset_told = true;
-	if (n == -EPIPE)
-		s->pipe_told = true;
-}
-
 /* A send that the kernel would have accepted, although the peer is dead. */
 static bool swallow(struct shmipc_sender *s, struct shmipc_io *io, ssize_t *done)
 {
 	bool has_more = false;
-	ssize_t n = (ssize_t)io->cursor.left;
+	ssize_t n = shmipc_ending_takes(0, io->cursor.left);
 
 	if (io->from_file)
 		n = shmipc_sender_first_of_file(io, &has_more);
 	if (n < 0 || !shmipc_ending_accepts_send(s, io->fd, (size_t)n))
 		return false;
 	if (has_more) /* which finds the pipe broken: a signal, and the count of what went before */
-		note_told(s, sys_sendto(io->fd, "", 1, 0, NULL, 0));
+		shmipc_sender_note_told(s, sys_sendto(io->fd, "", 1, 0, NULL, 0));
 	*done = n;
 	return true;
 }
@@ -373,7 +365,9 @@ static ssize_t reader_is_gone(struct shmipc_sender *s, struct shmipc_io *io,
 	if (error == -ECONNRESET)
 		shmipc_ending_of(s, POLLERR); /* while we are on the ring */
 	if (done > 0)
-		return done;
+		return s->is_unix || s->shut || io->from_file
+			       ? done
+			       : shmipc_ending_takes(done, start->left);
 	io->cursor = *start;
 	if (error == -ECONNRESET)
 		return tell_reset(s, io, go_by_kernel);
@@ -479,9 +473,12 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 	atomic_fetch_add(&s->kernel_senders, 1);
 	shmipc_lock_drop(&s->lock, io->private_use);
 	n = kernel_send_counted(s, io);
-	note_told(s, n);
-	if (n > 0 && ended)
+	shmipc_sender_note_told(s, n);
+	if (n > 0 && ended) {
 		s->answered = true;
+		if (!io->from_file) /* our windows are small */
+			n = shmipc_ending_takes(n, (size_t)n + io->cursor.left);
+	}
 	if (n < 0)
 		return done ? done : n;
 	return done + n;
@@ -533,7 +530,7 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 	if (want & (SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED))
 		s->no_more_ring = true;
 	if (s->attached && (io->cursor.left == 0 || wants_kernel(io)))
-		look_for_peer(s, io->fd, shmipc_ticks());
+		shmipc_sender_look_for_peer(s, io->fd, shmipc_ticks());
 	gone = s->attached && (s->gone || peer_is_gone(s, io->fd));
 	gone = gone || s->kept_error;
 	if (gone && shmipc_sender_file_is_refused(io, &done)) {
@@ -560,7 +557,7 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 	if (io->cursor.left == 0) { /* moves nothing, but may fail */
 		shmipc_lock_drop(&s->lock, io->private_use);
 		done = sys_sendto(io->fd, "", 0, io->flags, NULL, 0);
-		note_told(s, done);
+		shmipc_sender_note_told(s, done);
 		return done;
 	}
 	done = ring_send(s, io, &go_by_kernel);

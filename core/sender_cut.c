@@ -120,14 +120,6 @@ void shmipc_sender_nudge(struct shmipc_sender *s, int fd)
 		send_token(s, fd);
 }
 
-static uint32_t outstanding_tokens(const struct shmipc_sender *s)
-{
-	/* [taken] The receiver declares a token taken before it removes it, and removes it only if
-	 * the ring is still empty after that: so either we see it taken here and send another, or
-	 * it sees our tail and leaves the token where it is. */
-	return s->tokens - atomic_load_explicit(&s->rx->tokens_taken, memory_order_seq_cst);
-}
-
 int shmipc_sender_wake(struct shmipc_sender *s, int fd, uint64_t tail_before)
 {
 	uint32_t want, outstanding;
@@ -140,7 +132,7 @@ int shmipc_sender_wake(struct shmipc_sender *s, int fd, uint64_t tail_before)
 		return 0;
 	if (want & SHMIPC_WANT_CLOSED)
 		return -EPIPE;
-	outstanding = outstanding_tokens(s);
+	outstanding = shmipc_sender_outstanding(s);
 	if (!(want & (SHMIPC_WANT_STRICT | SHMIPC_WANT_SLEEPERS)) && !s->half_closed)
 		return 0;
 	if (outstanding == 0)
@@ -166,7 +158,7 @@ bool shmipc_sender_must_ask(const struct shmipc_sender *s)
 void shmipc_sender_ask(struct shmipc_sender *s, int fd)
 {
 	if (s->attached && !s->gone && !s->shut && !s->broken && shmipc_sender_on_ring(s) &&
-	    shmipc_sender_unread(s) > 0 && outstanding_tokens(s) == 0)
+	    shmipc_sender_unread(s) > 0 && shmipc_sender_outstanding(s) == 0)
 		send_token(s, fd);
 }
 

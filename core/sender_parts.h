@@ -4,6 +4,8 @@
 #ifndef SHMIPC_CORE_SENDER_PARTS_H
 #define SHMIPC_CORE_SENDER_PARTS_H
 
+#include <errno.h>
+
 #include "core/sender.h"
 
 /* What the holder of the lock is in the middle of: whoever takes the lock over from a dead owner
@@ -32,6 +34,20 @@ static inline uint64_t shmipc_sender_load_head(struct shmipc_sender *s)
 	return s->head;
 }
 
+/* ---- sender.c ---- */
+
+/* Is it gone?  The real socket is asked now, and how the peer ended is judged. */
+bool shmipc_sender_look_for_peer(struct shmipc_sender *s, int fd, uint64_t now_ticks);
+
+/* What the kernel has said of the end it says once. */
+static inline void shmipc_sender_note_told(struct shmipc_sender *s, ssize_t n)
+{
+	if (n == -ECONNRESET)
+		s->reset_told = true;
+	if (n == -EPIPE)
+		s->pipe_told = true;
+}
+
 /* ---- sender_room.c ---- */
 
 /* At attach, and after a restart of the whole end: the next byte begins the lead. */
@@ -47,6 +63,15 @@ static inline void shmipc_sender_maybe_restart(struct shmipc_sender *s, size_t b
 }
 
 /* ---- sender_cut.c ---- */
+
+/* Tokens, and LAST, that the receiver has not declared taken. */
+static inline uint32_t shmipc_sender_outstanding(const struct shmipc_sender *s)
+{
+	/* [taken] The receiver declares a token taken before it removes it, and removes it only if
+	 * the ring is still empty after that: so either we see it taken here and send another, or
+	 * it sees our tail and leaves the token where it is. */
+	return s->tokens - atomic_load_explicit(&s->rx->tokens_taken, memory_order_seq_cst);
+}
 
 /* The receiver wants something: see what, after a full fence, and ring.  0; -EPIPE: it reads no
  * more; other errors: what the dead socket said. */

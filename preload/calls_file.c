@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "core/bypass.h"
 #include "core/sleep.h"
@@ -29,6 +30,7 @@ struct passage {
 	bool pinned;
 	bool sends;
 	bool uncancellable; /* as libc has it */
+	bool ended;	    /* sending: the peer had, before the call */
 	int cancel_state;
 };
 
@@ -95,20 +97,80 @@ static ssize_t call_kernel(struct passage *passage, const long call[7])
 	return n;
 }
 
+/* Pages go to the real socket as they are: this direction stays by the kernel. */
+static ssize_t send_pages(struct passage *passage, int out, bool waits, const long call[7])
+{
+	struct shim_conn *conn = passage->conn;
+	struct pollfd room = { .fd = out, .events = POLLOUT };
+	ssize_t n;
+
+	for (;;) {
+		shim_downgrade_sending(conn, out);
+		n = shmipc_bypass_send_begin(&conn->tx, out, shim_conn_private(conn),
+					     &passage->ended);
+		if (n != -EAGAIN)
+			break;
+		if (!waits || (sys_fcntl(out, F_GETFL, 0) & O_NONBLOCK))
+			return -EAGAIN;
+		n = SHMIPC_SLEEP(release, passage, SYS_ppoll, &room, 1, NULL, NULL, 0, 0);
+		if (n < 0)
+			return n;
+	}
+	if (n < 0)
+		return n == -EDEADLK ? -EAGAIN : n;
+	n = call_kernel(passage, call);
+	shmipc_bypass_send_end(&conn->tx, n, passage->ended);
+	return n;
+}
+
 /* ---- sendfile ---- */
 
-/* libc's is no cancellation point. */
-static ssize_t send_undisturbed(struct shim_conn *conn, int out, int in, off64_t at, size_t count)
+/* A device, or a file of the kernel's making, which has no size: whether it can be sent, and what
+ * becomes of the offset, sendfile() alone knows. */
+static bool is_made_by_kernel(int in, off64_t at)
 {
-	bool threads = !shmipc_single_threaded();
+	struct stat status;
+	char byte;
+
+	if (sys_fstat(in, &status) < 0)
+		return false;
+	return S_ISCHR(status.st_mode) ||
+	       (S_ISREG(status.st_mode) && status.st_size == 0 && sys_pread(in, &byte, 1, at) > 0);
+}
+
+static ssize_t send_made_by_kernel(struct shim_conn *conn, const long call[7])
+{
+	struct passage passage = { .conn = conn, .sends = true, .uncancellable = true };
+	ssize_t n = enter(&passage, (int)call[1]);
+
+	if (n < 0)
+		return shim_edge(n);
+	n = send_pages(&passage, (int)call[1], true, call);
+	leave(&passage);
+	return shim_edge(n);
+}
+
+/* call: as the application made it; at: its place in the file.  libc's is no cancellation point. */
+static ssize_t send_undisturbed(struct shim_conn *conn, const long call[7], off64_t at)
+{
+	int out = (int)call[1], in = (int)call[2];
+	bool threads = !shmipc_single_threaded(), by_kernel = is_made_by_kernel(in, at);
+	off64_t *offset = (off64_t *)call[3];
 	ssize_t n;
 	int state;
 
 	if (threads)
 		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-	n = shim_send_file(conn, out, in, at, count);
+	n = by_kernel ? send_made_by_kernel(conn, call)
+		      : shim_send_file(conn, out, in, at, (size_t)call[4]);
 	if (threads)
 		pthread_setcancelstate(state, NULL);
+	if (n <= 0 || by_kernel)
+		return n;
+	if (offset)
+		*offset = at + n;
+	else
+		lseek64(in, at + n, SEEK_SET);
 	return n;
 }
 
@@ -124,10 +186,11 @@ static bool send_file_by_kernel(struct shim_conn *conn, const long call[7], ssiz
 		return false;
 	n = enter(&passage, out);
 	if (n == 0)
-		begun = shmipc_bypass_send_begin(&conn->tx, out, shim_conn_private(conn)) == 0;
+		begun = shmipc_bypass_send_begin(&conn->tx, out, shim_conn_private(conn),
+						 &passage.ended) == 0;
 	if (begun) {
 		n = call_kernel(&passage, call);
-		shmipc_bypass_send_end(&conn->tx, n);
+		shmipc_bypass_send_end(&conn->tx, n, passage.ended);
 		if (n > 0)
 			shim_upgrade_sent(conn, out, (size_t)n);
 	}
@@ -138,14 +201,14 @@ static bool send_file_by_kernel(struct shim_conn *conn, const long call[7], ssiz
 
 static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offset, size_t count)
 {
+	const long call[7] = { SYS_sendfile, out, in, (long)offset, (long)count };
 	off64_t at;
 	ssize_t n;
 
 	if (shim_conn_is_attached(conn) && !conn->tx.settled)
 		shim_upgrade_settle_tx(conn, out);
 	/* an attached one is cut over by its sender */
-	if (send_file_by_kernel(
-		    conn, (const long[7]){ SYS_sendfile, out, in, (long)offset, (long)count }, &n))
+	if (send_file_by_kernel(conn, call, &n))
 		return n;
 	/* of nothing: the kernel's own look at descriptors and offset, and its errors */
 	n = real.sendfile64(out, in, offset, 0);
@@ -156,14 +219,7 @@ static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offse
 		return -1;
 	if (count > (size_t)(INT64_MAX - at))
 		return shim_edge(-EINVAL);
-	n = send_undisturbed(conn, out, in, at, count);
-	if (n <= 0)
-		return n;
-	if (offset)
-		*offset = at + n;
-	else
-		lseek64(in, at + n, SEEK_SET);
-	return n;
+	return send_undisturbed(conn, call, at);
 }
 
 /* ---- splice ---- */
@@ -199,40 +255,49 @@ static ssize_t splice_from(struct shim_conn *conn, int in, int out, size_t bytes
 	return write_to_pipe(conn, in, out, bytes, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0);
 }
 
-/* Pipe pages go to the real socket as they are: this direction stays by the kernel. */
-static ssize_t splice_pages(struct passage *passage, const long call[7])
+/* What lies in the pipe goes to a peer that has ended: the kernel takes as much as goes to the
+ * socket at once.  0: the call is to be made. */
+static ssize_t splice_to_ended(const struct passage *passage, const long call[7])
 {
 	struct shim_conn *conn = passage->conn;
-	int out = (int)call[3];
-	struct pollfd room = { .fd = out, .events = POLLOUT };
+	char unread[PIECE_BYTES];
+	struct iovec pieces[] = { { unread, PIECE_BYTES }, { unread, PIECE_BYTES } };
+	int in = (int)call[1], there = 0;
+	size_t bytes = (size_t)call[5];
 	ssize_t n;
 
-	for (;;) {
-		shim_downgrade_sending(conn, out);
-		n = shmipc_bypass_send_begin(&conn->tx, out, shim_conn_private(conn));
-		if (n != -EAGAIN)
-			break;
-		if ((call[6] & SPLICE_F_NONBLOCK) || (sys_fcntl(out, F_GETFL, 0) & O_NONBLOCK))
-			return -EAGAIN;
-		n = SHMIPC_SLEEP(release, passage, SYS_ppoll, &room, 1, NULL, NULL, 0, 0);
-		if (n < 0)
-			return n;
-	}
-	if (n < 0)
-		return n == -EDEADLK ? -EAGAIN : n;
-	n = call_kernel(passage, call);
-	shmipc_bypass_send_end(&conn->tx, n);
-	return n;
+	if (!shmipc_bypass_send_is_judged(&conn->tx) || call[2] || call[4] ||
+	    sys_fcntl(in, F_GETPIPE_SZ, 0) < 0 || sys_ioctl(in, FIONREAD, &there) < 0)
+		return 0;
+	bytes = bytes < (size_t)there ? bytes : (size_t)there;
+	bytes = bytes < 2 * PIECE_BYTES ? bytes : 2 * PIECE_BYTES;
+	if (bytes == 0)
+		return 0;
+	n = shmipc_bypass_send_to_ended(&conn->tx, (int)call[3], shim_conn_private(conn), bytes);
+	if (n <= 0)
+		return n;
+	pieces[0].iov_len = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
+	pieces[1].iov_len = bytes - pieces[0].iov_len;
+	return sys_call3(SYS_readv, in, (long)pieces, 2);
 }
 
 static ssize_t splice_to(struct shim_conn *conn, const long call[7])
 {
 	struct passage passage = { .conn = conn, .sends = true };
-	ssize_t n = enter(&passage, (int)call[3]);
+	int out = (int)call[3];
+	ssize_t n = enter(&passage, out);
+	bool may_be_dead;
 
 	if (n < 0)
 		return shim_edge(n);
-	n = splice_pages(&passage, call);
+	may_be_dead = shmipc_sender_must_ask(&conn->tx);
+	n = splice_to_ended(&passage, call);
+	if (n == 0 && may_be_dead) { /* LAST finds out what the pages would have */
+		shim_downgrade_sending(conn, out);
+		n = splice_to_ended(&passage, call);
+	}
+	if (n == 0)
+		n = send_pages(&passage, out, !(call[6] & SPLICE_F_NONBLOCK), call);
 	leave(&passage);
 	return shim_edge(n);
 }

@@ -2,8 +2,8 @@
 """Steps that move bytes, and those that wait for them."""
 
 from place import at_a_place
-from vocabulary import (ENDED, LONG_MS, OVERHEAD, POLLPRI, POLLS, RECEIVES_FLAGS, SENDS_FLAGS,
-                        SENDS_ONE, UNREAD_MAX)
+from vocabulary import (ENDED, LONG_MS, OVERHEAD, POLLPRI, POLLS, RECEIVES_FLAGS, SENDFILES,
+                        SENDS_FLAGS, SENDS_ONE, UNREAD_MAX)
 
 
 class DataSteps:
@@ -30,8 +30,8 @@ class DataSteps:
         if peer_must_live and 1 in end.shut:
             return False
         call = self.pick(SENDS_ONE if one else self.calls)
-        if call == "splice" and self.view(who, slot)[0] & ENDED:
-            call = "send"  # a pipe's pages cannot be taken back
+        if call == "sendfile" and self.chance(0.1) and not self.view(who, slot)[0] & ENDED:
+            call = self.pick(SENDFILES)
         flags = "0"
         if call in SENDS_FLAGS:
             flags = self.pick(("0", "0", "NOSIGNAL", "DONTWAIT", "DONTWAIT|NOSIGNAL", "EOR"))

@@ -3,6 +3,7 @@
 
 SENDS = ["write", "__write", "send", "__send", "sendto", "writev", "pwritev2", "sendmsg", "sendmmsg",
          "sendfile", "splice", "dprintf"]
+SENDFILES = ["sendfile_device", "sendfile_nothing", "sendfile_maps", "sendfile_made"]
 SENDS_ONE = ["write", "send", "sendto", "writev", "sendmsg"]  # whose bytes arrive at once
 SENDS_FLAGS = ["send", "__send", "sendto", "sendmsg", "sendmmsg"]
 RECEIVES = ["read", "__read", "__read_chk", "recv", "__recv_chk", "recvfrom", "readv", "preadv2",

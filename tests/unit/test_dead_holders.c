@@ -75,6 +75,7 @@ BOTH(last_is_sent_once)
 static void a_stopped_ring_is_sent_once(void)
 {
 	struct shmipc_sender *s = &pair.client.tx;
+	bool ended;
 
 	pair_consent(&pair);
 	say(400, 0);
@@ -85,7 +86,7 @@ static void a_stopped_ring_is_sent_once(void)
 	s->owing = true;
 	atomic_store(&s->doing, SHMIPC_SENDER_IN_CUT);
 	killed_inside(&s->lock);
-	assert_int_equal(shmipc_bypass_send_begin(s, pair.client.fd, false), -ECONNRESET);
+	assert_int_equal(shmipc_bypass_send_begin(s, pair.client.fd, false, &ended), -ECONNRESET);
 	assert_int_equal(in_kernel(), 400);
 }
 BOTH(a_stopped_ring_is_sent_once)

@@ -65,6 +65,20 @@ static ssize_t by_sendfile(struct sending *s)
 	return n;
 }
 
+/* One that has bytes, but no size, and perhaps no place. */
+static ssize_t by_sendfile_of(struct sending *s, const char *path)
+{
+	int file = open(path, O_RDONLY | O_CLOEXEC), error;
+	off_t at = 3;
+	ssize_t n = sendfile(s->fd, file, s->parts > 1 ? NULL : &at, s->count);
+
+	error = errno;
+	say(s->actor, "offset=%ld place=%ld ", (long)at, (long)lseek(file, 0, SEEK_CUR));
+	close(file);
+	errno = error;
+	return n;
+}
+
 static ssize_t by_splice(struct sending *s)
 {
 	int ends[2], error;
@@ -107,6 +121,14 @@ static ssize_t by_name(struct sending *s, const char *call)
 		return by_sendmmsg(s);
 	if (strcmp(call, "sendfile") == 0)
 		return by_sendfile(s);
+	if (strcmp(call, "sendfile_device") == 0)
+		return by_sendfile_of(s, "/dev/zero");
+	if (strcmp(call, "sendfile_nothing") == 0)
+		return by_sendfile_of(s, "/dev/null");
+	if (strcmp(call, "sendfile_maps") == 0) /* which cannot be spliced */
+		return by_sendfile_of(s, "/proc/self/maps");
+	if (strcmp(call, "sendfile_made") == 0) /* which can */
+		return by_sendfile_of(s, "/proc/sys/kernel/ostype");
 	if (strcmp(call, "splice") == 0)
 		return by_splice(s);
 	if (strcmp(call, "dprintf") == 0) /* `count` digits */
