@@ -199,6 +199,5 @@ void shim_conn_duplicate(int from, int to)
 	atomic_fetch_add(&shim_conn_descriptors[shim_fd_index(word)], 1);
 	shim_fd_touch(to);
 	shim_fd_set(to, word);
-	if (kind == SHIM_FD_CONN)
-		shim_set_number_reborn(to, shim_conn_at(shim_fd_index(word)));
+	shim_set_number_reborn(to, shim_conn_at(shim_fd_index(word)));
 }

@@ -331,10 +331,15 @@ void shim_set_closed(int epfd)
 		shim_set_give_back(set);
 }
 
+/* Also of one that is libc's own by now: a registration of before outlives its number there too. */
 static int another_number(const struct shim_conn *conn)
 {
+	const uint32_t index = shim_conn_index(conn);
+	const uint32_t ours = shim_fd_make(SHIM_FD_CONN, index);
+	const uint32_t plain = shim_fd_make(SHIM_FD_PLAIN, index);
+
 	for (int fd = 0; fd < shim_fd_limit(); fd++)
-		if (shim_conn_of(fd) == conn)
+		if (shim_fd_word(fd) == ours || shim_fd_word(fd) == plain)
 			return fd;
 	return -1;
 }
