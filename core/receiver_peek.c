@@ -52,7 +52,9 @@ static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_i
 		message.msg_controllen = io->control_room;
 	}
 	n = sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT);
-	if (n <= (ssize_t)skip || last != SHMIPC_TOKEN_LAST)
+	/* what rides there is told to a look that has no room left for its bytes, too */
+	if (n < (ssize_t)skip || last != SHMIPC_TOKEN_LAST ||
+	    (n == (ssize_t)skip && io->cursor.left > 0))
 		return 0;
 	shmipc_cursor_skip(&io->cursor, (size_t)n - skip);
 	if (io->message) {
@@ -64,20 +66,29 @@ static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_i
 	return n - (ssize_t)skip;
 }
 
-/* The kernel's look at all `bytes` before the ring goes on, over what it has no room for, to the
- * next descriptor: does that ride on a byte behind the ring? */
-static bool control_rides_behind(const struct shmipc_receiver *r, const struct shmipc_io *io,
-				 size_t bytes)
+/* The kernel's look at bytes before the ring goes on, over what it has no room for, to the next
+ * descriptor: does that ride on a byte behind the ring? */
+static bool control_rides_behind(const struct shmipc_receiver *r, const struct shmipc_io *io)
 {
 	struct iovec iov[SCRATCHES];
 	struct msghdr message = { .msg_iov = iov };
+	uint64_t before;
 
-	if (io->control_room > 0 || shmipc_receiver_on_ring(r) || !shmipc_receiver_two_ahead(r) ||
-	    bytes != shmipc_receiver_before_cut(r))
+	if (shmipc_receiver_on_ring(r) || !shmipc_receiver_two_ahead(r))
+		return false;
+	before = shmipc_receiver_before_cut(r);
+	if (before + 1 > SCRATCHES * SCRATCH_BYTES)
 		return false;
 	/* a look ends with the bytes on which a descriptor rides */
-	message.msg_iovlen = look_over(iov, bytes + 1);
-	return sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT) > (ssize_t)bytes;
+	message.msg_iovlen = look_over(iov, (size_t)before + 1);
+	return sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT) > (ssize_t)before;
+}
+
+/* A Unix stream's: it tells what rides on the next bytes that have any, however far they are. */
+static bool wants_control(const struct shmipc_receiver *r, const struct shmipc_io *io)
+{
+	return r->is_unix && io->message && io->control_room > 0 &&
+	       !shmipc_receiver_has_control(io);
 }
 
 /* `look` is a copy of `io` that has seen more, and has filled the same message. */
@@ -87,31 +98,44 @@ static void tell_what_rode(struct shmipc_io *io, const struct shmipc_io *look)
 	io->control_dropped = look->control_dropped;
 }
 
+/* The ring behind `before` kernel bytes that have been looked at, and what lies behind it. */
+static ssize_t peek_over_ring(struct shmipc_receiver *r, struct shmipc_io *look, uint64_t before)
+{
+	ssize_t n = 0, more = look->cursor.left > 0 ? shmipc_receiver_copy_ring(r, look) : 0;
+
+	n += more > 0 ? more : 0;
+	if (shmipc_receiver_two_ahead(r) && (look->cursor.left > 0 || wants_control(r, look)))
+		n += peek_behind_last(r, look, before);
+	return n;
+}
+
 /* All that lies in a row: by the kernel, in the ring, and by the kernel again. */
 static ssize_t peek_at_all(struct shmipc_receiver *r, struct shmipc_io *io)
 {
+	const bool rides_behind = wants_control(r, io) && control_rides_behind(r, io);
 	struct shmipc_io look = *io;
-	ssize_t n = -EAGAIN, more;
-	uint64_t before;
+	ssize_t n = -EAGAIN;
 
 	r->seen_tail = shmipc_receiver_head(
-		r); /* all that is there, not what was there last time */
+		r);	  /* all that is there, not what was there last time */
+	if (rides_behind) /* told once, with the bytes behind the ring */
+		io->control_room = 0;
 	while (shmipc_receiver_step(r, io, &n))
 		;
-	if (n <= 0 || io->cursor.left == 0)
+	io->control_room = look.control_room;
+	if (rides_behind)
+		io->message_filled = false;
+	if (n <= 0 || (io->cursor.left == 0 && !wants_control(r, io)))
 		return n;
-	if (shmipc_receiver_has_control(io) && !control_rides_behind(r, io, (size_t)n))
+	if (shmipc_receiver_has_control(io) &&
+	    (io->control_room > 0 || !control_rides_behind(r, io)))
 		return n;
 	if (shmipc_receiver_on_ring(r) && (r->last_seen || shmipc_receiver_sender_ahead(r)))
 		return n + peek_behind_last(r, io, 0);
 	if (!shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) &&
-	    (uint64_t)n == shmipc_receiver_before_cut(r)) {
-		before = (uint64_t)n;
+	    ((uint64_t)n == shmipc_receiver_before_cut(r) || io->cursor.left == 0)) {
 		look.cursor = io->cursor;
-		more = shmipc_receiver_copy_ring(r, &look);
-		n += more > 0 ? more : 0;
-		if (shmipc_receiver_two_ahead(r) && look.cursor.left > 0)
-			n += peek_behind_last(r, &look, before);
+		n += peek_over_ring(r, &look, shmipc_receiver_before_cut(r));
 		tell_what_rode(io, &look);
 	}
 	return n;

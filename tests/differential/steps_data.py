@@ -79,8 +79,6 @@ class DataSteps:
         if call == "recvmmsg":
             sure = False
             call = call if not self.far_end(who, slot).urgent else "recv"
-        if "PEEK" in flags and self.passes:  # the kernel looks at the next descriptor too
-            call = "recv"
         if not sure and not end.nonblock:
             if call in RECEIVES_FLAGS or call in ("preadv2", "recvmmsg"):
                 flags.add("DONTWAIT")
