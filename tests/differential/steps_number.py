@@ -40,7 +40,19 @@ class NumberSteps:
         for registered in self.sets[self.process(who)].values():
             registered.pop(slot, None)
 
+    def let_arrive(self, who, slots):
+        """TCP: an end that leaves bytes unread makes a reset, which throws away what its kernel has
+        not sent yet, and that waits for an answer sometimes: any step of the other side's before
+        it."""
+        for slot in slots:
+            if self.family == "tcp" and slot[0] != "e" and self.is_last(who, slot) and \
+                    self.view(who, slot)[1]:
+                partner = self.partner(who, slot[0])
+                if partner:
+                    self.do(f"{partner[0]} stat {partner[1]}")
+
     def close(self, who, slot):
+        self.let_arrive(who, [slot])
         self.do(f"{who} {self.pick(('close', 'close', 'close', 'close_range'))} {slot}")
         self.slots[self.process(who)].discard(slot)
         self.unregister(who, slot)
@@ -85,6 +97,7 @@ class NumberSteps:
         return True
 
     def kill_actor(self, who):
+        self.let_arrive(who, self.open_slots(who))
         self.do(f"{who} kill")
         self.actors = [actor for actor in self.actors if self.process(actor) != who]
         del self.slots[who]
@@ -133,6 +146,7 @@ class NumberSteps:
             return False
         who = self.pick(children)
         how = self.pick(("exit", "_exit", "kill"))
+        self.let_arrive(who, self.open_slots(who))
         self.do(f"{who} exit {'exit' if self.leaves_both_shut(who) else how}")
         self.actors.remove(who)
         del self.slots[who]
@@ -167,6 +181,9 @@ class NumberSteps:
             return False
         if there:
             return False  # what lies in the ring waits for the peer's next call
+        if self.family == "unix" and any(self.far_end(who, s).shut == {0, 1} and
+                                         self.view(who, s)[1] for s in self.open_slots(who)):
+            return False  # from then on the bytes lie in a stand-in
         if 1 not in end.shut and not revents & ENDED and end.unread < UNREAD_MAX // 2:
             end.unread += 3000 + OVERHEAD
             self.do(f"{who} program_put {slot} {how} {self.size()} {self.number()}")
