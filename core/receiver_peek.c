@@ -189,8 +189,9 @@ bool shmipc_receiver_was_peeked(const struct shmipc_receiver *r)
 	return shmipc_receiver_peek_offset(r) > 0;
 }
 
-/* The bytes before the offset go where nobody looks. */
-static ssize_t peek_from(struct shmipc_receiver *r, struct shmipc_io *io, size_t offset)
+/* The bytes before the offset go where nobody looks.  How many there are, those too. */
+static ssize_t look_from(struct shmipc_receiver *r, const struct shmipc_io *io,
+			 struct shmipc_io *seen, size_t offset)
 {
 	struct iovec iov[SCRATCHES + KERNEL_IOV];
 	struct shmipc_io look = *io;
@@ -200,11 +201,31 @@ static ssize_t peek_from(struct shmipc_receiver *r, struct shmipc_io *io, size_t
 	count += (size_t)shmipc_io_vector(io, io->cursor.left, iov + count, KERNEL_IOV);
 	shmipc_cursor_init(&look.cursor, iov, count);
 	n = peek_at_all(r, &look);
+	tell_what_rode(seen, &look);
+	return n;
+}
+
+/* Behind bytes that nobody takes an end shows on the socket only. */
+static bool end_is_near(const struct shmipc_receiver *r, int fd)
+{
+	struct pollfd end = { .fd = fd, .events = POLLRDHUP };
+
+	return shmipc_receiver_at_end(r) || sys_poll(&end, 1, 0) > 0;
+}
+
+static ssize_t peek_from(struct shmipc_receiver *r, struct shmipc_io *io, size_t offset)
+{
+	struct shmipc_io seen = *io;
+	ssize_t n = look_from(r, io, &seen, offset);
+	bool ended = n >= 0 && (size_t)n <= offset && end_is_near(r, io->fd);
+
+	if (ended) /* what came before the end is here now */
+		n = look_from(r, io, &seen, offset);
 	if (n < 0)
 		return n;
 	if ((size_t)n <= offset)
-		return -EAGAIN;
-	tell_what_rode(io, &look);
+		return ended ? -ESHUTDOWN : -EAGAIN;
+	tell_what_rode(io, &seen);
 	shmipc_cursor_skip(&io->cursor, (size_t)n - offset);
 	return n - (ssize_t)offset;
 }
@@ -223,12 +244,10 @@ static ssize_t peek_once(struct shmipc_receiver *r, struct shmipc_io *io)
 static ssize_t peek_until_full(struct shmipc_receiver *r, struct shmipc_io *io,
 			       const struct shmipc_cursor *start, ssize_t n)
 {
-	struct pollfd end = { .fd = io->fd, .events = POLLRDHUP };
 	struct shmipc_receiver_wait wait = { 0 };
 
-	/* an end behind bytes that nobody takes shows on the socket only */
-	while (n > 0 && (size_t)n < start->left && !shmipc_receiver_at_end(r) &&
-	       sys_poll(&end, 1, 0) == 0 && !shmipc_io_is_nonblocking(io)) {
+	while (n > 0 && (size_t)n < start->left && !end_is_near(r, io->fd) &&
+	       !shmipc_io_is_nonblocking(io)) {
 		ssize_t error, before = n;
 
 		shmipc_lock_drop(&r->lock, io->private_use);
