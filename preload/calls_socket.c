@@ -112,6 +112,8 @@ static void before_shutdown(struct shim_conn *conn, int fd, int how)
 {
 	bool alone = shim_conn_private(conn);
 
+	/* first: another process that the kernel's edge wakes finds it, input_is_true() */
+	atomic_fetch_add(&conn->shutdowns, 1);
 	if (how == SHUT_WR || how == SHUT_RDWR) {
 		if (shmipc_sender_lock(&conn->tx, fd, alone)) {
 			shmipc_sender_serve_finally(&conn->tx, fd);

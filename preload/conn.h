@@ -57,6 +57,7 @@ struct shim_conn {
 	_Atomic uint32_t trips; /* changes from sending to receiving: is it worth a ring? */
 	_Atomic uint64_t traffic;
 	struct shmipc_status_row *row;
+	_Atomic uint32_t shutdowns; /* each an edge for every set, whoever of the holders made it */
 	/* a short connection uses nothing of this record but the line that ends here and the first
 	 * lines of tx and rx */
 	int family;

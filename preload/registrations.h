@@ -35,11 +35,12 @@ struct shim_registration {
 	struct shim_registration *next_changed;
 	enum shim_registration_out out;
 	uint32_t out_seen;
-	uint64_t seen;	  /* edge-triggered: position of the sender when we last told */
-	bool armed;	  /* one of the connection's sleepers */
-	bool disabled;	  /* one-shot, told */
-	bool hangup_told; /* edge-triggered, since the application's last epoll_ctl or shutdown */
-	bool absent;	  /* and the kernel's set does not hold it: it would tell of a hang-up */
+	uint64_t seen;	    /* edge-triggered: position of the sender when we last told */
+	bool armed;	    /* one of the connection's sleepers */
+	bool disabled;	    /* one-shot, told */
+	bool hangup_told;   /* edge-triggered, since the application's last epoll_ctl or shutdown */
+	uint32_t shutdowns; /* the connection's, when we last told */
+	bool absent;	    /* and the kernel's set does not hold it: it would tell of a hang-up */
 	/* its number was closed, the kernel keeps it: `fd` is another one of the connection, and
 	 * epoll_ctl reaches it only if `number` is born again as a duplicate */
 	bool stray;

@@ -50,6 +50,7 @@ struct shim_registration *shim_set_register(struct shim_set *set, struct shim_co
 	r->event = *event;
 	r->blurred = shim_set_is_blurred(set, r);
 	r->disabled = r->absent = r->hangup_told = false;
+	r->shutdowns = atomic_load(&conn->shutdowns);
 	r->out = SHIM_OUT_DUE;
 	r->quiet = 0;
 	r->seen = shmipc_receiver_arrived(&conn->rx) - 1; /* what is there now is news */

@@ -29,8 +29,10 @@ static bool input_is_true(struct shim_set *set, struct shim_registration *r)
 	}
 	if (!shim_wait_is_true(r->conn, r->fd))
 		return false;
-	/* payload by the kernel, the end, or bytes of the ring that an edge was reported for */
+	/* payload by the kernel, the end, a shutdown by another process, or bytes of the ring that
+	 * an edge was reported for */
 	by_ring = shmipc_receiver_arrived(&r->conn->rx) == r->seen &&
+		  r->shutdowns == atomic_load(&r->conn->shutdowns) &&
 		  shmipc_receiver_only_tokens(&r->conn->rx, r->fd) && !r->conn->rx.eof &&
 		  !r->conn->rx.pending_error && !has_ended(r->fd);
 	/* not told: what has arrived since that look is news still */

@@ -119,6 +119,7 @@ static inline bool shim_registration_has_news(const struct shim_registration *r)
 static inline void shim_registration_told(struct shim_registration *r)
 {
 	r->quiet = 0;
+	r->shutdowns = atomic_load_explicit(&r->conn->shutdowns, memory_order_relaxed);
 	/* bytes of a ring that lies behind kernel bytes are news when it can be reached */
 	r->seen = shmipc_receiver_ring_is_far(&r->conn->rx, r->fd)
 			  ? UINT64_MAX
@@ -217,8 +218,8 @@ void shim_set_remember_plain(struct shim_set *set, int operation, int fd,
 
 /* ---- sets_merge.c; locked ---- */
 
-/* events[0 .. n) come from memory and carry tags, as do events[n .. n + k) from the kernel, which get
- * the application's data.  Returns how many remain. */
+/* events[0 .. n) come from memory and carry tags, as do events[n .. n + k) from the kernel, which
+ * get the application's data.  Returns how many remain. */
 int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int k);
 
 /* ---- sets_deferred.c; locked ---- */
