@@ -5,7 +5,9 @@
  * A wake-up costs 20 to 60 us on a virtual machine, a look at shared memory 0.1 us; so a waiter
  * looks for a while first.  But a spin that loses burns a core that somebody may need: each waiter
  * learns whether spinning pays here, gives its core away at once when the peer runs on the same
- * one, and stops when it finds that it was preempted in between (the machine is oversubscribed).
+ * one, offers it to others when the peer does not answer at once, and stops when it finds that it
+ * was preempted in between, or that somebody hogs the core (the machine is oversubscribed;
+ * core/crowd.h).
  */
 #ifndef SHMIPC_CORE_SPIN_H
 #define SHMIPC_CORE_SPIN_H

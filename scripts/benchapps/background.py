@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Busy processes, one on each core, while a row is measured."""
+"""Busy processes on each core while a row is measured."""
 
 import os
 import signal
@@ -17,12 +17,13 @@ def spin(core, policy):
 class Background:
     """policy: SCHED_IDLE keeps a core from going idle, SCHED_OTHER competes for it; None: nobody."""
 
-    def __init__(self, policy):
-        self.policy = policy
+    def __init__(self, policy, each=1):
+        self.policy, self.each = policy, each
         self.pids = []
 
     def __enter__(self):
-        for core in sorted(os.sched_getaffinity(0)) if self.policy is not None else ():
+        cores = sorted(os.sched_getaffinity(0)) if self.policy is not None else []
+        for core in cores * self.each:
             pid = os.fork()
             if pid == 0:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)

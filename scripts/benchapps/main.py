@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the rows, says what came out, and keeps it: results.txt, results.json, results.svg."""
 
+import dataclasses
 import fnmatch
 import glob
 import json
@@ -21,12 +22,17 @@ from benchapps.sides import Tools  # noqa: E402
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def chosen(patterns):
+def chosen(patterns, hogs):
     wanted = [(path, row) for path, row in rows.every()
               if not patterns or any(fnmatch.fnmatch(row.name, pattern) for pattern in patterns)]
     if not wanted:
         sys.exit("bench-apps: no row is called " + ", ".join(patterns))
-    return wanted
+    return [(path, beside(row, hogs)) for path, row in wanted] if hogs else wanted
+
+
+def beside(row, hogs):
+    """A machine that others keep busy: the same row, and nobody has to be kept awake."""
+    return dataclasses.replace(row, hogs=row.hogs or hogs, awake=False)
 
 
 def install(wanted):
@@ -95,7 +101,7 @@ def keep(results, tools, text, where):
 
 def main():
     chosen_options = options.parse(sys.argv[1:])
-    wanted = chosen(chosen_options.only)
+    wanted = chosen(chosen_options.only, chosen_options.hogs)
     if chosen_options.list:
         for _, row in wanted:
             print("%-26s %s" % (row.name, row.title))
@@ -103,6 +109,8 @@ def main():
     tools = Tools(os.environ.get("BUILD", os.path.join(ROOT, "build")))
     if tools.missing():
         sys.exit("bench-apps: not built: " + ", ".join(tools.missing()))
+    if chosen_options.hogs:
+        tools.results += "-beside-hogs"
     prepare_process()
     os.makedirs(tools.results, exist_ok=True)
     results = earlier(tools) if chosen_options.add or chosen_options.report else []

@@ -65,7 +65,7 @@ def measure(row, tools, directory, rounds, seconds, policy=None):
     policy = background.HOGS if row.hogs else policy
     figures = {side: [] for side in SIDES}
     with contextlib.ExitStack() as stack:
-        others = stack.enter_context(background.Background(policy))
+        others = stack.enter_context(background.Background(policy, row.hogs or 1))
         sides = []
         for side in SIDES:
             place = Place(side, os.path.join(directory, side), tools)

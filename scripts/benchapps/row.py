@@ -23,7 +23,7 @@ class Row:
     programs: tuple = ()
     accelerated: bool = True  # whether it has to be
     awake: bool = False  # a latency row: once more with the cores kept awake
-    hogs: bool = False
+    hogs: int = 0  # on each core
     rounds: int = 0  # 0: as many as asked for
     least_seconds: float = 0.0  # for programs that count whole seconds
     look_after: float = 0.5  # of its seconds

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Busy pairs on too few cores, and a pair or a server beside a hog on each core."""
+"""Busy pairs on too few cores, and a pair or a server beside hogs."""
 
 import dataclasses
 
@@ -37,7 +37,8 @@ def rows():
         for label, bytes_each in (("64b", 64), ("64k", 65536)):
             yield row("busy.%d.%s" % (pairs, label), "%d busy pairs, %s" % (pairs, label.upper()),
                       pairs, bytes_each, bar=1, aim=1.2)
-    yield row("hog.pair", "one pair, 64 B, beside a hog on each core", 1, 64, bar=1, aim=None, hogs=True)
+    yield row("hog.pair", "one pair, 64 B, beside a hog on each core", 1, 64, bar=1, aim=None, hogs=1)
+    yield row("hogs.pair", "one pair, 64 B, beside three hogs on each core", 1, 64, bar=1, aim=None, hogs=3)
     beside = redis.row("get.c50", "GET -c 50", "tcp", "get", 50, 1, None)
-    yield dataclasses.replace(beside, name="hog.redis", hogs=True,
+    yield dataclasses.replace(beside, name="hog.redis", hogs=1,
                               title="redis-benchmark GET -c 50, tcp, beside a hog on each core")
