@@ -272,7 +272,7 @@ static int look(const struct set_wait *wait, struct epoll_event *events, int roo
 {
 	struct shim_set *set = wait->set;
 	bool due = wait->mask || kernel_is_due(set);
-	bool kernel_first = due && its_turn(set);
+	bool kernel_first = due && its_turn(set), asked = false;
 	int n, told, most = room;
 
 	if (!shim_set_enter(set))
@@ -283,13 +283,15 @@ static int look(const struct set_wait *wait, struct epoll_event *events, int roo
 		n = add_kernel(wait, events, 0, 1);
 		if (n != 0)
 			return n;
+		asked = true;
+		due = false; /* but for what memory wants to know */
 		if (!shim_set_enter(set))
 			return -EINTR;
 	} else if (kernel_first) {
 		most = room - 1;
 	}
 	n = told = collect(set, events, most, &due);
-	due = due || (n == 0 && !sleeps_then);
+	due = due || (n == 0 && !sleeps_then && !asked);
 	if (due && n < room)
 		shim_set_tell_kernel(set);
 	shim_set_leave(set);
