@@ -1,51 +1,107 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/crowd.h"
 
-#include <stdatomic.h>
-
 #include "core/cpu.h"
-#include "core/sys.h"
 
-enum {
-	NOBODY_NS = 2000,
-	PASSING_US = 300, /* a turn of server or client; a time slice has 1 to 4 ms */
-	REST_MIN_MS = 50,
-	REST_MAX_MS = 1600,
-	CALM_RESTS = 8, /* so many rests without a hog, and the next one is a new one */
-};
+struct shmipc_crowd shmipc_crowd;
 
-static _Atomic uint64_t hogging_until;
-static _Atomic uint32_t rest_ms = REST_MIN_MS;
-
-static void remember(uint64_t now)
+static uint32_t get(const _Atomic uint32_t *word)
 {
-	uint64_t until = atomic_load_explicit(&hogging_until, memory_order_relaxed);
-	uint32_t rest = atomic_load_explicit(&rest_ms, memory_order_relaxed);
-	uint64_t rate = shmipc_ticks_per_us() * 1000;
-
-	if (now > until + CALM_RESTS * rest * rate)
-		rest = REST_MIN_MS;
-	else if (now > until && rest < REST_MAX_MS)
-		rest *= 2;
-	atomic_store_explicit(&rest_ms, rest, memory_order_relaxed);
-	atomic_store_explicit(&hogging_until, now + rest * rate, memory_order_relaxed);
+	return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-enum shmipc_crowd shmipc_crowd_give_core(uint64_t *now)
+static void set(_Atomic uint32_t *word, uint32_t value)
 {
-	uint64_t before = *now, rate = shmipc_ticks_per_us();
-
-	sys_sched_yield();
-	*now = shmipc_ticks();
-	if ((*now - before) * 1000 < NOBODY_NS * rate)
-		return SHMIPC_CROWD_NONE;
-	if (*now - before < PASSING_US * rate)
-		return SHMIPC_CROWD_PASSING;
-	remember(*now);
-	return SHMIPC_CROWD_HOGGING;
+	atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
-bool shmipc_crowd_is_hogging(uint64_t now)
+static uint64_t slot_of(uint64_t now)
 {
-	return now < atomic_load_explicit(&hogging_until, memory_order_relaxed);
+	return now / (SHMIPC_CROWD_SLOT_MS * 1000 * shmipc_ticks_per_us());
+}
+
+/* Yielding is tried in the slots of phase 0.  With more periods there are fewer of these, not
+ * others: so processes that differ in that still meet. */
+static uint64_t phase_of(const struct shmipc_crowd *crowd, uint64_t slot)
+{
+	uint32_t periods = get(&crowd->periods);
+
+	return slot % (SHMIPC_CROWD_PERIOD_SLOTS * (periods ? periods : 1));
+}
+
+/* Both ways have been tried.  An answer that is found again is asked for more seldom. */
+static void judge(struct shmipc_crowd *crowd, uint32_t yielding, uint32_t sleeping)
+{
+	uint32_t answer = sleeping / SHMIPC_CROWD_SLEEP_WINS > yielding ? SHMIPC_CROWD_SLEEP
+									: SHMIPC_CROWD_YIELD;
+	uint32_t periods = get(&crowd->periods);
+
+	if (answer != get(&crowd->answer))
+		periods = 1;
+	else if (periods < SHMIPC_CROWD_PERIODS_MAX)
+		periods = periods ? periods * 2 : 1;
+	set(&crowd->periods, periods);
+	set(&crowd->answer, answer);
+}
+
+static void begin(struct shmipc_crowd *crowd, bool met, uint64_t slot)
+{
+	set(&crowd->answer, SHMIPC_CROWD_YIELD);
+	set(&crowd->way, SHMIPC_CROWD_YIELD);
+	set(&crowd->trial, SHMIPC_CROWD_NONE);
+	set(&crowd->periods, 1);
+	set(&crowd->waits, 0);
+	atomic_store_explicit(&crowd->slot, slot, memory_order_relaxed);
+	atomic_store_explicit(&crowd->met_in_slot, met, memory_order_relaxed);
+	atomic_store_explicit(&crowd->met, met, memory_order_relaxed);
+}
+
+static void enter_slot(struct shmipc_crowd *crowd, uint64_t slot)
+{
+	bool is_next = slot == atomic_load_explicit(&crowd->slot, memory_order_relaxed) + 1;
+	bool met = atomic_load_explicit(&crowd->met_in_slot, memory_order_relaxed);
+	uint32_t ended = get(&crowd->trial), waits = get(&crowd->waits);
+
+	if (ended == SHMIPC_CROWD_YIELDING && !met) {
+		begin(crowd, false, slot); /* and no yield has taken long: the others are gone */
+		return;
+	}
+	atomic_store_explicit(&crowd->slot, slot, memory_order_relaxed);
+	set(&crowd->waits, 0);
+	set(&crowd->trial, SHMIPC_CROWD_NONE);
+	if (ended == SHMIPC_CROWD_YIELDING)
+		set(&crowd->yielding, waits);
+	if (ended == SHMIPC_CROWD_NONE && shmipc_crowd_may_yield(crowd) &&
+	    waits < get(&crowd->yielding) / SHMIPC_CROWD_DROP)
+		set(&crowd->periods, 1);
+	if (ended == SHMIPC_CROWD_SLEPT && is_next)
+		judge(crowd, get(&crowd->yielding), waits);
+	if (ended != SHMIPC_CROWD_NONE && ended != SHMIPC_CROWD_SLEPT && is_next) {
+		set(&crowd->trial, ended + 1);
+		set(&crowd->way, SHMIPC_CROWD_SLEEP);
+	} else if (phase_of(crowd, slot) == 0) {
+		atomic_store_explicit(&crowd->met_in_slot, false, memory_order_relaxed);
+		set(&crowd->trial, SHMIPC_CROWD_YIELDING);
+		set(&crowd->way, SHMIPC_CROWD_YIELD);
+	} else {
+		set(&crowd->way, get(&crowd->answer));
+	}
+}
+
+void shmipc_crowd_count(struct shmipc_crowd *crowd, uint64_t now)
+{
+	uint64_t slot = slot_of(now);
+
+	if (slot != atomic_load_explicit(&crowd->slot, memory_order_relaxed))
+		enter_slot(crowd, slot);
+	set(&crowd->waits, get(&crowd->waits) + 1);
+}
+
+void shmipc_crowd_yielded(struct shmipc_crowd *crowd, uint64_t now, uint64_t ticks)
+{
+	if (ticks <= SHMIPC_CROWD_LONG_US * shmipc_ticks_per_us())
+		return;
+	if (!atomic_load_explicit(&crowd->met, memory_order_relaxed))
+		begin(crowd, true, slot_of(now));
+	atomic_store_explicit(&crowd->met_in_slot, true, memory_order_relaxed);
 }

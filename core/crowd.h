@@ -1,35 +1,80 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who else wants this core?
+ * Should a waiter whose peer is on the same core yield to it, or sleep?
  *
- * A waiter may give its core away by sched_yield(), and what the call did says who is there.  It
- * returns at once: nobody.  Soon: others who work in short turns, as a waiter's own partners do; he
- * has lost nothing, and comes back without having been woken.  Late: somebody who computes and took
- * a whole time slice.  Beside such a one a yield is the worst of all ways to wait: a waiter that
- * sleeps is let in when it is woken, one that yields has said that it is in no hurry, and gets its
- * turn behind the other's slice (measured: one round trip in 10 ms, where sleepers make a hundred).
- * So such a core is remembered, for a time that doubles while it is found again, and nothing is
- * yielded meanwhile.
+ * Alone with its peer it had better yield: the peer runs, and nobody need be woken.  Beside others
+ * a yield may take a whole time slice of theirs, and what that means only the outcome tells.
+ * Where others are pairs like ours, all of them are faster by yielding, for sooner or later both
+ * ends of a pair run at once.  Beside a process that computes, it is the worst way to wait: whoever
+ * is woken from sleep is let in early, whoever yields comes last (Linux 6.18: some hundred round
+ * trips a second, where sleepers made thirty thousand).
  *
- * One memory for the process: its threads move from core to core.  Written without order; a reader
- * that misses it yields once more.
+ * So in a process that has met long yields both ways are tried, each for one slot of the machine's
+ * clock, and the answer is kept for the slots that follow.  What counts is how often the process
+ * waited, because that much was done.  The clock is everybody's, so both ends of a connection, and
+ * all the pairs of a machine, try the same way at the same time: ends that disagree have the worst
+ * of both, and would learn nothing.  Sleeping must win by far; it loses what a pair gains later by
+ * running at once.
+ *
+ * One state for the process.  Written without order and not always together; what a thread misses
+ * makes a trial less exact, no more.
  */
 #ifndef SHMIPC_CORE_CROWD_H
 #define SHMIPC_CORE_CROWD_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-enum shmipc_crowd {
-	SHMIPC_CROWD_NONE,    /* nobody else was runnable */
-	SHMIPC_CROWD_PASSING, /* others ran, and soon made way again */
-	SHMIPC_CROWD_HOGGING, /* somebody had a whole slice, or the machine took the core away */
+enum {
+	SHMIPC_CROWD_SLOT_MS = 40,
+	SHMIPC_CROWD_PERIOD_SLOTS = 32, /* between trials; more after the same answer again */
+	SHMIPC_CROWD_PERIODS_MAX = 8,
+	SHMIPC_CROWD_SLEEP_WINS = 4, /* times as many waits */
+	SHMIPC_CROWD_DROP = 8,	     /* this part of the waits of the last trial: ask again soon */
+	SHMIPC_CROWD_LONG_US = 300,  /* a turn of a peer is shorter, a time slice has 1 to 4 ms */
 };
 
-/* Yield.  *now: ticks before it; becomes those after. */
-enum shmipc_crowd shmipc_crowd_give_core(uint64_t *now);
+enum shmipc_crowd_way { SHMIPC_CROWD_YIELD, SHMIPC_CROWD_SLEEP };
 
-/* Somebody hogs the cores that this process runs on, as far as it is known: do not yield. */
-bool shmipc_crowd_is_hogging(uint64_t now);
+/* What is tried in this slot, from its beginning.  Whoever has yielded is let in late for a while,
+ * so what sleeping is worth shows in the last of several slots. */
+enum shmipc_crowd_trial {
+	SHMIPC_CROWD_NONE,
+	SHMIPC_CROWD_YIELDING,
+	SHMIPC_CROWD_SLEEPING, /* the first slot of it */
+	SHMIPC_CROWD_SLEPT = SHMIPC_CROWD_SLEEPING + 3,
+};
+
+struct shmipc_crowd {
+	_Atomic bool met;	  /* yields take long */
+	_Atomic bool met_in_slot; /* since the last trial began */
+	_Atomic uint32_t way;	  /* in this slot */
+	_Atomic uint32_t trial;
+	_Atomic uint32_t answer;   /* the way that the last trial has found better */
+	_Atomic uint32_t periods;  /* between trials: a power of two */
+	_Atomic uint32_t waits;	   /* in this slot */
+	_Atomic uint32_t yielding; /* waits of the slot in which yielding was tried */
+	_Atomic uint64_t slot;
+};
+
+extern struct shmipc_crowd shmipc_crowd; /* of this process; one of zeros is a new one */
+
+/* At the beginning of each wait, of whatever kind.  now: ticks. */
+void shmipc_crowd_count(struct shmipc_crowd *crowd, uint64_t now);
+
+static inline void shmipc_crowd_begin_wait(struct shmipc_crowd *crowd, uint64_t now)
+{
+	if (__builtin_expect(atomic_load_explicit(&crowd->met, memory_order_relaxed), 0))
+		shmipc_crowd_count(crowd, now);
+}
+
+static inline bool shmipc_crowd_may_yield(const struct shmipc_crowd *crowd)
+{
+	return atomic_load_explicit(&crowd->way, memory_order_relaxed) == SHMIPC_CROWD_YIELD;
+}
+
+/* A yield has ended, and has taken so many ticks. */
+void shmipc_crowd_yielded(struct shmipc_crowd *crowd, uint64_t now, uint64_t ticks);
 
 #endif

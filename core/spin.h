@@ -5,9 +5,8 @@
  * A wake-up costs 20 to 60 us on a virtual machine, a look at shared memory 0.1 us; so a waiter
  * looks for a while first.  But a spin that loses burns a core that somebody may need: each waiter
  * learns whether spinning pays here, gives its core away at once when the peer runs on the same
- * one, offers it to others when the peer does not answer at once, and stops when it finds that it
- * was preempted in between, or that somebody hogs the core (the machine is oversubscribed;
- * core/crowd.h).
+ * one (or sleeps, where others make that better: core/crowd.h), and stops when it finds that it was
+ * preempted in between (the machine is oversubscribed).
  */
 #ifndef SHMIPC_CORE_SPIN_H
 #define SHMIPC_CORE_SPIN_H

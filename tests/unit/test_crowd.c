@@ -1,130 +1,159 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A core that somebody hogs is found by yielding it, is remembered for a while, and nobody yields
- * or looks for long there. */
+/* Yield or sleep, where others want the core: by a clock that the test winds. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include <sched.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include "core/cpu.h"
 #include "core/crowd.h"
-#include "core/spin.h"
 
-enum { SECONDS = 20, LONG_US = 1000 * 1000, REST_MAX_US = 4 * 1000 * 1000 };
-
-static pid_t hog;
+enum {
+	PERIOD = SHMIPC_CROWD_PERIOD_SLOTS,
+	START = 100 * PERIOD * SHMIPC_CROWD_PERIODS_MAX, /* a slot of phase 0, with any period */
+	TRIAL = SHMIPC_CROWD_SLEPT, /* slots of a trial: this many are not NONE */
+	FEW = 10,
+};
 
 static uint64_t ticks_of(uint64_t us)
 {
 	return us * shmipc_ticks_per_us();
 }
 
-static void stay_on_one_core(void)
+static uint64_t begin_of(uint64_t slot)
 {
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET((size_t)sched_getcpu(), &one);
-	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	return slot * ticks_of(SHMIPC_CROWD_SLOT_MS * 1000);
 }
 
-static int start_hog(void **state)
+static void yield_long(struct shmipc_crowd *crowd, uint64_t slot)
 {
-	pid_t parent = getpid();
+	shmipc_crowd_yielded(crowd, begin_of(slot) + 1, ticks_of(SHMIPC_CROWD_LONG_US + 1));
+}
 
-	(void)state;
-	stay_on_one_core();
-	hog = fork();
-	if (hog == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		while (getppid() == parent)
-			;
-		_exit(0);
+/* So many waits in this slot.  Where it may, it yields, which takes long. */
+static void pass_slot(struct shmipc_crowd *crowd, uint64_t slot, int waits)
+{
+	for (int i = 0; i < waits; i++)
+		shmipc_crowd_begin_wait(crowd, begin_of(slot) + (uint64_t)i);
+	if (shmipc_crowd_may_yield(crowd))
+		yield_long(crowd, slot);
+}
+
+/* `sleeping` waits in slots of sleep, FEW in others.  How many of the slots were slept. */
+static int pass_slots(struct shmipc_crowd *crowd, uint64_t from, uint64_t to, int sleeping)
+{
+	int slept = 0;
+
+	for (uint64_t slot = from; slot < to; slot++) {
+		shmipc_crowd_begin_wait(crowd, begin_of(slot));
+		slept += !shmipc_crowd_may_yield(crowd);
+		pass_slot(crowd, slot, shmipc_crowd_may_yield(crowd) ? FEW : sleeping);
 	}
-	return hog > 0 ? 0 : -1;
+	return slept;
 }
 
-static int end_hog(void **state)
+static void short_yields_change_nothing(void **state)
 {
-	(void)state;
-	kill(hog, SIGKILL);
-	return waitpid(hog, NULL, 0) == hog ? 0 : -1;
-}
-
-/* Its forgetting is asked for by a time to come. */
-static void a_hog_is_found_and_forgotten(void **state)
-{
-	uint64_t now = shmipc_ticks(), end = now + ticks_of(SECONDS * 1000000ULL);
-	enum shmipc_crowd crowd = SHMIPC_CROWD_NONE;
+	struct shmipc_crowd crowd = { 0 };
 
 	(void)state;
-	assert_false(shmipc_crowd_is_hogging(now));
-	while (crowd != SHMIPC_CROWD_HOGGING && now < end)
-		crowd = shmipc_crowd_give_core(&now);
-	assert_int_equal(crowd, SHMIPC_CROWD_HOGGING);
-	assert_true(shmipc_crowd_is_hogging(now));
-	assert_false(shmipc_crowd_is_hogging(now + ticks_of(REST_MAX_US)));
-}
-
-/* The hog takes the core when it is its turn, so any single wait may be late: most of them count.
- */
-enum { TRIES = 21, LATE_US = 200 };
-
-static bool is_late(void *argument)
-{
-	return shmipc_ticks() >= *(uint64_t *)argument;
-}
-
-/* What became of a wait for something that comes late. */
-static enum shmipc_spin_result wait_for_late(uint32_t peer_cpu)
-{
-	uint64_t late = shmipc_ticks() + ticks_of(LATE_US);
-	struct shmipc_spin spin;
-
-	shmipc_spin_init(&spin);
-	return shmipc_spin_for(&spin, is_late, &late, peer_cpu, LONG_US);
-}
-
-static int outcomes(enum shmipc_spin_result wanted, uint32_t peer_cpu)
-{
-	int found = 0;
-
-	for (int i = 0; i < TRIES; i++) {
-		uint64_t now = shmipc_ticks(), end = now + ticks_of(SECONDS * 1000000ULL);
-
-		while (!shmipc_crowd_is_hogging(now) && now < end)
-			shmipc_crowd_give_core(&now);
-		found += wait_for_late(peer_cpu) == wanted;
+	for (uint64_t slot = START; slot < START + 3 * PERIOD; slot++) {
+		shmipc_crowd_begin_wait(&crowd, begin_of(slot));
+		shmipc_crowd_yielded(&crowd, begin_of(slot), ticks_of(SHMIPC_CROWD_LONG_US));
+		assert_true(shmipc_crowd_may_yield(&crowd));
 	}
-	return found;
 }
 
-static void beside_a_hog_waits_are_short(void **state)
+static void sleep_is_kept_where_it_wins(void **state)
 {
+	struct shmipc_crowd crowd = { 0 };
+
 	(void)state;
-	assert_in_range(outcomes(SHMIPC_SPIN_LOST, 0), TRIES / 2 + 1, TRIES);
+	yield_long(&crowd, START - 3);
+	assert_int_equal(pass_slots(&crowd, START - 2, START + 1, 100 * FEW), 0);
+	/* tried and kept: every slot up to the next trial, which begins by yielding */
+	assert_int_equal(pass_slots(&crowd, START + 1, START + PERIOD, 100 * FEW), PERIOD - 1);
+	assert_int_equal(pass_slots(&crowd, START + PERIOD, START + PERIOD + 1, 100 * FEW), 0);
+	/* found again */
+	assert_int_equal(pass_slots(&crowd, START + PERIOD + 1, START + 2 * PERIOD, 100 * FEW),
+			 PERIOD - 1);
 }
 
-static void beside_a_hog_nobody_yields_to_a_peer(void **state)
+static void an_answer_found_again_is_kept_longer(void **state)
 {
+	struct shmipc_crowd crowd = { 0 };
+	int periods = 64, slept;
+
 	(void)state;
-	assert_in_range(outcomes(SHMIPC_SPIN_SKIPPED, shmipc_spin_cpu()), TRIES / 2 + 1, TRIES);
+	yield_long(&crowd, START - 3);
+	slept = pass_slots(&crowd, START, START + (uint64_t)(periods * PERIOD), 100 * FEW);
+	/* the rest is what yielding was tried: in less than half of the periods */
+	assert_in_range(periods * PERIOD - slept, 2, periods / 2);
+}
+
+static void yielding_is_kept_unless_sleep_wins_by_far(void **state)
+{
+	struct shmipc_crowd crowd = { 0 };
+	int slept;
+
+	(void)state;
+	yield_long(&crowd, START - 3);
+	slept = pass_slots(&crowd, START, START + PERIOD, SHMIPC_CROWD_SLEEP_WINS * FEW);
+	assert_int_equal(slept, TRIAL - SHMIPC_CROWD_YIELDING);
+	assert_true(shmipc_crowd_may_yield(&crowd));
+}
+
+static void a_drop_is_looked_into_soon(void **state)
+{
+	struct shmipc_crowd crowd = { 0 };
+	uint64_t slot = START;
+
+	(void)state;
+	yield_long(&crowd, START - 3);
+	for (; slot < START + 64 * PERIOD + 2; slot++) /* the answer is old */
+		pass_slot(&crowd, slot, 100 * FEW);
+	assert_in_range(pass_slots(&crowd, slot, slot + 2 * PERIOD, 100 * FEW), PERIOD, 2 * PERIOD);
+}
+
+static void a_trial_that_was_not_seen_whole_says_nothing(void **state)
+{
+	struct shmipc_crowd crowd = { 0 };
+
+	(void)state;
+	yield_long(&crowd, START - 3);
+	pass_slots(&crowd, START, START + 2, 100 * FEW);
+	/* the process was away meanwhile */
+	assert_int_equal(pass_slots(&crowd, START + 9, START + PERIOD, 100 * FEW), 0);
+}
+
+static void when_the_others_are_gone_it_yields_again(void **state)
+{
+	struct shmipc_crowd crowd = { 0 };
+
+	(void)state;
+	yield_long(&crowd, START - 3);
+	pass_slots(&crowd, START, START + PERIOD, 100 * FEW);
+	assert_false(shmipc_crowd_may_yield(&crowd));
+	/* the slot of yielding, in which no yield takes long */
+	shmipc_crowd_begin_wait(&crowd, begin_of(START + PERIOD));
+	assert_true(shmipc_crowd_may_yield(&crowd));
+	for (uint64_t slot = START + PERIOD + 1; slot < START + 9 * PERIOD; slot++) {
+		shmipc_crowd_begin_wait(&crowd, begin_of(slot));
+		assert_true(shmipc_crowd_may_yield(&crowd));
+	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_hog_is_found_and_forgotten, start_hog, end_hog),
-		cmocka_unit_test_setup_teardown(beside_a_hog_waits_are_short, start_hog, end_hog),
-		cmocka_unit_test_setup_teardown(beside_a_hog_nobody_yields_to_a_peer, start_hog,
-						end_hog),
+		cmocka_unit_test(short_yields_change_nothing),
+		cmocka_unit_test(sleep_is_kept_where_it_wins),
+		cmocka_unit_test(an_answer_found_again_is_kept_longer),
+		cmocka_unit_test(yielding_is_kept_unless_sleep_wins_by_far),
+		cmocka_unit_test(a_drop_is_looked_into_soon),
+		cmocka_unit_test(a_trial_that_was_not_seen_whole_says_nothing),
+		cmocka_unit_test(when_the_others_are_gone_it_yields_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
