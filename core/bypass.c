@@ -18,7 +18,8 @@ bool shmipc_bypass_send_is_judged(const struct shmipc_sender *s)
 /* Locked. */
 static ssize_t send_to_ended(struct shmipc_sender *s, int fd, size_t bytes)
 {
-	bool gone = s->gone || s->kept_error || shmipc_sender_look_for_peer(s, fd, shmipc_ticks());
+	/* looked for also where its reset is known: the answer depends on how it has ended */
+	bool gone = s->gone || shmipc_sender_look_for_peer(s, fd, shmipc_ticks()) || s->kept_error;
 	int error = gone ? shmipc_ending_error_of_send(s, fd) : 0;
 
 	if (error)

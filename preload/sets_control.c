@@ -47,6 +47,7 @@ struct shim_registration *shim_set_register(struct shim_set *set, struct shim_co
 		waits_unknown(conn);
 		return NULL;
 	}
+	shim_set_tag_means(tag, event->data.u64);
 	r->event = *event;
 	r->blurred = shim_set_is_blurred(set, r);
 	r->disabled = r->absent = r->hangup_told = false;

@@ -198,6 +198,8 @@ struct shim_registration *shim_set_register_known(struct shim_set *set, struct s
 /* Which data the kernel's set is to carry for a registration (NULL: a new one) whose data is this.
  */
 uint64_t shim_set_tag_for(struct shim_set *set, const struct shim_registration *r, uint64_t data);
+/* The kernel has taken it: a change that it refuses changes no data.  Any thread. */
+void shim_set_tag_means(uint64_t tag, uint64_t data);
 /* Others carry its tag, and nothing can be done about it. */
 bool shim_set_is_blurred(struct shim_set *set, const struct shim_registration *r);
 /* An event of the kernel's gets the application's data.  Whose it is; NULL: none of ours, or nobody

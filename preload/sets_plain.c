@@ -55,6 +55,12 @@ static uint64_t new_tag(struct shim_set *set, uint64_t data)
 	return data;
 }
 
+void shim_set_tag_means(uint64_t tag, uint64_t data)
+{
+	if (is_tag(tag))
+		data_of_tag[tag - TAG_MAGIC] = data;
+}
+
 static void hold(uint64_t tag, bool held)
 {
 	if (is_tag(tag))
@@ -102,10 +108,8 @@ static bool is_carried(struct shim_set *set, const struct shim_registration *r, 
 
 uint64_t shim_set_tag_for(struct shim_set *set, const struct shim_registration *r, uint64_t data)
 {
-	if (r && is_tag(r->tag)) {
-		data_of_tag[r->tag - TAG_MAGIC] = data;
+	if (r && is_tag(r->tag))
 		return r->tag;
-	}
 	return !set->apart && is_carried(set, r, data) ? new_tag(set, data) : data;
 }
 
@@ -213,8 +217,6 @@ uint64_t shim_set_plain_joins(struct shim_set *set, int fd, uint64_t data)
 		tag = e->tag;
 	else if (tag != data)
 		tag = new_tag(set, data);
-	if (is_tag(tag))
-		data_of_tag[tag - TAG_MAGIC] = data;
 	hold(tag, true);
 	shim_set_leave(set);
 	return tag;
@@ -249,6 +251,7 @@ void shim_set_remember_plain(struct shim_set *set, int operation, int fd,
 		hold(e->tag, false);
 	while (fd >= limit && !atomic_compare_exchange_weak(&early_limit, &limit, fd + 1))
 		;
+	shim_set_tag_means(tag, event->data.u64);
 	e->event = *event;
 	e->tag = tag;
 	e->birth = set ? set->birth : 0;
