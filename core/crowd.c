@@ -60,8 +60,12 @@ static void enter_slot(struct shmipc_crowd *crowd, uint64_t slot)
 {
 	bool is_next = slot == atomic_load_explicit(&crowd->slot, memory_order_relaxed) + 1;
 	bool met = atomic_load_explicit(&crowd->met_in_slot, memory_order_relaxed);
+	bool asked = atomic_exchange_explicit(&crowd->asked, false, memory_order_relaxed);
 	uint32_t ended = get(&crowd->trial), waits = get(&crowd->waits);
 
+	/* the peer was on another core: nothing is found out this time */
+	if (ended == SHMIPC_CROWD_YIELDING && !asked)
+		ended = SHMIPC_CROWD_NONE;
 	if (ended == SHMIPC_CROWD_YIELDING && !met) {
 		begin(crowd, false, slot); /* and no yield has taken long: the others are gone */
 		return;
@@ -99,6 +103,7 @@ void shmipc_crowd_count(struct shmipc_crowd *crowd, uint64_t now)
 
 void shmipc_crowd_yielded(struct shmipc_crowd *crowd, uint64_t now, uint64_t ticks)
 {
+	atomic_store_explicit(&crowd->asked, true, memory_order_relaxed);
 	if (ticks <= SHMIPC_CROWD_LONG_US * shmipc_ticks_per_us())
 		return;
 	if (!atomic_load_explicit(&crowd->met, memory_order_relaxed))

@@ -49,6 +49,7 @@ enum shmipc_crowd_trial {
 struct shmipc_crowd {
 	_Atomic bool met;	  /* yields take long */
 	_Atomic bool met_in_slot; /* since the last trial began */
+	_Atomic bool asked;	  /* in this slot: somebody has yielded at all */
 	_Atomic uint32_t way;	  /* in this slot */
 	_Atomic uint32_t trial;
 	_Atomic uint32_t answer;   /* the way that the last trial has found better */

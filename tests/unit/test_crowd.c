@@ -127,6 +127,21 @@ static void a_trial_that_was_not_seen_whole_says_nothing(void **state)
 	assert_int_equal(pass_slots(&crowd, START + 9, START + PERIOD, 100 * FEW), 0);
 }
 
+/* The peer was on another core while yielding was to be tried. */
+static void a_trial_without_a_yield_says_nothing(void **state)
+{
+	struct shmipc_crowd crowd = { 0 };
+
+	(void)state;
+	yield_long(&crowd, START - 3);
+	pass_slots(&crowd, START, START + PERIOD, 100 * FEW);
+	assert_false(shmipc_crowd_may_yield(&crowd));
+	for (uint64_t slot = START + PERIOD; slot < START + 3 * PERIOD; slot++) {
+		shmipc_crowd_begin_wait(&crowd, begin_of(slot));
+		assert_int_equal(shmipc_crowd_may_yield(&crowd), slot % PERIOD == 0);
+	}
+}
+
 static void when_the_others_are_gone_it_yields_again(void **state)
 {
 	struct shmipc_crowd crowd = { 0 };
@@ -138,6 +153,7 @@ static void when_the_others_are_gone_it_yields_again(void **state)
 	/* the slot of yielding, in which no yield takes long */
 	shmipc_crowd_begin_wait(&crowd, begin_of(START + PERIOD));
 	assert_true(shmipc_crowd_may_yield(&crowd));
+	shmipc_crowd_yielded(&crowd, begin_of(START + PERIOD), 1);
 	for (uint64_t slot = START + PERIOD + 1; slot < START + 9 * PERIOD; slot++) {
 		shmipc_crowd_begin_wait(&crowd, begin_of(slot));
 		assert_true(shmipc_crowd_may_yield(&crowd));
@@ -153,6 +169,7 @@ int main(void)
 		cmocka_unit_test(yielding_is_kept_unless_sleep_wins_by_far),
 		cmocka_unit_test(a_drop_is_looked_into_soon),
 		cmocka_unit_test(a_trial_that_was_not_seen_whole_says_nothing),
+		cmocka_unit_test(a_trial_without_a_yield_says_nothing),
 		cmocka_unit_test(when_the_others_are_gone_it_yields_again),
 	};
 
