@@ -200,6 +200,10 @@ bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd);
  * besides payload. */
 int64_t shmipc_receiver_besides_kernel(const struct shmipc_receiver *r);
 
+/* Locked: tokens among these that are promised and have not arrived, for the sender writes the
+ * promise first.  0 where that cannot be known, because payload lies in the socket too. */
+uint32_t shmipc_receiver_tokens_under_way(const struct shmipc_receiver *r, int fd);
+
 /* Bytes that a receive could return now, FIONREAD. */
 size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_use);
 

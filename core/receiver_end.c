@@ -129,6 +129,20 @@ int64_t shmipc_receiver_besides_kernel(const struct shmipc_receiver *r)
 	return r->former_besides + (int64_t)ring - (int64_t)atomic_load(&r->tx->tokens_promised);
 }
 
+uint32_t shmipc_receiver_tokens_under_way(const struct shmipc_receiver *r, int fd)
+{
+	uint32_t promised;
+	int there = 0;
+
+	if (!r->ready || r->last_seen || !shmipc_receiver_on_ring(r) ||
+	    shmipc_receiver_sender_ahead(r))
+		return 0;
+	promised = atomic_load_explicit(&r->tx->tokens_promised, memory_order_acquire) - r->taken;
+	if (promised == 0 || promised > INT32_MAX || sys_ioctl(fd, FIONREAD, &there) < 0)
+		return 0;
+	return promised > (uint32_t)there ? promised - (uint32_t)there : 0;
+}
+
 bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd)
 {
 	uint64_t before;

@@ -128,6 +128,29 @@ static void a_half_closed_peer_is_asked(void)
 }
 BOTH(a_half_closed_peer_is_asked)
 
+/* The sender promises first, and may be anywhere before it sends. */
+static void a_promised_token_is_under_way(void)
+{
+	struct shmipc_receiver *r = &pair.server.rx;
+	_Atomic uint32_t *promised;
+	int64_t besides;
+
+	pair_consent(&pair);
+	promised = &pair.client.tx.tx->tokens_promised;
+	say(10, 0);
+	hear(100, 10);
+	besides = shmipc_receiver_besides_kernel(r);
+	assert_int_equal(shmipc_receiver_tokens_under_way(r, pair.server.fd), 0);
+	atomic_fetch_add(promised, 1);
+	assert_int_equal(shmipc_receiver_besides_kernel(r), besides - 1);
+	assert_int_equal(shmipc_receiver_tokens_under_way(r, pair.server.fd), 1);
+	assert_int_equal(send(pair.client.fd, "w", 1, 0), 1);
+	let_arrive();
+	assert_int_equal(shmipc_receiver_tokens_under_way(r, pair.server.fd), 0);
+	pair.client.tx.tokens++;
+}
+BOTH(a_promised_token_is_under_way)
+
 static void close_leaves_no_token(void)
 {
 	int there = -1;
@@ -209,6 +232,7 @@ BOTH(both_ways_at_once)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TESTS(a_promised_token_is_under_way),
 		TESTS(close_leaves_no_token),
 		TESTS(strict_keeps_the_kernel_true),
 		TESTS(edges_never_end),
