@@ -27,6 +27,9 @@ static inline uint64_t shmipc_ticks(void)
 #endif
 }
 
+/* CLOCK_MONOTONIC: the same for all processes, as a number of ticks need not be. */
+uint64_t shmipc_clock_ns(void);
+
 /* Measured once, on first use (about 50 us); any thread, idempotent. */
 uint64_t shmipc_ticks_per_us(void);
 

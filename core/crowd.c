@@ -15,9 +15,15 @@ static void set(_Atomic uint32_t *word, uint32_t value)
 	atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
-static uint64_t slot_of(uint64_t now)
+/* The clock's slot, which lasts until crowd->until. */
+static uint64_t slot_at(struct shmipc_crowd *crowd, uint64_t now, uint64_t ns)
 {
-	return now / (SHMIPC_CROWD_SLOT_MS * 1000 * shmipc_ticks_per_us());
+	const uint64_t slot_ns = SHMIPC_CROWD_SLOT_MS * UINT64_C(1000000);
+	uint64_t left_us = (slot_ns - ns % slot_ns) / 1000 + 1;
+
+	atomic_store_explicit(&crowd->until, now + left_us * shmipc_ticks_per_us(),
+			      memory_order_relaxed);
+	return ns / slot_ns;
 }
 
 /* Yielding is tried in the slots of phase 0.  With more periods there are fewer of these, not
@@ -92,12 +98,23 @@ static void enter_slot(struct shmipc_crowd *crowd, uint64_t slot)
 	}
 }
 
-void shmipc_crowd_count(struct shmipc_crowd *crowd, uint64_t now)
+void shmipc_crowd_look_at_clock(struct shmipc_crowd *crowd, uint64_t now, uint64_t ns)
 {
-	uint64_t slot = slot_of(now);
+	uint64_t slot = slot_at(crowd, now, ns);
 
 	if (slot != atomic_load_explicit(&crowd->slot, memory_order_relaxed))
 		enter_slot(crowd, slot);
+}
+
+void shmipc_crowd_meet(struct shmipc_crowd *crowd, uint64_t now, uint64_t ns)
+{
+	begin(crowd, true, slot_at(crowd, now, ns));
+}
+
+void shmipc_crowd_count(struct shmipc_crowd *crowd, uint64_t now)
+{
+	if (now >= atomic_load_explicit(&crowd->until, memory_order_relaxed))
+		shmipc_crowd_look_at_clock(crowd, now, shmipc_clock_ns());
 	set(&crowd->waits, get(&crowd->waits) + 1);
 }
 
@@ -107,6 +124,6 @@ void shmipc_crowd_yielded(struct shmipc_crowd *crowd, uint64_t now, uint64_t tic
 	if (ticks <= SHMIPC_CROWD_LONG_US * shmipc_ticks_per_us())
 		return;
 	if (!atomic_load_explicit(&crowd->met, memory_order_relaxed))
-		begin(crowd, true, slot_of(now));
+		shmipc_crowd_meet(crowd, now, shmipc_clock_ns());
 	atomic_store_explicit(&crowd->met_in_slot, true, memory_order_relaxed);
 }

@@ -9,12 +9,12 @@
  * is woken from sleep is let in early, whoever yields comes last (Linux 6.18: some hundred round
  * trips a second, where sleepers made thirty thousand).
  *
- * So in a process that has met long yields both ways are tried, each for one slot of the machine's
- * clock, and the answer is kept for the slots that follow.  What counts is how often the process
- * waited, because that much was done.  The clock is everybody's, so both ends of a connection, and
- * all the pairs of a machine, try the same way at the same time: ends that disagree have the worst
- * of both, and would learn nothing.  Sleeping must win by far; it loses what a pair gains later by
- * running at once.
+ * So in a process that has met long yields both ways are tried in slots of the machine's clock, one
+ * of yielding and some of sleeping, and the answer is kept for those that follow.  What counts is
+ * how often the process waited in the slot of yielding and in the last of sleep, because that much
+ * was done.  The clock is everybody's, so both ends of a connection, and all the pairs of a
+ * machine, try the same way at the same time: ends that disagree have the worst of both, and would
+ * learn nothing.  Sleeping must win by far; it loses what a pair gains later by running at once.
  *
  * One state for the process.  Written without order and not always together; what a thread misses
  * makes a trial less exact, no more.
@@ -57,12 +57,18 @@ struct shmipc_crowd {
 	_Atomic uint32_t waits;	   /* in this slot */
 	_Atomic uint32_t yielding; /* waits of the slot in which yielding was tried */
 	_Atomic uint64_t slot;
+	_Atomic uint64_t until; /* ticks: the clock is not looked at before; how fast they run each
+				   process has measured for itself, and not exactly */
 };
 
 extern struct shmipc_crowd shmipc_crowd; /* of this process; one of zeros is a new one */
 
 /* At the beginning of each wait, of whatever kind.  now: ticks. */
 void shmipc_crowd_count(struct shmipc_crowd *crowd, uint64_t now);
+/* What the clock, CLOCK_MONOTONIC, shows: perhaps another slot. */
+void shmipc_crowd_look_at_clock(struct shmipc_crowd *crowd, uint64_t now, uint64_t ns);
+/* The first long yield. */
+void shmipc_crowd_meet(struct shmipc_crowd *crowd, uint64_t now, uint64_t ns);
 
 static inline void shmipc_crowd_begin_wait(struct shmipc_crowd *crowd, uint64_t now)
 {

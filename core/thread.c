@@ -146,7 +146,7 @@ bool shmipc_membarrier(void)
 	       sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0) == 0;
 }
 
-static uint64_t now_ns(void)
+uint64_t shmipc_clock_ns(void)
 {
 	struct timespec time;
 
@@ -162,10 +162,10 @@ uint64_t shmipc_ticks_per_us(void)
 
 	if (rate)
 		return rate;
-	ns = now_ns();
+	ns = shmipc_clock_ns();
 	ticks = shmipc_ticks();
 	do
-		ns_end = now_ns();
+		ns_end = shmipc_clock_ns();
 	while (ns_end - ns < 50 * 1000);
 	rate = (shmipc_ticks() - ticks) * 1000 / (ns_end - ns);
 	rate = rate ? rate : 1;

@@ -21,21 +21,27 @@ static uint64_t ticks_of(uint64_t us)
 	return us * shmipc_ticks_per_us();
 }
 
-static uint64_t begin_of(uint64_t slot)
+static void wait_in(struct shmipc_crowd *crowd, uint64_t slot)
 {
-	return slot * ticks_of(SHMIPC_CROWD_SLOT_MS * 1000);
+	const uint64_t slot_ns = SHMIPC_CROWD_SLOT_MS * UINT64_C(1000000);
+
+	if (atomic_load(&crowd->met))
+		shmipc_crowd_look_at_clock(crowd, 0, slot * slot_ns + slot_ns / 2);
+	shmipc_crowd_begin_wait(crowd, 0); /* which does not look at the clock */
 }
 
 static void yield_long(struct shmipc_crowd *crowd, uint64_t slot)
 {
-	shmipc_crowd_yielded(crowd, begin_of(slot) + 1, ticks_of(SHMIPC_CROWD_LONG_US + 1));
+	if (!atomic_load(&crowd->met))
+		shmipc_crowd_meet(crowd, 0, slot * SHMIPC_CROWD_SLOT_MS * UINT64_C(1000000));
+	shmipc_crowd_yielded(crowd, 0, ticks_of(SHMIPC_CROWD_LONG_US + 1));
 }
 
 /* So many waits in this slot.  Where it may, it yields, which takes long. */
 static void pass_slot(struct shmipc_crowd *crowd, uint64_t slot, int waits)
 {
 	for (int i = 0; i < waits; i++)
-		shmipc_crowd_begin_wait(crowd, begin_of(slot) + (uint64_t)i);
+		wait_in(crowd, slot);
 	if (shmipc_crowd_may_yield(crowd))
 		yield_long(crowd, slot);
 }
@@ -46,7 +52,7 @@ static int pass_slots(struct shmipc_crowd *crowd, uint64_t from, uint64_t to, in
 	int slept = 0;
 
 	for (uint64_t slot = from; slot < to; slot++) {
-		shmipc_crowd_begin_wait(crowd, begin_of(slot));
+		wait_in(crowd, slot);
 		slept += !shmipc_crowd_may_yield(crowd);
 		pass_slot(crowd, slot, shmipc_crowd_may_yield(crowd) ? FEW : sleeping);
 	}
@@ -59,8 +65,8 @@ static void short_yields_change_nothing(void **state)
 
 	(void)state;
 	for (uint64_t slot = START; slot < START + 3 * PERIOD; slot++) {
-		shmipc_crowd_begin_wait(&crowd, begin_of(slot));
-		shmipc_crowd_yielded(&crowd, begin_of(slot), ticks_of(SHMIPC_CROWD_LONG_US));
+		wait_in(&crowd, slot);
+		shmipc_crowd_yielded(&crowd, 0, ticks_of(SHMIPC_CROWD_LONG_US));
 		assert_true(shmipc_crowd_may_yield(&crowd));
 	}
 }
@@ -137,7 +143,7 @@ static void a_trial_without_a_yield_says_nothing(void **state)
 	pass_slots(&crowd, START, START + PERIOD, 100 * FEW);
 	assert_false(shmipc_crowd_may_yield(&crowd));
 	for (uint64_t slot = START + PERIOD; slot < START + 3 * PERIOD; slot++) {
-		shmipc_crowd_begin_wait(&crowd, begin_of(slot));
+		wait_in(&crowd, slot);
 		assert_int_equal(shmipc_crowd_may_yield(&crowd), slot % PERIOD == 0);
 	}
 }
@@ -151,11 +157,11 @@ static void when_the_others_are_gone_it_yields_again(void **state)
 	pass_slots(&crowd, START, START + PERIOD, 100 * FEW);
 	assert_false(shmipc_crowd_may_yield(&crowd));
 	/* the slot of yielding, in which no yield takes long */
-	shmipc_crowd_begin_wait(&crowd, begin_of(START + PERIOD));
+	wait_in(&crowd, START + PERIOD);
 	assert_true(shmipc_crowd_may_yield(&crowd));
-	shmipc_crowd_yielded(&crowd, begin_of(START + PERIOD), 1);
+	shmipc_crowd_yielded(&crowd, 0, 1);
 	for (uint64_t slot = START + PERIOD + 1; slot < START + 9 * PERIOD; slot++) {
-		shmipc_crowd_begin_wait(&crowd, begin_of(slot));
+		wait_in(&crowd, slot);
 		assert_true(shmipc_crowd_may_yield(&crowd));
 	}
 }
