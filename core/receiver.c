@@ -429,7 +429,8 @@ static ssize_t receive_nothing(struct shmipc_receiver *r, struct shmipc_io *io)
 static ssize_t tell_end_by_kernel(const struct shmipc_io *io)
 {
 	io->message->msg_controllen = io->control_room;
-	return sys_recvmsg(io->fd, io->message, MSG_DONTWAIT);
+	/* a look passes no urgent mark */
+	return sys_recvmsg(io->fd, io->message, MSG_DONTWAIT | (io->flags & MSG_PEEK));
 }
 
 static ssize_t receive_managed(struct shmipc_receiver *r, struct shmipc_io *io)
