@@ -206,6 +206,18 @@ SHIM_EXPORT int getpeername(int fd, __SOCKADDR_ARG address, socklen_t *restrict 
 
 enum { OPTION_BYTES_MAX = 64 /* more than any that we look into */ };
 
+/* TCP then tells anew of bytes, and of an end that is no reset.  Of what lies in the ring, and of an
+ * end that a token has made a reset of, its socket knows nothing. */
+static void after_low_water(struct shim_conn *conn, int fd)
+{
+	const struct shmipc_receiver *rx = &conn->rx;
+
+	if (!conn->is_unix && shim_conn_is_attached(conn) &&
+	    ((shmipc_receiver_hint(rx) && shmipc_receiver_holds_bytes(rx)) ||
+	     ending_of(conn, fd) == SHMIPC_ENDING_ORDERLY))
+		shim_sets_edge(conn);
+}
+
 SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
@@ -218,8 +230,10 @@ SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockl
 	if (conn && !shim_eligible_option(level, name, value, bytes))
 		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	result = real.setsockopt(fd, level, name, value, bytes);
-	if (conn && result == 0)
-		shim_options_note(conn, level, name, value);
+	if (conn && result == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT) {
+		shim_options_note_low_water(conn, value);
+		after_low_water(conn, fd);
+	}
 	return result;
 }
 

@@ -164,12 +164,10 @@ bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const
 	return true;
 }
 
-void shim_options_note(struct shim_conn *conn, int level, int name, const void *value)
+void shim_options_note_low_water(struct shim_conn *conn, const void *value)
 {
 	int number;
 
-	if (level != SOL_SOCKET || name != SO_RCVLOWAT)
-		return;
 	memcpy(&number, value, sizeof(number));
 	atomic_store(&conn->rx.low_water, number);
 }
