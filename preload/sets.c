@@ -193,6 +193,33 @@ void shim_set_is_foreign(int epfd)
 	shim_set_leave(set);
 }
 
+bool shim_set_has_members(int epfd)
+{
+	struct shim_set *set = shim_set_of(epfd);
+
+	return set && atomic_load(&set->members) > 0;
+}
+
+/* None that lies before bytes of the ring: it may be what wakes somebody who waits for them. */
+bool shim_set_take_tokens(int epfd)
+{
+	struct shim_set *set = shim_set_of(epfd);
+	bool any = false;
+
+	if (!shim_set_has_members(epfd) || !shim_set_enter(set))
+		return false;
+	for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
+	     r = shim_registration_next(r)) {
+		if (!shim_registration_wants_bytes(r) || shim_registration_has_news(r) ||
+		    !shmipc_receiver_has_tokens(&r->conn->rx))
+			continue;
+		shmipc_receiver_readable(&r->conn->rx, r->fd, shim_conn_private(r->conn));
+		any = true;
+	}
+	shim_set_leave(set);
+	return any;
+}
+
 void shim_set_is_given_away(int epfd)
 {
 	struct shim_set *set = shim_set_of(epfd);

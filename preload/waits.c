@@ -79,11 +79,13 @@ bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count)
 
 		if (__builtin_expect(word == 0, 1))
 			continue;
-		if (shim_fd_kind(word) == SHIM_FD_SET)
-			shim_set_is_foreign(fds[i].fd); /* a set inside a wait: the kernel must tell
-							   the truth */
-		else if (shim_fd_kind(word) == SHIM_FD_CONN)
+		if (shim_fd_kind(word) == SHIM_FD_SET) {
+			/* a set inside a wait: the kernel must tell the truth */
+			shim_set_is_foreign(fds[i].fd);
+			ours |= shim_set_has_members(fds[i].fd);
+		} else if (shim_fd_kind(word) == SHIM_FD_CONN) {
 			ours |= shim_conn_is_attached(shim_conn_at(shim_fd_index(word)));
+		}
 	}
 	return ours;
 }
@@ -237,6 +239,13 @@ static short corrected_hangup(struct shim_conn *conn, const struct pollfd *entry
 	return (short)(told & ((uint16_t)entry->events | (HANGUP_EVENTS & ~POLLRDHUP)));
 }
 
+/* Of a set whose kernel tells of a token: it is ready for what else there is. */
+static void correct_set(struct pollfd *entry)
+{
+	if ((entry->revents & IN_EVENTS) && shim_set_take_tokens(entry->fd))
+		sys_poll(entry, 1, 0);
+}
+
 /* The kernel's answer, corrected by what the rings hold. */
 static int correct(const struct poll_wait *wait)
 {
@@ -260,6 +269,8 @@ static int correct(const struct poll_wait *wait)
 		conn = conn_at(wait, i);
 		if (conn && shim_conn_is_attached(conn))
 			entry->revents = corrected_hangup(conn, entry);
+		else if (!conn)
+			correct_set(entry);
 		ready += entry->revents != 0;
 	}
 	return ready;
