@@ -43,6 +43,8 @@ long long now_us(void)
 	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
 }
 
+static _Atomic bool late; /* something did not come in the time that it has */
+
 static bool tcp_info(int fd, struct tcp_info *info)
 {
 	unsigned int bytes = sizeof(*info);
@@ -57,8 +59,6 @@ static bool has_ended(const struct tcp_info *info)
 {
 	return info->tcpi_state >= TCP_TIME_WAIT_STATE;
 }
-
-static _Atomic bool late; /* something did not come in the time that it has */
 
 void kernel_settle(int connection, uint64_t received, int ended)
 {
@@ -83,7 +83,8 @@ void kernel_settle(int connection, uint64_t received, int ended)
 }
 
 /* Nagle's algorithm holds bytes back until an acknowledgement comes: wait for that, unless the
- * connection is corked. */
+ * connection is corked.  What is held for longer the other kernel has no room for: its window may
+ * stay closed while next to nothing is unread, in buffers much larger than that. */
 static void flush(int fd, struct tcp_info *info)
 {
 	long long start = now_us();
@@ -95,6 +96,8 @@ static void flush(int fd, struct tcp_info *info)
 		bare_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 		tcp_info(fd, info);
 	}
+	if (!corked && info->tcpi_notsent_bytes)
+		late = true;
 }
 
 static bool is_heard(const struct tcp_info *info)
