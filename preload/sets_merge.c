@@ -89,11 +89,9 @@ static void correct_hangup(struct shim_registration *r, struct epoll_event *even
 }
 
 /* An edge of our own making: the socket learns of a reset when the application has been told. */
-static bool is_told_twice(const struct shim_set *set, const struct shim_registration *r,
-			  const struct epoll_event *event)
+static bool is_told_twice(const struct shim_registration *r, const struct epoll_event *event)
 {
-	return r->hangup_told && !set->strict && (event->events & EPOLLHUP) &&
-	       r->conn->tx.edge_made;
+	return r->hangup_told && (event->events & EPOLLHUP) && r->conn->tx.edge_made;
 }
 
 /* Locked.  Takes out of the kernel's event what is not true.  False: nothing is left. */
@@ -102,7 +100,7 @@ static bool correct(struct shim_set *set, struct shim_registration *r, struct ep
 	const uint32_t out = SHIM_SET_OUT_EVENTS;
 
 	correct_hangup(r, event);
-	if (is_silenced(set, r) || is_told_twice(set, r, event))
+	if (is_silenced(set, r) || is_told_twice(r, event))
 		return false;
 	if ((event->events & SHIM_SET_IN_EVENTS) && !input_is_true(set, r) &&
 	    !(event->events & SHIM_SET_HANGUP_EVENTS))
