@@ -11,10 +11,20 @@ NESTED = "nested"  # in one that is told of edges
 class WaitSteps:
     """Part of the generator."""
 
+    def at_lone_mark(self, who, slot):
+        """An urgent byte and nothing else is there.  TCP calls that readable while its window is
+        smaller than a segment, and how large it is the sizes of buffers decide."""
+        if self.family != "tcp" or not self.far_end(who, slot).urgent:
+            return False
+        revents, there, _ = self.view(who, slot)
+        return revents & POLLPRI and not there
+
     @at_a_place
     def poll(self, who, slot):
         slots = self.random.sample(self.open_slots(who), 1) if self.chance(0.6) else \
             self.open_slots(who)[:4]
+        if any(self.at_lone_mark(who, s) for s in slots):
+            return False
         entries = ",".join(f"{s}:{self.pick(EVENTS)}" for s in slots)
         if self.chance(0.05):
             entries += ",x7:IN"  # nothing is there
@@ -195,7 +205,8 @@ class WaitSteps:
         if not places:
             return self.epoll_ctl()
         who, fd_set = self.pick(places)
-        if self.is_haunted(who, fd_set):
+        if self.is_haunted(who, fd_set) or \
+                any(self.at_lone_mark(who, s) for s in self.open_slots(who)):
             return False
         # a byte that ends a ring is an edge, of which the set is ready and then tells nothing
         edges = any("ET" in events for known in self.sets[self.process(who)].values()
