@@ -144,14 +144,6 @@ static void spin(struct shmipc_receiver *r)
 		shmipc_count(&r->count->spins_lost, 1);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec time;
-
-	sys_clock_gettime(CLOCK_MONOTONIC, &time);
-	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
 static uint64_t slept_ns(const struct shmipc_receiver_wait *wait)
 {
 	return wait->slept ? (shmipc_ticks() - wait->started) * 1000 / shmipc_ticks_per_us() : 0;
@@ -168,7 +160,7 @@ static void find_deadline(struct shmipc_receiver_wait *wait, int fd)
 	if (sys_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &bytes) < 0)
 		return;
 	ns = (uint64_t)limit.tv_sec * 1000000000u + (uint64_t)limit.tv_usec * 1000u;
-	wait->deadline_ns = ns ? now_ns() + ns - slept_ns(wait) : 0;
+	wait->deadline_ns = ns ? shmipc_clock_ns() + ns - slept_ns(wait) : 0;
 }
 
 void shmipc_receiver_undo_plain(void *argument)
@@ -195,7 +187,7 @@ static ssize_t sleep_until(struct shmipc_receiver *r, const struct shmipc_io *io
 {
 	struct shmipc_sleeper sleeper = { r, io };
 	struct pollfd real = { .fd = io->fd, .events = events };
-	uint64_t now = now_ns();
+	uint64_t now = shmipc_clock_ns();
 	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
 	struct timespec time = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
 	int n = (int)SHMIPC_SLEEP(undo_wait, &sleeper, SYS_ppoll, &real, 1,
@@ -335,7 +327,7 @@ ssize_t shmipc_receiver_nap(struct shmipc_receiver *r, const struct shmipc_io *i
 	}
 	if (!wait->known)
 		find_deadline(wait, io->fd);
-	if (wait->deadline_ns && now_ns() >= wait->deadline_ns)
+	if (wait->deadline_ns && shmipc_clock_ns() >= wait->deadline_ns)
 		return -EAGAIN;
 	n = (int)SHMIPC_SLEEP(undo_nap, &sleeper, SYS_nanosleep, &nap, 0, 0, 0, 0, 0);
 	/* with a time limit the kernel restarts nothing either */

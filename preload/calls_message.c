@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <time.h>
 
+#include "core/cpu.h"
 #include "preload/conn.h"
 #include "preload/connecting.h"
 #include "preload/handover.h"
@@ -101,7 +102,7 @@ static unsigned int receive_messages(int fd, struct mmsghdr *messages, unsigned 
 		done++;
 		if (flags & MSG_WAITFORONE)
 			flags |= MSG_DONTWAIT;
-		if ((deadline_ns != SHIM_WAIT_FOR_EVER && shim_wait_now_ns() >= deadline_ns) ||
+		if ((deadline_ns != SHIM_WAIT_FOR_EVER && shmipc_clock_ns() >= deadline_ns) ||
 		    (message->msg_hdr.msg_flags & MSG_OOB))
 			break;
 	}

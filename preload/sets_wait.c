@@ -533,7 +533,7 @@ static int sleep_plain(const struct set_wait *wait, struct epoll_event *events, 
 
 static bool is_over(uint64_t deadline_ns)
 {
-	return deadline_ns != SHIM_WAIT_FOR_EVER && shim_wait_now_ns() >= deadline_ns;
+	return deadline_ns != SHIM_WAIT_FOR_EVER && shmipc_clock_ns() >= deadline_ns;
 }
 
 static bool has_nothing_of_ours(const struct shim_set *set)

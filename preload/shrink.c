@@ -44,7 +44,7 @@ void shim_shrink_looked(struct shim_shrink *shrink, bool left)
 
 uint64_t shim_shrink_deadline(uint64_t deadline_ns)
 {
-	uint64_t soon = shim_wait_now_ns() + SHMIPC_SENDER_QUIET_MS * UINT64_C(1100000);
+	uint64_t soon = shmipc_clock_ns() + SHMIPC_SENDER_QUIET_MS * UINT64_C(1100000);
 
 	return soon < deadline_ns ? soon : deadline_ns;
 }

@@ -28,17 +28,9 @@ enum {
 	LOOKS_PER_KERNEL = 128, /* while spinning: every few us */
 };
 
-uint64_t shim_wait_now_ns(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
 uint64_t shim_wait_deadline(const struct timespec *timeout)
 {
-	uint64_t now = shim_wait_now_ns(), span;
+	uint64_t now = shmipc_clock_ns(), span;
 
 	if (!timeout)
 		return SHIM_WAIT_FOR_EVER;
@@ -50,7 +42,7 @@ uint64_t shim_wait_deadline(const struct timespec *timeout)
 
 static uint64_t soon_of(uint64_t deadline_ns, uint64_t nap_ns)
 {
-	uint64_t soon = shim_wait_now_ns() + nap_ns;
+	uint64_t soon = shmipc_clock_ns() + nap_ns;
 
 	return soon < deadline_ns ? soon : deadline_ns;
 }
@@ -62,7 +54,7 @@ uint64_t shim_wait_soon(uint64_t deadline_ns)
 
 struct timespec shim_wait_left(uint64_t deadline_ns)
 {
-	uint64_t now = shim_wait_now_ns();
+	uint64_t now = shmipc_clock_ns();
 	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
 
 	return (struct timespec){ (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
@@ -536,7 +528,7 @@ static int wait_for(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t
 	n = look(wait, mask);
 	if (n != 0)
 		return n;
-	while (deadline_ns == SHIM_WAIT_FOR_EVER || shim_wait_now_ns() < deadline_ns) {
+	while (deadline_ns == SHIM_WAIT_FOR_EVER || shmipc_clock_ns() < deadline_ns) {
 		if (!wait->vain && spin(wait)) {
 			n = look(wait, mask);
 			wait->vain = n == 0;

@@ -20,7 +20,6 @@
 /* Absolute end of a wait on CLOCK_MONOTONIC, in ns. */
 #define SHIM_WAIT_FOR_EVER UINT64_MAX
 
-uint64_t shim_wait_now_ns(void);
 /* The deadline, but soon: bytes that we owe to the kernel's stream found no room, and no event of
  * this wait tells when there is. */
 uint64_t shim_wait_soon(uint64_t deadline_ns);

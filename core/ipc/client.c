@@ -89,7 +89,7 @@ static void close_idle(struct shmipc_stream *stream)
 static void set_next_attempt(struct shmipc_client *client, struct shmipc_slot *slot)
 {
 	slot->pause_ms = client->config->values.reconnect_min_ms;
-	slot->next_attempt_ns = shmipc_now_ns() + slot->pause_ms * UINT64_C(1000000);
+	slot->next_attempt_ns = shmipc_clock_ns() + slot->pause_ms * UINT64_C(1000000);
 }
 
 static void session_ended(struct shmipc_session_owner *owner, struct shmipc_session *s)
@@ -231,7 +231,7 @@ bool shmipc_client_install(struct shmipc_client *client, uint32_t index,
 
 static int connect_all(struct shmipc_client *client)
 {
-	uint64_t deadline = shmipc_now_ns() +
+	uint64_t deadline = shmipc_clock_ns() +
 			    client->config->values.handshake_timeout_ms * UINT64_C(1000000);
 	int error = 0;
 
@@ -478,7 +478,7 @@ int shmipc_client_get_stream(struct shmipc_client *client, uint64_t deadline_ns,
 		shmipc_mutex_lock(&client->lock);
 		due = shmipc_client_next_due(client);
 		shmipc_mutex_unlock(&client->lock);
-		now = shmipc_now_ns();
+		now = shmipc_clock_ns();
 		if (now >= deadline_ns)
 			return error;
 		due = due > now + PAUSE_MIN_NS ? due : now + PAUSE_MIN_NS;

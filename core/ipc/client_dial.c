@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "core/cpu.h"
 #include "core/ipc/client.h"
 #include "core/sys.h"
 
@@ -98,7 +99,7 @@ static int dial_begin(struct shmipc_client *client, uint32_t slot, struct shmipc
 		free(dial);
 		return error;
 	}
-	dial->deadline_ns = shmipc_now_ns() +
+	dial->deadline_ns = shmipc_clock_ns() +
 			    client->config->values.handshake_timeout_ms * UINT64_C(1000000);
 	*out = dial;
 	return 0;
@@ -188,7 +189,7 @@ static void dialled(struct shmipc_client *client, uint32_t index, bool was_renew
 		slot->pause_ms = pause < client->config->values.reconnect_max_ms
 					 ? pause
 					 : client->config->values.reconnect_max_ms;
-		slot->next_attempt_ns = shmipc_now_ns() + slot->pause_ms * UINT64_C(1000000);
+		slot->next_attempt_ns = shmipc_clock_ns() + slot->pause_ms * UINT64_C(1000000);
 	}
 	shmipc_mutex_unlock(&client->lock);
 	if (error)
@@ -206,7 +207,7 @@ static int dial_to_the_end(struct shmipc_dial *dial, uint64_t deadline_ns)
 		deadline_ns = dial->deadline_ns;
 	while ((error = dial_step(dial, &events)) == -EAGAIN) {
 		struct pollfd wait = { .fd = dial->source.fd, .events = events };
-		uint64_t now = shmipc_now_ns();
+		uint64_t now = shmipc_clock_ns();
 
 		if (now >= deadline_ns)
 			return -ETIMEDOUT;
@@ -369,7 +370,7 @@ static uint32_t claim(struct shmipc_client *client, uint64_t now, bool *renewal_
 
 void shmipc_client_maintain(struct shmipc_client *client, uint64_t deadline_ns)
 {
-	uint64_t now = shmipc_now_ns();
+	uint64_t now = shmipc_clock_ns();
 	bool renewal = false;
 	uint32_t slot;
 
@@ -404,7 +405,7 @@ void shmipc_client_timer(struct shmipc_timer *timer)
 		*client = (struct shmipc_client *)(void *)((char *)timer -
 							   offsetof(struct shmipc_client, timer));
 
-	end_late_dials(client, shmipc_now_ns());
+	end_late_dials(client, shmipc_clock_ns());
 	shmipc_client_maintain(client, SHMIPC_NOWAIT);
 	shmipc_client_schedule(client);
 	shmipc_owner_put(&client->owner);
@@ -431,7 +432,7 @@ static int own_memory(struct shmipc_handshake *h, int fd, struct shmipc_shared_c
 int shmipc_session_over(int fd, enum shmipc_role role, struct shmipc_shared_config *config,
 			struct shmipc_session **out)
 {
-	uint64_t deadline = shmipc_now_ns() +
+	uint64_t deadline = shmipc_clock_ns() +
 			    config->values.handshake_timeout_ms * UINT64_C(1000000);
 	struct shmipc_handshake *h = malloc(sizeof(*h));
 	int error;

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "core/cpu.h"
 #include "core/ipc/client.h"
 
 void shmipc_client_begin_restart(struct shmipc_client *client, uint64_t epoch)
@@ -17,7 +18,7 @@ void shmipc_client_begin_restart(struct shmipc_client *client, uint64_t epoch)
 	if (begin) {
 		client->restarting = true;
 		client->epoch = epoch;
-		client->restart_deadline_ns = shmipc_now_ns() +
+		client->restart_deadline_ns = shmipc_clock_ns() +
 					      client->config->values.hot_restart_timeout_ms *
 						      UINT64_C(1000000);
 		for (uint32_t i = 0; i < client->slot_count; i++) {
@@ -87,7 +88,7 @@ void shmipc_client_check_restart(struct shmipc_client *client)
 
 	shmipc_mutex_lock(&client->lock);
 	moved = client->restarting && all_have_moved(client);
-	late = client->restarting && !moved && shmipc_now_ns() >= client->restart_deadline_ns;
+	late = client->restarting && !moved && shmipc_clock_ns() >= client->restart_deadline_ns;
 	epoch = client->epoch;
 	if (moved || late)
 		client->restarting = false;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "core/cpu.h"
 #include "core/ipc/listener.h"
 #include "core/sys.h"
 
@@ -159,7 +160,7 @@ static void pending_ready(struct shmipc_source *source, uint32_t events)
 	short before = p->handshake.events;
 
 	(void)events;
-	if (step(listener, p, shmipc_now_ns()) == -EAGAIN && p->handshake.events != before)
+	if (step(listener, p, shmipc_clock_ns()) == -EAGAIN && p->handshake.events != before)
 		shmipc_loop_change(listener->loop, source,
 				   p->handshake.events == POLLIN ? EPOLLIN : EPOLLOUT);
 	/* there may be room for another one */
@@ -192,7 +193,7 @@ static int add_pending(struct shmipc_listener *listener, int fd)
 	if (!p)
 		return -ENOMEM;
 	p->listener = listener;
-	p->deadline_ns = shmipc_now_ns() +
+	p->deadline_ns = shmipc_clock_ns() +
 			 listener->config->values.handshake_timeout_ms * UINT64_C(1000000);
 	p->source = (struct shmipc_source){
 		.fd = fd, .events = EPOLLIN, .ready = pending_ready, .gone = pending_gone
@@ -257,7 +258,7 @@ void shmipc_listener_take_connections(struct shmipc_listener *listener)
 		if (is_passing(fd))
 			continue;
 		if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM)
-			due = shmipc_now_ns() + TRY_AGAIN_NS;
+			due = shmipc_clock_ns() + TRY_AGAIN_NS;
 		if (fd < 0)
 			break;
 		error = add_pending(listener, fd);
@@ -280,7 +281,7 @@ void shmipc_listener_ready(struct shmipc_source *source, uint32_t events)
 
 static void end_late_ones(struct shmipc_listener *listener)
 {
-	uint64_t now = shmipc_now_ns();
+	uint64_t now = shmipc_clock_ns();
 	struct shmipc_pending *late;
 
 	do {
@@ -346,7 +347,7 @@ static void step_all(struct shmipc_listener *listener)
 	shmipc_mutex_unlock(&listener->lock);
 	for (; p; p = next) {
 		next = p->next;
-		step(listener, p, shmipc_now_ns());
+		step(listener, p, shmipc_clock_ns());
 	}
 }
 
@@ -377,7 +378,7 @@ static struct pollfd *gather(struct shmipc_listener *listener, nfds_t *count_out
 /* Sleeps until a connection or a handshake has something to say. */
 static int sleep_for_any(struct shmipc_listener *listener, uint64_t deadline_ns)
 {
-	uint64_t now = shmipc_now_ns();
+	uint64_t now = shmipc_clock_ns();
 	nfds_t count;
 	struct pollfd *fds = gather(listener, &count, &deadline_ns);
 	int ms;
@@ -406,7 +407,7 @@ static int accept_alone(struct shmipc_listener *listener, uint64_t deadline_ns,
 			return 0;
 		if (deadline_ns == SHMIPC_NOWAIT)
 			return -EAGAIN;
-		if (shmipc_now_ns() >= deadline_ns)
+		if (shmipc_clock_ns() >= deadline_ns)
 			return -ETIMEDOUT;
 		error = sleep_for_any(listener, deadline_ns);
 		if (error)
@@ -433,7 +434,7 @@ int shmipc_listener_accept(struct shmipc_listener *listener, uint64_t deadline_n
 			return 0;
 		if (deadline_ns == SHMIPC_NOWAIT)
 			return -EAGAIN;
-		if (shmipc_now_ns() >= deadline_ns)
+		if (shmipc_clock_ns() >= deadline_ns)
 			return -ETIMEDOUT;
 		shmipc_word_wait(&listener->accepting, 1, deadline_ns);
 	}

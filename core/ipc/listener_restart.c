@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/cpu.h"
 #include "core/ipc/listener.h"
 #include "core/sys.h"
 
@@ -68,7 +69,7 @@ static struct shmipc_session **begin(struct shmipc_listener *listener, uint64_t 
 		return NULL;
 	listener->restarting = listener->restarted = true;
 	listener->epoch = epoch;
-	listener->restart_deadline_ns = shmipc_now_ns() +
+	listener->restart_deadline_ns = shmipc_clock_ns() +
 					listener->config->values.hot_restart_timeout_ms *
 						UINT64_C(1000000);
 	listener->unacknowledged = listener->session_count + 1;
@@ -91,7 +92,7 @@ int shmipc_listener_hot_restart(struct shmipc_listener *listener, uint64_t epoch
 		return -ECHILD;
 	stop_listening_on_tcp(listener);
 	shmipc_mutex_lock(&listener->lock);
-	if (listener->restarting && shmipc_now_ns() < listener->restart_deadline_ns)
+	if (listener->restarting && shmipc_clock_ns() < listener->restart_deadline_ns)
 		error = -EALREADY;
 	else if ((sessions = begin(listener, epoch, &count)) == NULL)
 		error = -ENOMEM;
@@ -133,7 +134,7 @@ static int state(struct shmipc_listener *listener)
 		result = -EINVAL;
 	} else if (!listener->restarting) {
 		result = listener->unacknowledged > 0 ? -ETIME : 0;
-	} else if (shmipc_now_ns() >= listener->restart_deadline_ns) {
+	} else if (shmipc_clock_ns() >= listener->restart_deadline_ns) {
 		listener->restarting = false;
 		listener->metrics.hot_restart_errors++;
 		result = -ETIME;
@@ -156,7 +157,7 @@ int shmipc_listener_hot_restart_wait(struct shmipc_listener *listener, uint64_t 
 			return result;
 		if (deadline_ns == SHMIPC_NOWAIT)
 			return -EAGAIN;
-		if (shmipc_now_ns() >= deadline_ns)
+		if (shmipc_clock_ns() >= deadline_ns)
 			return -ETIMEDOUT;
 		sys_nanosleep(&step);
 	}

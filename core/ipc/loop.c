@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 
+#include "core/cpu.h"
 #include "core/ipc/loop_parts.h"
 #include "core/lock.h"
 #include "core/sys.h"
@@ -276,7 +277,7 @@ static int milliseconds_until(uint64_t deadline_ns)
 
 	if (deadline_ns == SHMIPC_NEVER)
 		return -1;
-	if (deadline_ns == SHMIPC_NOWAIT || deadline_ns <= (now = shmipc_now_ns()))
+	if (deadline_ns == SHMIPC_NOWAIT || deadline_ns <= (now = shmipc_clock_ns()))
 		return 0;
 	ms = (deadline_ns - now + 999999) / 1000000;
 	return ms > 1000000 ? 1000000 : (int)ms;

@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <sys/timerfd.h>
 
+#include "core/cpu.h"
 #include "core/ipc/loop_parts.h"
 #include "core/sys.h"
 
@@ -78,7 +79,7 @@ static struct shmipc_timer *next_due(struct shmipc_loop *loop, uint64_t now)
 
 void shmipc_loop_fire_timers(struct shmipc_loop *loop)
 {
-	uint64_t count, now = shmipc_now_ns();
+	uint64_t count, now = shmipc_clock_ns();
 	struct shmipc_timer *due;
 
 	sys_read(loop->timer_fd, &count, sizeof(count));

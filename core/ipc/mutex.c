@@ -30,20 +30,12 @@ void shmipc_mutex_wake(struct shmipc_mutex *mutex)
 	sys_futex(&mutex->word, FUTEX_WAKE_PRIVATE, 1, NULL);
 }
 
-uint64_t shmipc_now_ns(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
 void shmipc_word_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline_ns)
 {
 	struct timespec left, *timeout = NULL;
 
 	if (deadline_ns != UINT64_MAX) {
-		uint64_t now = shmipc_now_ns();
+		uint64_t now = shmipc_clock_ns();
 		uint64_t ns = deadline_ns > now ? deadline_ns - now : 0;
 
 		left.tv_sec = (time_t)(ns / 1000000000u);

@@ -47,6 +47,4 @@ static inline void shmipc_mutex_unlock(struct shmipc_mutex *mutex)
 void shmipc_word_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline_ns);
 void shmipc_word_wake(_Atomic uint32_t *word);
 
-uint64_t shmipc_now_ns(void);
-
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/cpu.h"
 #include "core/ipc/stream.h"
 #include "core/sys.h"
 
@@ -147,7 +148,7 @@ int shmipc_session_shake(struct shmipc_handshake *h, uint64_t deadline_ns)
 
 	while ((error = shmipc_handshake_step(h)) == -EAGAIN) {
 		struct pollfd wait = { .fd = h->fd, .events = h->events };
-		uint64_t now = shmipc_now_ns();
+		uint64_t now = shmipc_clock_ns();
 
 		if (now >= deadline_ns)
 			return -ETIMEDOUT;
@@ -332,16 +333,16 @@ void shmipc_session_poke(struct shmipc_session *s)
  * peers that look at the end of the connection before they look at the queue need a moment. */
 static void linger(struct shmipc_session *s)
 {
-	uint64_t now = shmipc_now_ns();
+	uint64_t now = shmipc_clock_ns();
 	uint64_t socket_until = now + s->config->values.write_timeout_ms * UINT64_C(1000000);
 	uint64_t queue_until = now + LINGER_NS;
 	uint32_t patience = 0;
 
-	while (!s->ended && s->out_first && shmipc_now_ns() < socket_until)
+	while (!s->ended && s->out_first && shmipc_clock_ns() < socket_until)
 		shmipc_session_wait_room(s, &patience, true, socket_until);
 	if (s->peer_is_ours)
 		return;
-	while (!s->ended && !shmipc_queue_is_drained(&s->send) && shmipc_now_ns() < queue_until)
+	while (!s->ended && !shmipc_queue_is_drained(&s->send) && shmipc_clock_ns() < queue_until)
 		shmipc_session_wait_room(s, &patience, false, queue_until);
 }
 
@@ -400,7 +401,7 @@ int shmipc_session_health(struct shmipc_session *s)
 	shmipc_session_lock(s);
 	if (s->ended)
 		result = s->reason;
-	else if (s->unhealthy_until_ns && shmipc_now_ns() < s->unhealthy_until_ns)
+	else if (s->unhealthy_until_ns && shmipc_clock_ns() < s->unhealthy_until_ns)
 		result = -EBUSY;
 	shmipc_session_unlock(s);
 	return result;

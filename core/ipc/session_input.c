@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/cpu.h"
 #include "core/ipc/session.h"
 #include "core/ipc/stream.h"
 #include "core/sys.h"
@@ -260,7 +261,7 @@ static void take_fallback(struct shmipc_session *s)
 	s->incoming = NULL;
 	s->metrics.fallback_received++;
 	s->unhealthy_until_ns = s->config->values.breaker_ms
-					? shmipc_now_ns() +
+					? shmipc_clock_ns() +
 						  s->config->values.breaker_ms * UINT64_C(1000000)
 					: 0;
 	stream = shmipc_streams_find(s, block->fallback.stream);

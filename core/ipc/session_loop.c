@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 
+#include "core/cpu.h"
 #include "core/ipc/session.h"
 #include "core/ipc/stream.h"
 
@@ -98,7 +99,8 @@ static void report(struct shmipc_timer *timer)
 	shmipc_session_lock(s);
 	if (!s->ended)
 		shmipc_loop_arm(s->loop, timer,
-				shmipc_now_ns() + config->monitor_interval_ms * UINT64_C(1000000));
+				shmipc_clock_ns() +
+					config->monitor_interval_ms * UINT64_C(1000000));
 	shmipc_session_unlock(s);
 }
 
@@ -200,7 +202,7 @@ static int add_to_loop(struct shmipc_session *s, struct shmipc_loop *loop)
 	shmipc_session_get(s);
 	if (s->config->values.monitor && s->config->values.monitor_interval_ms)
 		shmipc_loop_arm(loop, &s->monitor_timer,
-				shmipc_now_ns() +
+				shmipc_clock_ns() +
 					s->config->values.monitor_interval_ms * UINT64_C(1000000));
 	return 0;
 }
@@ -247,7 +249,7 @@ void shmipc_session_want_writable(struct shmipc_session *s, bool wanted)
 void shmipc_session_retry_later(struct shmipc_session *s)
 {
 	if (s->loop)
-		shmipc_loop_arm(s->loop, &s->timer, shmipc_now_ns() + RETRY_NS);
+		shmipc_loop_arm(s->loop, &s->timer, shmipc_clock_ns() + RETRY_NS);
 }
 
 void shmipc_session_leave_loop(struct shmipc_session *s)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "core/cpu.h"
 #include "core/ipc/session.h"
 #include "core/ipc/stream.h"
 
@@ -45,7 +46,7 @@ static int make_room(struct shmipc_stream_table *table)
 		return 0;
 	if (!larger.multiplier &&
 	    getrandom(&larger.multiplier, sizeof(larger.multiplier), GRND_NONBLOCK) < 0)
-		larger.multiplier = (uint32_t)shmipc_now_ns();
+		larger.multiplier = (uint32_t)shmipc_clock_ns();
 	larger.multiplier |= 1;
 	larger.mask = table->slots ? table->mask * 2 + 1 : FIRST_SLOTS - 1;
 	larger.slots = calloc((size_t)larger.mask + 1, sizeof(struct shmipc_stream *));

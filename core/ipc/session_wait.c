@@ -21,6 +21,7 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 
+#include "core/cpu.h"
 #include "core/ipc/session.h"
 #include "core/sys.h"
 
@@ -182,7 +183,7 @@ static void poll_until(struct pollfd *fds, nfds_t count, uint64_t deadline_ns)
 	struct timespec left, *timeout = NULL;
 
 	if (deadline_ns != SHMIPC_NEVER) {
-		uint64_t now = shmipc_now_ns();
+		uint64_t now = shmipc_clock_ns();
 		uint64_t ns = deadline_ns > now ? deadline_ns - now : 0;
 
 		left.tv_sec = (time_t)(ns / 1000000000u);
@@ -328,7 +329,7 @@ int shmipc_session_wait(struct shmipc_session *s, const void *object, bool (*rea
 			result = ready(argument) ? 0 : -EAGAIN;
 			break;
 		}
-		if (deadline_ns != SHMIPC_NEVER && shmipc_now_ns() >= deadline_ns) {
+		if (deadline_ns != SHMIPC_NEVER && shmipc_clock_ns() >= deadline_ns) {
 			result = -ETIMEDOUT;
 			break;
 		}
@@ -348,7 +349,7 @@ void shmipc_session_wait_room(struct shmipc_session *s, uint32_t *patience, bool
 {
 	struct pollfd wait = { .fd = s->fd,
 			       .events = (short)(POLLIN | (socket_too ? POLLOUT : 0)) };
-	uint64_t step = STEP_MIN_NS, until = shmipc_now_ns();
+	uint64_t step = STEP_MIN_NS, until = shmipc_clock_ns();
 
 	if ((*patience)++ < EAGER_STEPS) {
 		shmipc_mutex_unlock(&s->lock);

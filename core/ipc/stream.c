@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/cpu.h"
 #include "core/ipc/stream.h"
 
 #include <errno.h>
@@ -311,7 +312,7 @@ void shmipc_stream_set_write_deadline(struct shmipc_stream *stream, uint64_t dea
 
 uint64_t shmipc_deadline_after(uint64_t timeout_ns)
 {
-	uint64_t now = shmipc_now_ns();
+	uint64_t now = shmipc_clock_ns();
 
 	return timeout_ns >= SHMIPC_NEVER - now ? SHMIPC_NEVER : now + timeout_ns;
 }
@@ -336,7 +337,7 @@ int shmipc_session_open_stream(struct shmipc_session *s, struct shmipc_stream **
 	shmipc_session_lock(s);
 	if (s->ended)
 		error = s->reason;
-	else if (s->unhealthy_until_ns && shmipc_now_ns() < s->unhealthy_until_ns)
+	else if (s->unhealthy_until_ns && shmipc_clock_ns() < s->unhealthy_until_ns)
 		error = -EBUSY;
 	else if (s->streams.count >= s->config->values.streams_max)
 		error = -EUSERS;

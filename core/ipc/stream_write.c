@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/copy.h"
+#include "core/cpu.h"
 #include "core/ipc/stream.h"
 
 enum {
@@ -330,7 +331,7 @@ static int patience_left(struct shmipc_stream *stream, uint64_t deadline_ns)
 		shmipc_session_retry_later(stream->session);
 		return -EAGAIN;
 	}
-	return shmipc_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
+	return shmipc_clock_ns() >= deadline_ns ? -ETIMEDOUT : 0;
 }
 
 static int await_queue(struct shmipc_stream *stream)
