@@ -193,29 +193,41 @@ void shim_set_is_foreign(int epfd)
 	shim_set_leave(set);
 }
 
-bool shim_set_has_members(int epfd)
+bool shim_set_is_doubtful(int epfd)
 {
 	struct shim_set *set = shim_set_of(epfd);
 
-	return set && atomic_load(&set->members) > 0;
+	return set && (atomic_load(&set->members) > 0 || set->kicked);
 }
 
-/* None that lies before bytes of the ring: it may be what wakes somebody who waits for them. */
-bool shim_set_take_tokens(int epfd)
+/* No token that lies before bytes of the ring: it may be what wakes somebody who waits for them. */
+static bool take_lone_tokens(struct shim_set *set)
 {
-	struct shim_set *set = shim_set_of(epfd);
+	struct shim_registration *r = shim_registration_first(&set->registrations);
 	bool any = false;
 
-	if (!shim_set_has_members(epfd) || !shim_set_enter(set))
-		return false;
-	for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
-	     r = shim_registration_next(r)) {
+	for (; r; r = shim_registration_next(r)) {
 		if (!shim_registration_wants_bytes(r) || shim_registration_has_news(r) ||
 		    !shmipc_receiver_has_tokens(&r->conn->rx))
 			continue;
 		shmipc_receiver_readable(&r->conn->rx, r->fd, shim_conn_private(r->conn));
 		any = true;
 	}
+	return any;
+}
+
+bool shim_set_clear(int epfd)
+{
+	struct shim_set *set = shim_set_of(epfd);
+	bool any, was_kicked;
+
+	if (!shim_set_is_doubtful(epfd) || !shim_set_enter(set))
+		return false;
+	any = take_lone_tokens(set);
+	was_kicked = set->kicked;
+	if (was_kicked) /* another process may have been the last that held what it was for */
+		shim_set_unkick(set);
+	any |= was_kicked && !set->kicked;
 	shim_set_leave(set);
 	return any;
 }

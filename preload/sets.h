@@ -45,11 +45,11 @@ void shim_set_is_foreign(int epfd);
 void shim_set_is_given_away(int epfd);
 /* All of them. */
 void shim_sets_are_given_away(void);
-/* Has it registrations of connections of ours? */
-bool shim_set_has_members(int epfd);
-/* The kernel says that it is ready: tokens that make it so, and stand for nothing to read, are taken
- * off their sockets.  True: ask again. */
-bool shim_set_take_tokens(int epfd);
+/* May the kernel say that it is ready, and be wrong? */
+bool shim_set_is_doubtful(int epfd);
+/* It says so: what makes it ready and stands for nothing to read is taken away.  True: ask again.
+ */
+bool shim_set_clear(int epfd);
 /* The number of a connection is closed: its registrations that lived by this number are not ours to
  * know. */
 void shim_set_number_closed(int fd);

@@ -30,7 +30,7 @@ struct shim_set {
 	uint32_t birth;		  /* how often the record has been taken */
 	uint32_t generation;	  /* of the process that speaks for it */
 	_Atomic bool waited;	  /* by a call of ours: until then, who knows by whom */
-	bool kicked;		  /* the kernel's set holds our eventfd */
+	_Atomic bool kicked;	  /* the kernel's set holds our eventfd */
 	/* That is for other processes that hold the set, and this connection, which we have closed:
 	 * theirs to take out. */
 	struct shim_conn *lent;

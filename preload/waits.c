@@ -74,7 +74,7 @@ bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count)
 		if (shim_fd_kind(word) == SHIM_FD_SET) {
 			/* a set inside a wait: the kernel must tell the truth */
 			shim_set_is_foreign(fds[i].fd);
-			ours |= shim_set_has_members(fds[i].fd);
+			ours |= shim_set_is_doubtful(fds[i].fd);
 		} else if (shim_fd_kind(word) == SHIM_FD_CONN) {
 			ours |= shim_conn_is_attached(shim_conn_at(shim_fd_index(word)));
 		}
@@ -231,10 +231,10 @@ static short corrected_hangup(struct shim_conn *conn, const struct pollfd *entry
 	return (short)(told & ((uint16_t)entry->events | (HANGUP_EVENTS & ~POLLRDHUP)));
 }
 
-/* Of a set whose kernel tells of a token: it is ready for what else there is. */
+/* An epoll set: what the kernel tells of it may be a token, or of our own making. */
 static void correct_set(struct pollfd *entry)
 {
-	if ((entry->revents & IN_EVENTS) && shim_set_take_tokens(entry->fd))
+	if ((entry->revents & IN_EVENTS) && shim_set_clear(entry->fd))
 		sys_poll(entry, 1, 0);
 }
 
