@@ -242,6 +242,17 @@ ssize_t shmipc_receiver_judge_plain(struct shmipc_receiver *r, int fd, bool priv
 	return n == 0 ? end_of_plain(r, fd, private_use) : n;
 }
 
+/* The message header of a result that the kernel did not give. */
+static void fill_header(const struct shmipc_io *io)
+{
+	if (!io->message || io->message_filled)
+		return;
+	if (io->message->msg_name)
+		io->message->msg_namelen = 0;
+	io->message->msg_controllen = 0;
+	io->message->msg_flags = io->flags & MSG_CMSG_CLOEXEC;
+}
+
 /* Before consent, and after a stop: the kernel's own call, counted. */
 static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 {
@@ -261,6 +272,8 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 		n = shmipc_receiver_judge_plain(r, io->fd, io->private_use, n);
 	atomic_fetch_sub(&r->kernel_readers, 1);
 	shmipc_postpone_end();
+	if (n == 0) /* of a reset that is none to the application */
+		fill_header(io);
 	return n;
 }
 
@@ -444,12 +457,8 @@ static ssize_t receive_managed(struct shmipc_receiver *r, struct shmipc_io *io)
 	n = io->cursor.left ? receive_loop(r, io) : receive_nothing(r, io);
 	if (n == 0 && r->is_unix && r->eof && io->message && io->control_room > 0)
 		return tell_end_by_kernel(io);
-	if (n >= 0 && io->message && !io->message_filled) {
-		if (io->message->msg_name)
-			io->message->msg_namelen = 0;
-		io->message->msg_controllen = 0;
-		io->message->msg_flags = io->flags & MSG_CMSG_CLOEXEC;
-	}
+	if (n >= 0)
+		fill_header(io);
 	if (shmipc_receiver_wants(r, SHMIPC_WANT_STRICT))
 		shmipc_receiver_settle_tokens(r, io->fd);
 	if (atomic_load_explicit(&r->streak, memory_order_relaxed) >= CALM_STREAK)

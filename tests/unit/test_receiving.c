@@ -233,6 +233,42 @@ static void a_reset_is_told_once(void)
 }
 BOTH(a_reset_is_told_once)
 
+/* A killed peer left a token unread: by the kernel a reset, to the application the end.  The kernel
+ * has filled no header then. */
+static void the_end_of_a_token_has_a_header(void **state)
+{
+	struct sockaddr_storage name;
+	char control[64];
+	struct iovec iov = { in, BIG };
+	struct msghdr message = { .msg_name = &name,
+				  .msg_namelen = sizeof(name),
+				  .msg_iov = &iov,
+				  .msg_iovlen = 1,
+				  .msg_control = control,
+				  .msg_controllen = sizeof(control),
+				  .msg_flags = MSG_CTRUNC };
+	struct shmipc_io io = { .message = &message };
+
+	(void)state;
+	conversation_open(false);
+	/* the client hears by the kernel */
+	shmipc_receiver_consent(&pair.server.rx, 0);
+	say(100, 0);
+	hear(BIG, 100);
+	shmipc_sender_nudge(&pair.client.tx, pair.client.fd);
+	let_arrive();
+	close(pair.server.fd);
+	pair.server.fd = -1;
+	let_arrive();
+	io.fd = pair.client.fd;
+	shmipc_cursor_init(&io.cursor, &iov, 1);
+	assert_int_equal(shmipc_receiver_receive(&pair.client.rx, &io), 0);
+	assert_int_equal(message.msg_namelen, 0);
+	assert_int_equal(message.msg_controllen, 0);
+	assert_int_equal(message.msg_flags, 0);
+	pair_close(&pair);
+}
+
 static void a_dead_reader_becomes_an_error(void)
 {
 	ssize_t n = 1;
@@ -264,6 +300,7 @@ int main(void)
 		TESTS(a_receive_time_out_covers_all_sleeps),
 		TESTS(ends_after_the_ring_is_drained),
 		TESTS(a_reset_is_told_once),
+		cmocka_unit_test(the_end_of_a_token_has_a_header),
 		TESTS(a_dead_reader_becomes_an_error),
 		TESTS(pending_counts_no_tokens),
 	};
