@@ -322,6 +322,34 @@ static int unread_here(struct shim_conn *conn, int fd, int *out)
 	return 0;
 }
 
+/* What one byte weighs in a Unix socket, which counts the memory of messages. */
+static int weight_of_byte(void)
+{
+	static _Atomic int known;
+	int ends[2], weight = atomic_load_explicit(&known, memory_order_relaxed);
+
+	if (weight || sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return weight;
+	if (sys_write(ends[0], "", 1) == 1)
+		sys_ioctl(ends[0], SIOCOUTQ, &weight);
+	sys_close(ends[0]);
+	sys_close(ends[1]);
+	atomic_store_explicit(&known, weight, memory_order_relaxed);
+	return weight;
+}
+
+/* Of what the kernel says to be unread, that which is no token. */
+static int without_tokens(const struct shim_conn *conn, int unread)
+{
+	uint32_t tokens = conn->tx.tokens - atomic_load(&conn->tx.rx->tokens_taken);
+	int64_t weight;
+
+	if (!conn->is_unix || unread <= 0 || tokens == 0)
+		return unread;
+	weight = (int64_t)tokens * weight_of_byte();
+	return weight < unread ? unread - (int)weight : 0;
+}
+
 static int unread_there(struct shim_conn *conn, int fd, unsigned long request, int *out)
 {
 	struct pollfd entry = { .fd = fd, .events = POLLRDHUP };
@@ -337,7 +365,8 @@ static int unread_there(struct shim_conn *conn, int fd, unsigned long request, i
 	} else if (shmipc_ending_of(&conn->tx, entry.revents) == SHMIPC_ENDING_KERNEL &&
 		   (by_ring || !conn->tx.gone)) {
 		/* of one that ended it is gone; what went by the ring before it was left is not */
-		*out = (by_ring ? 0 : *out) + (int)shmipc_sender_unread(&conn->tx);
+		*out = (by_ring ? 0 : without_tokens(conn, *out)) +
+		       (int)shmipc_sender_unread(&conn->tx);
 	}
 	return 0;
 }
