@@ -241,6 +241,7 @@ class DataSteps:
         # a FILE meets a reset past the shim, which would tell it once more
         if end.unread < UNREAD_MAX // 2 and not self.view(who, slot)[0] & ENDED:
             end.unread += 3000 + OVERHEAD
+            end.has_file = True
             self.do(f"{who} stdio_put {slot} {self.size()} {self.number()}")
         return True
 

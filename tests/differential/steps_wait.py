@@ -59,7 +59,10 @@ class WaitSteps:
                     not self.is_torn(who, s) and not self.tells_twice(who, s, slot)]
             if not sets:
                 return self.prepare_set(who, slot)
-            order = f"epoll_wait {self.pick(sets)} 8 {{}} {self.pick(EPOLL_WAITS)}"
+            fd_set = self.pick(sets)
+            if end.has_file and "ET" in mine[fd_set][slot]:
+                return False  # two edges, and a sleeper may be told between them
+            order = f"epoll_wait {fd_set} 8 {{}} {self.pick(EPOLL_WAITS)}"
             before = f"{who} " + order.format(0)
         for _ in range(4):
             if self.spend(who, order, self.do(before)).endswith("=0"):
