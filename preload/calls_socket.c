@@ -206,8 +206,8 @@ SHIM_EXPORT int getpeername(int fd, __SOCKADDR_ARG address, socklen_t *restrict 
 
 enum { OPTION_BYTES_MAX = 64 /* more than any that we look into */ };
 
-/* TCP then tells anew of bytes, and of an end that is no reset.  Of what lies in the ring, and of an
- * end that a token has made a reset of, its socket knows nothing. */
+/* TCP then tells anew of bytes, and of an end that is no reset.  Of what lies in the ring, and of
+ * an end that a token has made a reset of, its socket knows nothing. */
 static void after_low_water(struct shim_conn *conn, int fd)
 {
 	const struct shmipc_receiver *rx = &conn->rx;
