@@ -54,17 +54,20 @@ def ask(text):
                 sys.exit("wrong answer to question %d" % i)
 
 
-def send_much(text, size):
+def send_much(text, size, half_closes_late):
     block = random.Random(1).randbytes(size)
     received = bytearray()
     with connect(text) as sock:
         def send():
             sock.sendall(block)
-            sock.shutdown(socket.SHUT_WR)
+            if not half_closes_late:
+                sock.shutdown(socket.SHUT_WR)
         sender = threading.Thread(target=send)
         sender.start()
         while part := sock.recv(65536):
             received += part
+            if half_closes_late and len(received) == size:
+                sock.shutdown(socket.SHUT_WR)
         sender.join()
     if received != block:
         sys.exit("%d of %d bytes came back, or wrong ones" % (len(received), size))
@@ -76,7 +79,7 @@ def main():
         serve(text)
     else:
         ask(text)
-        send_much(text, int(sys.argv[3]))
+        send_much(text, int(sys.argv[3]), sys.argv[4:] == ["late"])
 
 
 main()

@@ -3,7 +3,8 @@
 # One program, many languages: tests/apps/echo/ has it in each.  As `server ADDRESS` it says "ready",
 # then sends back whatever comes, until each client's end of file, and ends by SIGTERM.  As `client
 # ADDRESS [BYTES]` it asks two thousand times and waits for each answer, then sends BYTES while it
-# reads, shuts down its half and reads to the end; it fails unless every byte was right.
+# reads, shuts down its half and reads to the end; it fails unless every byte was right.  In Python
+# also `client ADDRESS BYTES late`: it shuts down when all has come back.
 # A script sets these two commands; ADDRESS is tcp:HOST:PORT or unix:PATH.
 
 SERVER_COMMAND=()
