@@ -9,27 +9,13 @@
 
 enum { STATE_CLOSE_WAIT = 8 }; /* of TCP; linux/tcp.h does not name the states */
 
-static bool left_some_of_ours(const struct shmipc_sender *s)
-{
-	return shmipc_sender_unread(s) > 0 ||
-	       atomic_load(&s->rx->kernel_read) != atomic_load(&s->kernel_bytes);
-}
-
 bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s)
 {
 	/* somebody sends, or reads, past us: nobody knows */
 	if (atomic_load(&s->count_lost) || (atomic_load(&s->want->want) & SHMIPC_WANT_STOPPED))
 		return true;
-	return left_some_of_ours(s);
-}
-
-/* Others may send, but they do so behind a token, or LAST, that the peer has not even read, and it
- * has read all that is ours.  Taken for nothing: a reset that nobody has caused is worse than one
- * that is missed. */
-static bool left_only_token(const struct shmipc_sender *s)
-{
-	return s->tokens != atomic_load(&s->rx->tokens_taken) &&
-	       !(atomic_load(&s->want->want) & SHMIPC_WANT_STOPPED) && !left_some_of_ours(s);
+	return shmipc_sender_unread(s) > 0 ||
+	       atomic_load(&s->rx->kernel_read) != atomic_load(&s->kernel_bytes);
 }
 
 /* What we have sent and the peer has not read, if anything, lies in the kernel: by the kernel, with
@@ -47,7 +33,7 @@ static bool kernel_has_the_rest(const struct shmipc_sender *s)
 /* It counts as of the first look: later sends of ours were never delivered. */
 static enum shmipc_ending judge_by_position(struct shmipc_sender *s)
 {
-	bool left = shmipc_ending_has_left_bytes(s) && !left_only_token(s);
+	bool left = shmipc_ending_has_left_bytes(s);
 
 	/* then the kernel's word is true, unless a token has made a reset of the end */
 	if (kernel_has_the_rest(s) && (left || s->tokens == atomic_load(&s->rx->tokens_taken))) {
