@@ -109,9 +109,15 @@ class NumberSteps:
             return False
         if any(self.process(p) == who for p in self.pair.pending):
             return False
-        if any(end.urgent for end in self.ends.values()) or self.leaves_both_shut(who):
+        if any(end.urgent for end in self.ends.values()) or self.leaves_both_shut(who) or \
+                self.may_have_last(who):
             return False
         return self.kill_actor(who)
+
+    def may_have_last(self, who):
+        """The other side has handed its end on, and others may send by it behind LAST.  If this one
+        dies with LAST unread, Unix tells the other of a reset, and nobody knows whether of LAST alone."""
+        return any(side != who for _, side in self.passed)
 
     def leaves_both_shut(self, who):
         """TCP, both directions shut, with bytes unread: of such a peer's death only a byte that is
