@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "preload/bequest.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -37,6 +39,7 @@ struct bequest {
 };
 
 static int left = -1; /* the descriptor, until the exec fails */
+static char file_name[NAME_MAX + 1]; /* of this shim, without its directory */
 
 /* ---- the program that leaves ---- */
 
@@ -50,13 +53,25 @@ static const char *value_of(char *const environment[], const char *name)
 	return NULL;
 }
 
+/* At start: later the loader's lock may be somebody's who did not come along over a fork. */
+static void note_file_name(void)
+{
+	Dl_info own;
+	const char *name = dladdr(&left, &own) ? own.dli_fname : NULL;
+	const char *slash = name ? strrchr(name, '/') : NULL;
+
+	name = slash ? slash + 1 : name;
+	if (name && strlen(name) < sizeof(file_name))
+		strcpy(file_name, name);
+}
+
 /* A guess is good enough: whoever does not load it loses nothing. */
 static bool loads_shim(char *const environment[])
 {
 	const char *preload = value_of(environment, "LD_PRELOAD");
 	const char *endpoints = value_of(environment, "SHMIPC_ENDPOINTS");
 
-	return preload && strstr(preload, "libshmipc_shim.so") && endpoints && *endpoints;
+	return preload && *file_name && strstr(preload, file_name) && endpoints && *endpoints;
 }
 
 /* accept, fork, exec: the parent closes its copy meanwhile. */
@@ -203,6 +218,7 @@ void shim_bequest_take(void)
 {
 	int start = shim_fd_highest_start();
 
+	note_file_name();
 	for (int fd = start; fd < start + NUMBERS_TRIED; fd++)
 		if (sys_fcntl(fd, F_GET_SEALS, 0) == SEALS)
 			take_from(fd);

@@ -19,7 +19,7 @@ void shim_bequest_leave(char *const environment[]);
 /* The exec has failed. */
 void shim_bequest_withdraw(void);
 
-/* In the new program, when the shim has started. */
+/* When the shim has started, in each program. */
 void shim_bequest_take(void);
 
 #endif

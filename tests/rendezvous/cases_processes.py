@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many connections, many processes, forks."""
 import os
+import shutil
 import subprocess
 
 import harness
@@ -261,6 +262,16 @@ def exec_keeps_a_client_accelerated_unix(pair):
     client = pair.start("client", "exec-client", server.address, "lives=1", "rounds=120")
     client.done()
     client.end()
+    lives(client, 2)
+
+
+@case
+def exec_knows_the_shim_by_another_name(pair):
+    """Installed under whatever name."""
+    renamed = shutil.copy(harness.SHIM, f"{harness.DIR}/fast.so")
+    server = pair.start("server", "exec-server", "tcp:127.0.0.1:0", "execs=80", env={"LD_PRELOAD": renamed})
+    client = pair.client(server.ready(), "conns=1", "rounds=300")
+    lives(server, 2)
     lives(client, 2)
 
 
