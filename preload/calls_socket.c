@@ -227,7 +227,8 @@ SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockl
 		conn = NULL; /* the kernel knows the right error */
 	if (conn && shim_options_set(conn, fd, level, name, value, bytes, &result))
 		return result;
-	if (conn && !shim_eligible_option(level, name, value, bytes))
+	if (conn && !shim_eligible_option(level, name, value, bytes) &&
+	    !shim_options_refused(fd, level, name))
 		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	result = real.setsockopt(fd, level, name, value, bytes);
 	if (conn && result == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT) {

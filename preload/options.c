@@ -164,6 +164,13 @@ bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const
 	return true;
 }
 
+/* Of the options that we cannot honour a Unix socket knows no SO_ZEROCOPY. It is 0 here: a socket
+ * where it was set is no longer ours. */
+bool shim_options_refused(int fd, int level, int name)
+{
+	return level == SOL_SOCKET && name == SO_ZEROCOPY && set(fd, level, name, 0) < 0;
+}
+
 void shim_options_note_low_water(struct shim_conn *conn, const void *value)
 {
 	int number;

@@ -342,6 +342,29 @@ static void zerocopy_unix_client(int fd)
 }
 CASE("special.zerocopy_unix", plain_end, zerocopy_unix_client, ANY | CONF_UNIX_ONLY | CONF_EITHER);
 
+/* As qemu does with each of its sockets. The kernel refuses, so it is no reason to stay plain. */
+static void zerocopy_refused_server(int listener)
+{
+	int fd = conf_accept(listener);
+
+	warm_up(fd, 2 * CONF_WARM_ROUNDS);
+	both();
+	close(fd);
+}
+
+static void zerocopy_refused_client(int none)
+{
+	int fd = conf_connect();
+
+	(void)none;
+	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
+	warm_up(fd, 2 * CONF_WARM_ROUNDS);
+	both();
+	close(fd);
+}
+CASE("special.zerocopy_refused", zerocopy_refused_server, zerocopy_refused_client,
+     CONF_RAW | CONF_MUST | CONF_UNIX_ONLY);
+
 /* ---- kernel TLS ---- */
 
 static void ulp_server(int fd)
