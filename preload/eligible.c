@@ -18,6 +18,12 @@
 #ifndef TCP_ULP
 #define TCP_ULP 31
 #endif
+#ifndef SO_INQ
+#define SO_INQ 84 /* Linux 6.17, Unix sockets */
+#endif
+#ifndef TCP_INQ
+#define TCP_INQ 36
+#endif
 #ifndef SO_ZEROCOPY
 #define SO_ZEROCOPY 60
 #endif
@@ -49,6 +55,7 @@ static const struct option_rule rules[] = {
 	{ SOL_SOCKET, SO_TIMESTAMPNS, 0 }, { SOL_SOCKET, SO_TIMESTAMPING, 0 },
 	{ SOL_SOCKET, SO_RCVLOWAT, 1 },	   { SOL_SOCKET, SO_ZEROCOPY, 0 },
 	{ SOL_SOCKET, SO_PEEK_OFF, -1 },   { SOL_SOCKET, SO_OOBINLINE, 0 },
+	{ IPPROTO_TCP, TCP_INQ, 0 },	   { SOL_SOCKET, SO_INQ, 0 },
 };
 
 bool shim_eligible_option(int level, int name, const void *value, socklen_t bytes)

@@ -2,6 +2,10 @@
 /* Socket options, names, and what kind of file the descriptor is. */
 #include "tests/conformance/lib/conf.h"
 
+#ifndef SO_INQ
+#define SO_INQ 84 /* Linux 6.17, Unix sockets */
+#endif
+
 enum { ANY = CONF_COLD | CONF_SWAP };
 
 static void get(const char *what, int fd, int level, int option)
@@ -402,3 +406,52 @@ static void outq_client(int fd)
 	both();
 }
 CASE("fionread.outq", outq_server, outq_client, ANY);
+
+/* ---- TCP_INQ, SO_INQ: each recvmsg() tells how much is left ---- */
+
+static void left_behind(int fd, size_t bytes)
+{
+	char data[1000], control[200];
+	struct iovec part = { data, bytes };
+	struct msghdr m = { .msg_iov = &part,
+			    .msg_iovlen = 1,
+			    .msg_control = control,
+			    .msg_controllen = sizeof(control) };
+	struct cmsghdr *c;
+	int left;
+
+	obs("recvmsg", recvmsg(fd, &m, MSG_WAITALL));
+	c = CMSG_FIRSTHDR(&m);
+	if (!c) {
+		obs_text("nothing beside it");
+		return;
+	}
+	memcpy(&left, CMSG_DATA(c), sizeof(left));
+	obs_text("level %d type %d left %d", c->cmsg_level, c->cmsg_type, left);
+}
+
+/* The other family's option is refused. */
+static void inq_server(int fd)
+{
+	exchange(fd);
+	set("TCP_INQ", fd, IPPROTO_TCP, TCP_INQ, 1);
+	set("SO_INQ", fd, SOL_SOCKET, SO_INQ, 1);
+	both();
+	nap_ms(CONF_NAP_MS);
+	left_behind(fd, 400);
+	left_behind(fd, 600);
+	both();
+	exchange(fd);
+	both();
+}
+
+static void inq_client(int fd)
+{
+	exchange(fd);
+	both();
+	send_pat(fd, 1000, 0);
+	both();
+	exchange(fd);
+	both();
+}
+CASE("options.inq", inq_server, inq_client, ANY | CONF_EITHER);
