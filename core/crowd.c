@@ -38,22 +38,22 @@ static uint64_t phase_of(const struct shmipc_crowd *crowd, uint64_t slot)
 /* Both ways have been tried.  An answer that is found again is asked for more seldom. */
 static void judge(struct shmipc_crowd *crowd, uint32_t yielding, uint32_t sleeping)
 {
-	uint32_t answer = sleeping / SHMIPC_CROWD_SLEEP_WINS > yielding ? SHMIPC_CROWD_SLEEP
-									: SHMIPC_CROWD_YIELD;
+	uint32_t answer = sleeping > yielding ? SHMIPC_CROWD_SLEEP : SHMIPC_CROWD_YIELD;
 	uint32_t periods = get(&crowd->periods);
 
 	if (answer != get(&crowd->answer))
 		periods = 1;
 	else if (periods < SHMIPC_CROWD_PERIODS_MAX)
-		periods = periods ? periods * 2 : 1;
+		periods *= answer == SHMIPC_CROWD_SLEEP && periods == 1 ? SHMIPC_CROWD_SLEEP_KEPT : 2;
 	set(&crowd->periods, periods);
 	set(&crowd->answer, answer);
 }
 
+/* As the kernel's own sockets do, until it is known better. */
 static void begin(struct shmipc_crowd *crowd, bool met, uint64_t slot)
 {
-	set(&crowd->answer, SHMIPC_CROWD_YIELD);
-	set(&crowd->way, SHMIPC_CROWD_YIELD);
+	set(&crowd->answer, met ? SHMIPC_CROWD_SLEEP : SHMIPC_CROWD_YIELD);
+	set(&crowd->way, met ? SHMIPC_CROWD_SLEEP : SHMIPC_CROWD_YIELD);
 	set(&crowd->trial, SHMIPC_CROWD_NONE);
 	set(&crowd->periods, 1);
 	set(&crowd->waits, 0);

@@ -14,7 +14,7 @@
  * how often the process waited in the slot of yielding and in the last of sleep, because that much
  * was done.  The clock is everybody's, so both ends of a connection, and all the pairs of a
  * machine, try the same way at the same time: ends that disagree have the worst of both, and would
- * learn nothing.  Sleeping must win by far; it loses what a pair gains later by running at once.
+ * learn nothing.  Before the first answer they sleep, as they would on the kernel's own sockets.
  *
  * One state for the process.  Written without order and not always together; what a thread misses
  * makes a trial less exact, no more.
@@ -28,9 +28,10 @@
 
 enum {
 	SHMIPC_CROWD_SLOT_MS = 40,
-	SHMIPC_CROWD_PERIOD_SLOTS = 32, /* between trials; more after the same answer again */
-	SHMIPC_CROWD_PERIODS_MAX = 8,
-	SHMIPC_CROWD_SLEEP_WINS = 4, /* times as many waits */
+	SHMIPC_CROWD_PERIOD_SLOTS = 8, /* between trials; more after the same answer again */
+	SHMIPC_CROWD_PERIODS_MAX = 32,
+	SHMIPC_CROWD_SLEEP_KEPT = 4, /* periods, where the first answer is to sleep: a yield beside
+					many that compute costs all their time slices */
 	SHMIPC_CROWD_DROP = 8,	     /* this part of the waits of the last trial: ask again soon */
 	SHMIPC_CROWD_LONG_US = 300,  /* a turn of a peer is shorter, a time slice has 1 to 4 ms */
 };

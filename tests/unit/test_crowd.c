@@ -12,6 +12,7 @@
 enum {
 	PERIOD = SHMIPC_CROWD_PERIOD_SLOTS,
 	START = 100 * PERIOD * SHMIPC_CROWD_PERIODS_MAX, /* a slot of phase 0, with any period */
+	KEPT = SHMIPC_CROWD_SLEEP_KEPT * PERIOD,	 /* slots to the next trial */
 	TRIAL = SHMIPC_CROWD_SLEPT, /* slots of a trial: this many are not NONE */
 	FEW = 10,
 };
@@ -74,16 +75,18 @@ static void short_yields_change_nothing(void **state)
 static void sleep_is_kept_where_it_wins(void **state)
 {
 	struct shmipc_crowd crowd = { 0 };
+	const uint64_t next = START + KEPT;
 
 	(void)state;
 	yield_long(&crowd, START - 3);
-	assert_int_equal(pass_slots(&crowd, START - 2, START + 1, 100 * FEW), 0);
+	/* from the first long yield on, but for the slot in which yielding is tried */
+	assert_int_equal(pass_slots(&crowd, START - 2, START, 100 * FEW), 2);
+	assert_int_equal(pass_slots(&crowd, START, START + 1, 100 * FEW), 0);
 	/* tried and kept: every slot up to the next trial, which begins by yielding */
-	assert_int_equal(pass_slots(&crowd, START + 1, START + PERIOD, 100 * FEW), PERIOD - 1);
-	assert_int_equal(pass_slots(&crowd, START + PERIOD, START + PERIOD + 1, 100 * FEW), 0);
+	assert_int_equal(pass_slots(&crowd, START + 1, next, 100 * FEW), next - START - 1);
+	assert_int_equal(pass_slots(&crowd, next, next + 1, 100 * FEW), 0);
 	/* found again */
-	assert_int_equal(pass_slots(&crowd, START + PERIOD + 1, START + 2 * PERIOD, 100 * FEW),
-			 PERIOD - 1);
+	assert_int_equal(pass_slots(&crowd, next + 1, next + PERIOD, 100 * FEW), PERIOD - 1);
 }
 
 static void an_answer_found_again_is_kept_longer(void **state)
@@ -98,14 +101,14 @@ static void an_answer_found_again_is_kept_longer(void **state)
 	assert_in_range(periods * PERIOD - slept, 2, periods / 2);
 }
 
-static void yielding_is_kept_unless_sleep_wins_by_far(void **state)
+static void yielding_is_kept_where_it_is_no_worse(void **state)
 {
 	struct shmipc_crowd crowd = { 0 };
 	int slept;
 
 	(void)state;
 	yield_long(&crowd, START - 3);
-	slept = pass_slots(&crowd, START, START + PERIOD, SHMIPC_CROWD_SLEEP_WINS * FEW);
+	slept = pass_slots(&crowd, START, START + PERIOD, FEW);
 	assert_int_equal(slept, TRIAL - SHMIPC_CROWD_YIELDING);
 	assert_true(shmipc_crowd_may_yield(&crowd));
 }
@@ -125,12 +128,14 @@ static void a_drop_is_looked_into_soon(void **state)
 static void a_trial_that_was_not_seen_whole_says_nothing(void **state)
 {
 	struct shmipc_crowd crowd = { 0 };
+	const uint64_t next = START + PERIOD;
 
 	(void)state;
 	yield_long(&crowd, START - 3);
-	pass_slots(&crowd, START, START + 2, 100 * FEW);
+	pass_slots(&crowd, START, next, FEW); /* yielding is no worse */
+	pass_slots(&crowd, next, next + 2, 100 * FEW);
 	/* the process was away meanwhile */
-	assert_int_equal(pass_slots(&crowd, START + 9, START + PERIOD, 100 * FEW), 0);
+	assert_int_equal(pass_slots(&crowd, next + PERIOD - 2, next + PERIOD, 100 * FEW), 0);
 }
 
 /* The peer was on another core while yielding was to be tried. */
@@ -142,9 +147,9 @@ static void a_trial_without_a_yield_says_nothing(void **state)
 	yield_long(&crowd, START - 3);
 	pass_slots(&crowd, START, START + PERIOD, 100 * FEW);
 	assert_false(shmipc_crowd_may_yield(&crowd));
-	for (uint64_t slot = START + PERIOD; slot < START + 3 * PERIOD; slot++) {
+	for (uint64_t slot = START + PERIOD; slot < START + 3 * KEPT; slot++) {
 		wait_in(&crowd, slot);
-		assert_int_equal(shmipc_crowd_may_yield(&crowd), slot % PERIOD == 0);
+		assert_int_equal(shmipc_crowd_may_yield(&crowd), slot % KEPT == 0);
 	}
 }
 
@@ -154,13 +159,13 @@ static void when_the_others_are_gone_it_yields_again(void **state)
 
 	(void)state;
 	yield_long(&crowd, START - 3);
-	pass_slots(&crowd, START, START + PERIOD, 100 * FEW);
+	pass_slots(&crowd, START, START + KEPT, 100 * FEW);
 	assert_false(shmipc_crowd_may_yield(&crowd));
 	/* the slot of yielding, in which no yield takes long */
-	wait_in(&crowd, START + PERIOD);
+	wait_in(&crowd, START + KEPT);
 	assert_true(shmipc_crowd_may_yield(&crowd));
 	shmipc_crowd_yielded(&crowd, 0, 1);
-	for (uint64_t slot = START + PERIOD + 1; slot < START + 9 * PERIOD; slot++) {
+	for (uint64_t slot = START + KEPT + 1; slot < START + 9 * KEPT; slot++) {
 		wait_in(&crowd, slot);
 		assert_true(shmipc_crowd_may_yield(&crowd));
 	}
@@ -172,7 +177,7 @@ int main(void)
 		cmocka_unit_test(short_yields_change_nothing),
 		cmocka_unit_test(sleep_is_kept_where_it_wins),
 		cmocka_unit_test(an_answer_found_again_is_kept_longer),
-		cmocka_unit_test(yielding_is_kept_unless_sleep_wins_by_far),
+		cmocka_unit_test(yielding_is_kept_where_it_is_no_worse),
 		cmocka_unit_test(a_drop_is_looked_into_soon),
 		cmocka_unit_test(a_trial_that_was_not_seen_whole_says_nothing),
 		cmocka_unit_test(a_trial_without_a_yield_says_nothing),
