@@ -44,7 +44,8 @@ static void judge(struct shmipc_crowd *crowd, uint32_t yielding, uint32_t sleepi
 	if (answer != get(&crowd->answer))
 		periods = 1;
 	else if (periods < SHMIPC_CROWD_PERIODS_MAX)
-		periods *= answer == SHMIPC_CROWD_SLEEP && periods == 1 ? SHMIPC_CROWD_SLEEP_KEPT : 2;
+		periods *= answer == SHMIPC_CROWD_SLEEP && periods == 1 ? SHMIPC_CROWD_SLEEP_KEPT
+									: 2;
 	set(&crowd->periods, periods);
 	set(&crowd->answer, answer);
 }

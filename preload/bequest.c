@@ -38,7 +38,7 @@ struct bequest {
 	struct item items[ITEMS_MAX];
 };
 
-static int left = -1; /* the descriptor, until the exec fails */
+static int left = -1;		     /* the descriptor, until the exec fails */
 static char file_name[NAME_MAX + 1]; /* of this shim, without its directory */
 
 /* ---- the program that leaves ---- */
