@@ -221,16 +221,20 @@ static void after_low_water(struct shim_conn *conn, int fd)
 SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
+	bool is_unfit, asks_first;
 	int result;
 
 	if (conn && shim_pointer_is_bad(value, bytes < OPTION_BYTES_MAX ? bytes : OPTION_BYTES_MAX))
 		conn = NULL; /* the kernel knows the right error */
 	if (conn && shim_options_set(conn, fd, level, name, value, bytes, &result))
 		return result;
-	if (conn && !shim_eligible_option(level, name, value, bytes) &&
-	    !shim_options_refused(fd, level, name))
+	is_unfit = conn && !shim_eligible_option(level, name, value, bytes);
+	asks_first = is_unfit && shim_eligible_option_is_of_one_family(level, name);
+	if (is_unfit && !asks_first)
 		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	result = real.setsockopt(fd, level, name, value, bytes);
+	if (asks_first && result == 0)
+		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	if (conn && result == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT) {
 		shim_options_note_low_water(conn, value);
 		after_low_water(conn, fd);

@@ -72,6 +72,12 @@ bool shim_eligible_option(int level, int name, const void *value, socklen_t byte
 	return true;
 }
 
+bool shim_eligible_option_is_of_one_family(int level, int name)
+{
+	return (level == SOL_SOCKET && (name == SO_ZEROCOPY || name == SO_INQ)) ||
+	       (level == IPPROTO_TCP && name == TCP_INQ);
+}
+
 static bool options_allow(int fd)
 {
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {

@@ -31,5 +31,8 @@ bool shim_eligible_user(uint32_t uid);
 
 /* Only the kernel can serve a connection with this option set to this value. */
 bool shim_eligible_option(int level, int name, const void *value, socklen_t bytes);
+/* Of those options, one that sockets of the other family refuse, and that says nothing of what is
+ * sent or received before it is set: the kernel may be asked first. */
+bool shim_eligible_option_is_of_one_family(int level, int name);
 
 #endif

@@ -15,12 +15,6 @@
 #ifndef SO_PEEK_OFF
 #define SO_PEEK_OFF 42
 #endif
-#ifndef SO_INQ
-#define SO_INQ 84 /* Linux 6.17, Unix sockets */
-#endif
-#ifndef TCP_INQ
-#define TCP_INQ 36
-#endif
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72 /* Linux 5.14 */
 #endif
@@ -168,15 +162,6 @@ bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const
 	atomic_store(&conn->options.value[i], number != 0);
 	*result = 0;
 	return true;
-}
-
-/* Of the options that we cannot honour these exist in one family only. They are 0 here: a socket
- * where one was set is no longer ours. */
-bool shim_options_refused(int fd, int level, int name)
-{
-	return ((level == SOL_SOCKET && (name == SO_ZEROCOPY || name == SO_INQ)) ||
-		(level == IPPROTO_TCP && name == TCP_INQ)) &&
-	       set(fd, level, name, 0) < 0;
 }
 
 void shim_options_note_low_water(struct shim_conn *conn, const void *value)

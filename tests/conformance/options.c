@@ -455,3 +455,26 @@ static void inq_client(int fd)
 	both();
 }
 CASE("options.inq", inq_server, inq_client, ANY | CONF_EITHER);
+
+/* A value that the kernel refuses leaves the one before. */
+static void refused_value_server(int fd)
+{
+	int value = -1;
+	socklen_t bytes = sizeof(value);
+
+	exchange(fd);
+	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
+	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 2);
+	obs("get", getsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &value, &bytes));
+	obs_val("value", value);
+	exchange(fd);
+	both();
+}
+
+static void refused_value_client(int fd)
+{
+	exchange(fd);
+	exchange(fd);
+	both();
+}
+CASE("options.refused_value", refused_value_server, refused_value_client, ANY | CONF_EITHER);
