@@ -41,7 +41,7 @@ static void judge(struct shmipc_crowd *crowd, uint32_t yielding, uint32_t sleepi
 	uint32_t answer = sleeping > yielding ? SHMIPC_CROWD_SLEEP : SHMIPC_CROWD_YIELD;
 	uint32_t periods = get(&crowd->periods);
 
-	if (answer != get(&crowd->answer))
+	if (answer != get(&crowd->answer) || periods == 0) /* 0: begun by another thread just now */
 		periods = 1;
 	else if (periods < SHMIPC_CROWD_PERIODS_MAX)
 		periods *= answer == SHMIPC_CROWD_SLEEP && periods == 1 ? SHMIPC_CROWD_SLEEP_KEPT
