@@ -36,7 +36,7 @@ bool shmipc_postpone_in_child(void)
 	return waited;
 }
 
-bool shmipc_postpone_expects_handlers(void)
+__attribute__((hot)) bool shmipc_postpone_expects_handlers(void)
 {
 	return atomic_load_explicit(&handlers_expected, memory_order_relaxed);
 }

@@ -17,7 +17,7 @@ enum {
 			    */
 };
 
-void shmipc_receiver_init(struct shmipc_receiver *r, bool is_unix)
+__attribute__((hot)) void shmipc_receiver_init(struct shmipc_receiver *r, bool is_unix)
 {
 	*r = (struct shmipc_receiver){ .is_unix = is_unix };
 	r->count = &r->uncounted;

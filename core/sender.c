@@ -25,7 +25,7 @@ enum {
 	ROOM_PART = 4, /* of the ring must be free before we say so ourselves */
 };
 
-void shmipc_sender_init(struct shmipc_sender *s, bool is_unix)
+__attribute__((hot)) void shmipc_sender_init(struct shmipc_sender *s, bool is_unix)
 {
 	*s = (struct shmipc_sender){ .is_unix = is_unix };
 	s->count = &s->uncounted;

@@ -27,7 +27,7 @@ uint32_t shmipc_spin_budget(void)
 	return budget_us;
 }
 
-void shmipc_spin_init(struct shmipc_spin *spin)
+__attribute__((hot)) void shmipc_spin_init(struct shmipc_spin *spin)
 {
 	*spin = (struct shmipc_spin){ .credit = SHMIPC_SPIN_CREDIT_START };
 }

@@ -127,7 +127,8 @@ void shmipc_status_close(struct shmipc_status *status)
 	status->rows = NULL;
 }
 
-struct shmipc_status_row *shmipc_status_take(struct shmipc_status *status, uint32_t from)
+__attribute__((hot)) struct shmipc_status_row *shmipc_status_take(struct shmipc_status *status,
+								  uint32_t from)
 {
 	for (uint32_t n = 0; n < status->row_count; n++) {
 		uint32_t i = (from + n) % status->row_count;
@@ -158,7 +159,7 @@ _Static_assert(sizeof(struct shmipc_status_rx) == 6 * sizeof(uint64_t), "nothing
 /* Rows are cleaned when they are given back, so that nobody, neither the next owner nor an
  * observer, ever sees an old connection under a new generation: a row without a pid describes
  * nothing yet. */
-void shmipc_status_give_back(struct shmipc_status_row *row)
+__attribute__((hot)) void shmipc_status_give_back(struct shmipc_status_row *row)
 {
 	atomic_store_explicit(&row->pid, 0, memory_order_relaxed);
 	atomic_store_explicit(&row->fd, 0, memory_order_relaxed);

@@ -92,7 +92,7 @@ int shmipc_process_init(void)
 	return 0;
 }
 
-uint32_t shmipc_process_generation(void)
+__attribute__((hot)) uint32_t shmipc_process_generation(void)
 {
 	/* [page:acq] pairs with [page:rel] in publish() */
 	_Atomic uint32_t *page = atomic_load_explicit(&alive_page, memory_order_acquire);
@@ -121,7 +121,7 @@ uint32_t shmipc_thread_id(void)
 	return cached_tid;
 }
 
-bool shmipc_single_threaded(void)
+__attribute__((hot)) bool shmipc_single_threaded(void)
 {
 	return __libc_single_threaded != 0;
 }

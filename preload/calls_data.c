@@ -17,7 +17,8 @@ static size_t clamp(size_t bytes)
 	return bytes > SHMIPC_TRANSFER_MAX ? SHMIPC_TRANSFER_MAX : bytes;
 }
 
-static ssize_t receive_one(struct shim_conn *conn, int fd, void *to, size_t bytes, int flags)
+static __attribute__((hot)) ssize_t receive_one(struct shim_conn *conn, int fd, void *to,
+						size_t bytes, int flags)
 {
 	const struct iovec iov = { to, clamp(bytes) };
 	ssize_t n;
@@ -27,7 +28,8 @@ static ssize_t receive_one(struct shim_conn *conn, int fd, void *to, size_t byte
 	return shim_receive(conn, fd, &iov, 1, flags, NULL);
 }
 
-static ssize_t send_one(struct shim_conn *conn, int fd, const void *from, size_t bytes, int flags)
+static __attribute__((hot)) ssize_t send_one(struct shim_conn *conn, int fd, const void *from,
+					     size_t bytes, int flags)
 {
 	const struct iovec iov = { (void *)(uintptr_t)from, clamp(bytes) };
 	ssize_t n;

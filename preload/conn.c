@@ -12,7 +12,7 @@
 #include "preload/sets.h"
 #include "preload/upgrade.h"
 
-bool shim_conn_private(const struct shim_conn *conn)
+__attribute__((hot)) bool shim_conn_private(const struct shim_conn *conn)
 {
 	return shmipc_single_threaded() &&
 	       atomic_load_explicit(&conn->shared, memory_order_relaxed) == 0;

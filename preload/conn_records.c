@@ -56,7 +56,7 @@ static void reclaim(void)
 	}
 }
 
-static struct shim_conn *find_record(void)
+static __attribute__((hot)) struct shim_conn *find_record(void)
 {
 	uint32_t start = atomic_load_explicit(&search_from, memory_order_relaxed);
 
@@ -76,7 +76,7 @@ static struct shim_conn *find_record(void)
 	return NULL;
 }
 
-struct shim_conn *shim_conn_take_record(void)
+__attribute__((hot)) struct shim_conn *shim_conn_take_record(void)
 {
 	struct shim_conn *conn = find_record();
 

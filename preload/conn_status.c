@@ -85,7 +85,8 @@ void shim_conn_show_system_calls(struct shim_conn *conn, const char *object)
 	atomic_store(&conn->row->system_calls, 1);
 }
 
-void shim_conn_log(const struct shim_conn *conn, int fd, const char *event, bool with_counts)
+__attribute__((hot)) void shim_conn_log(const struct shim_conn *conn, int fd, const char *event,
+					bool with_counts)
 {
 	const struct shmipc_status_row *row = conn->row;
 	const char *role = conn->is_server ? "server" : "client";

@@ -33,7 +33,8 @@ static void forget(int fd)
 }
 
 /* Established, or on the way (`anew`: it has just been begun). */
-static void begun(int fd, const struct sockaddr *address, socklen_t bytes, bool anew)
+static __attribute__((hot)) void begun(int fd, const struct sockaddr *address, socklen_t bytes,
+				       bool anew)
 {
 	uint32_t word = shim_fd_word(fd);
 	struct shim_verdict verdict;
@@ -59,13 +60,14 @@ static void dissolved(int fd)
 		forget(fd);
 }
 
-static bool is_known(const struct sockaddr *address, socklen_t bytes)
+static __attribute__((hot)) bool is_known(const struct sockaddr *address, socklen_t bytes)
 {
 	return shim_config.enabled && address && bytes >= sizeof(sa_family_t) &&
 	       !shim_pointer_is_bad(address, bytes);
 }
 
-int shim_connecting(int result, int fd, const struct sockaddr *address, socklen_t bytes)
+__attribute__((hot)) int shim_connecting(int result, int fd, const struct sockaddr *address,
+					 socklen_t bytes)
 {
 	int saved = errno;
 

@@ -22,7 +22,7 @@ int shim_fd_limit(void)
 	return atomic_load_explicit(&limit, memory_order_relaxed);
 }
 
-void shim_fd_touch(int fd)
+__attribute__((hot)) void shim_fd_touch(int fd)
 {
 	int now = atomic_load_explicit(&limit, memory_order_relaxed);
 

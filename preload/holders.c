@@ -51,12 +51,12 @@ int shim_holders_start(void)
 	return 0;
 }
 
-int shim_process_id(void)
+__attribute__((hot)) int shim_process_id(void)
 {
 	return own_pid;
 }
 
-uint32_t shim_process_spawns(void)
+__attribute__((hot)) uint32_t shim_process_spawns(void)
 {
 	return atomic_load_explicit(&spawns, memory_order_relaxed);
 }
@@ -66,7 +66,7 @@ void shim_process_spawned(void)
 	atomic_fetch_add(&spawns, 1);
 }
 
-bool shim_process_is_borrowed(void)
+__attribute__((hot)) bool shim_process_is_borrowed(void)
 {
 	/* forked without a handler (_Fork, clone), or vfork */
 	return shmipc_process_generation() != own_generation ||

@@ -407,7 +407,7 @@ static void lose_number(struct shim_set *set, struct shim_registration *r)
 	shim_set_remove(set, r);
 }
 
-void shim_set_number_closed(int fd)
+__attribute__((hot)) void shim_set_number_closed(int fd)
 {
 	for (int i = 0; i < atomic_load(&set_limit); i++) {
 		struct shim_set *set = &shim_sets[i];

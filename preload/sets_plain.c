@@ -278,7 +278,7 @@ bool shim_set_is_blurred(struct shim_set *set, const struct shim_registration *r
 	       is_remembered(set, r->tag);
 }
 
-void shim_set_forget_early(int fd)
+__attribute__((hot)) void shim_set_forget_early(int fd)
 {
 	uint32_t known;
 
@@ -295,7 +295,7 @@ void shim_set_number_is_known(int fd)
 		atomic_store(&early[fd].set, EARLY_SEVERAL);
 }
 
-void shim_set_adopt_early(struct shim_conn *conn, int fd)
+__attribute__((hot)) void shim_set_adopt_early(struct shim_conn *conn, int fd)
 {
 	struct early *e = &early[fd];
 	uint32_t known = atomic_load_explicit(&e->set, memory_order_acquire);

@@ -89,7 +89,7 @@ void shim_upgrade_release(int session, uint32_t stream)
 		shim_session_release(session, stream);
 }
 
-void shim_upgrade_detach(struct shim_conn *conn)
+__attribute__((hot)) void shim_upgrade_detach(struct shim_conn *conn)
 {
 	if (conn->session != SHIM_SESSION_NONE)
 		shim_session_leave(conn->session, conn->stream);

@@ -153,7 +153,7 @@ __attribute__((hot)) void shim_verdict_of_accepted(struct shim_verdict *verdict,
 		judge_one(verdict, fd);
 }
 
-void shim_verdict_forget(int listener)
+__attribute__((hot)) void shim_verdict_forget(int listener)
 {
 	struct remembered *memory = &by_listener[(uint32_t)listener % LISTENERS];
 

@@ -84,7 +84,7 @@ void shim_vfork_bind(pid_t (*target)(void),
 	shim_clone_target = clone_target;
 }
 
-bool shim_vfork_was_used(void)
+__attribute__((hot)) bool shim_vfork_was_used(void)
 {
 	return atomic_load_explicit(&shim_vfork_seen, memory_order_relaxed) != 0;
 }
