@@ -21,12 +21,6 @@
 #ifndef SO_INQ
 #define SO_INQ 84 /* Linux 6.17, Unix sockets */
 #endif
-#ifndef TCP_INQ
-#define TCP_INQ 36
-#endif
-#ifndef SO_ZEROCOPY
-#define SO_ZEROCOPY 60
-#endif
 #ifndef SO_PEEK_OFF
 #define SO_PEEK_OFF 42
 #endif
@@ -53,9 +47,8 @@ static const struct option_rule rules[] = {
 	{ SOL_SOCKET, SO_PASSCRED, 0 },	   { SOL_SOCKET, SO_PASSSEC, 0 },
 	{ SOL_SOCKET, SO_PASSPIDFD, 0 },   { SOL_SOCKET, SO_TIMESTAMP, 0 },
 	{ SOL_SOCKET, SO_TIMESTAMPNS, 0 }, { SOL_SOCKET, SO_TIMESTAMPING, 0 },
-	{ SOL_SOCKET, SO_RCVLOWAT, 1 },	   { SOL_SOCKET, SO_ZEROCOPY, 0 },
-	{ SOL_SOCKET, SO_PEEK_OFF, -1 },   { SOL_SOCKET, SO_OOBINLINE, 0 },
-	{ IPPROTO_TCP, TCP_INQ, 0 },	   { SOL_SOCKET, SO_INQ, 0 },
+	{ SOL_SOCKET, SO_RCVLOWAT, 1 },	   { SOL_SOCKET, SO_PEEK_OFF, -1 },
+	{ SOL_SOCKET, SO_OOBINLINE, 0 },   { SOL_SOCKET, SO_INQ, 0 },
 };
 
 bool shim_eligible_option(int level, int name, const void *value, socklen_t bytes)
@@ -74,8 +67,7 @@ bool shim_eligible_option(int level, int name, const void *value, socklen_t byte
 
 bool shim_eligible_option_is_of_one_family(int level, int name)
 {
-	return (level == SOL_SOCKET && (name == SO_ZEROCOPY || name == SO_INQ)) ||
-	       (level == IPPROTO_TCP && name == TCP_INQ);
+	return level == SOL_SOCKET && name == SO_INQ;
 }
 
 static bool options_allow(int fd)

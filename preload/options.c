@@ -15,6 +15,9 @@
 #ifndef SO_PEEK_OFF
 #define SO_PEEK_OFF 42
 #endif
+#ifndef TCP_INQ
+#define TCP_INQ 36
+#endif
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72 /* Linux 5.14 */
 #endif
@@ -27,6 +30,7 @@ enum {
 
 enum rule_kind {
 	FLAG,	/* any value but 0 reads back as 1 */
+	BIT,	/* 0 or 1, all else is refused */
 	BUFFER, /* what the application sets it sets for real, and we let go */
 };
 
@@ -39,6 +43,7 @@ struct rule {
 static const struct rule rules[SHIM_OPTION_COUNT] = {
 	{ IPPROTO_TCP, TCP_NODELAY, 1, FLAG },
 	{ IPPROTO_TCP, TCP_CORK, 0, FLAG },
+	{ IPPROTO_TCP, TCP_INQ, 0, BIT },
 	{ SOL_SOCKET, SO_SNDBUF, OVERFLOW_BYTES, BUFFER },
 	{ SOL_SOCKET, SO_RCVBUF, OVERFLOW_BYTES, BUFFER },
 };
@@ -82,6 +87,8 @@ void shim_options_take_over(struct shim_conn *conn, int fd)
 		if (rules[i].kind == BUFFER && value <= 2 * rules[i].ours)
 			continue; /* the application wants it small */
 		atomic_store(&options->value[i], value);
+		if (rules[i].name == TCP_INQ && rules[i].level == IPPROTO_TCP)
+			atomic_store(&options->inq, value != 0);
 		if (value == rules[i].ours ||
 		    set(fd, rules[i].level, rules[i].name, rules[i].ours) == 0)
 			atomic_fetch_or(&options->taken_over, 1u << i);
@@ -144,12 +151,26 @@ static bool set_peek_offset(struct shim_conn *conn, int fd, const void *value, s
 	return true;
 }
 
+/* Where the kernel still has the option it tells the number itself, and we add none. */
+static void note_inq(struct shim_conn *conn, const void *value, socklen_t bytes)
+{
+	int number;
+
+	if (!value || bytes < sizeof(number))
+		return;
+	memcpy(&number, value, sizeof(number));
+	if (number == (number & 1))
+		atomic_store(&conn->options.inq, number);
+}
+
 bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const void *value,
 		      socklen_t bytes, int *result)
 {
 	int i = index_of(conn, level, name);
 	int number;
 
+	if (level == IPPROTO_TCP && name == TCP_INQ && !conn->is_unix)
+		note_inq(conn, value, bytes);
 	if (level == SOL_SOCKET && name == SO_PEEK_OFF)
 		return set_peek_offset(conn, fd, value, bytes, result);
 	if (i < 0 || !value || bytes < sizeof(number))
@@ -159,8 +180,11 @@ bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const
 		return false;
 	}
 	memcpy(&number, value, sizeof(number));
-	atomic_store(&conn->options.value[i], number != 0);
 	*result = 0;
+	if (rules[i].kind == BIT && number != (number & 1))
+		*result = (int)shim_edge(-EINVAL);
+	else
+		atomic_store(&conn->options.value[i], number != 0);
 	return true;
 }
 

@@ -5,7 +5,8 @@
  * Tokens must not wait for acknowledgements (Nagle, cork), and what overflows from a full ring must
  * stay little (the ring already holds what a socket would): so some options have our value while
  * the connection is attached. What the application has set is remembered: getsockopt() answers it,
- * and a downgrade gives it back.
+ * and a downgrade gives it back.  TCP_INQ counts what the socket holds, not the ring: it is off,
+ * and inq.h tells the number.
  */
 #ifndef SHMIPC_PRELOAD_OPTIONS_H
 #define SHMIPC_PRELOAD_OPTIONS_H
@@ -17,13 +18,15 @@
 
 struct shim_conn;
 
-enum { SHIM_OPTION_COUNT = 4 };
+enum { SHIM_OPTION_COUNT = 5 };
 
 struct shim_options {
 	_Atomic int value[SHIM_OPTION_COUNT]; /* the application's */
 	int buffer_lock;		      /* SO_BUF_LOCK as it was */
 	_Atomic uint32_t
 		taken_over; /* bit i: the socket has our value, value[i] is the application's */
+	_Atomic bool inq;   /* TCP_INQ, as far as a call of ours has seen it; stays at a downgrade:
+			       what the ring still holds is counted as well */
 };
 
 /* At attach: remember, and set ours. Nothing for Unix sockets. */

@@ -11,6 +11,7 @@
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/downgrade.h"
+#include "preload/inq.h"
 #include "preload/pins.h"
 #include "preload/pointers.h"
 #include "preload/sets.h"
@@ -165,6 +166,8 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 	if (__builtin_expect(name_room > 0, 0) && conn->is_unix && message->msg_namelen == 0 &&
 	    (n > 0 || (n == 0 && asked == 0 && !conn->rx.eof)))
 		name_the_sender(io.fd, message, name_room);
+	if (__builtin_expect(message && n >= 0 && shim_inq_is_wanted(conn, flags), 0))
+		shim_inq_tell(conn, io.fd, message, io.control_room);
 	if (__builtin_expect(shmipc_restart_is_offered(&conn->tx, &conn->rx), 0))
 		shim_upgrade_again(conn, fd);
 	if (!shim_conn_is_attached(conn) && n >= 0 && !(flags & MSG_PEEK) && io.fd == fd)

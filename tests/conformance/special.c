@@ -332,6 +332,62 @@ static void zerocopy_client(int fd)
 }
 CASE("special.zerocopy", zerocopy_server, zerocopy_client, ANY | CONF_TCP_ONLY | CONF_EITHER);
 
+/* Asked for at the very start, as many programs do, and used once, among other sends. */
+static void zerocopy_late_server(int listener)
+{
+	int fd = conf_accept(listener);
+
+	warm_up(fd, 2 * CONF_WARM_ROUNDS);
+	both();
+	recv_pat(fd, 300000, 0);
+	both();
+	exchange(fd);
+	both();
+	close(fd);
+}
+
+static void zerocopy_late_client(int none)
+{
+	char *bytes = big_buffer();
+	size_t done = 1000;
+	int fd = conf_connect(), notices = 0;
+
+	(void)none;
+	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
+	warm_up(fd, 2 * CONF_WARM_ROUNDS);
+	both();
+	pat_fill(bytes, 300000, 0);
+	obs("send", send(fd, bytes, 1000, 0));
+	for (int i = 0; i < 3; i++) {
+		ssize_t n = send(fd, bytes + done, 50000, MSG_ZEROCOPY);
+
+		obs("zero copy", n);
+		done += n > 0 ? (size_t)n : 0;
+	}
+	obs_val("the rest", (long)(send(fd, bytes + done, 300000 - done, 0) + (ssize_t)done));
+	both();
+	ready(fd, POLLERR);
+	for (;;) {
+		char control[200];
+		struct msghdr m = { .msg_control = control, .msg_controllen = sizeof(control) };
+		struct sock_extended_err notice = { 0 };
+		struct cmsghdr *c;
+
+		if (recvmsg(fd, &m, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+			break;
+		c = CMSG_FIRSTHDR(&m);
+		if (c)
+			memcpy(&notice, CMSG_DATA(c), sizeof(notice));
+		notices += (int)(notice.ee_data - notice.ee_info) + 1;
+	}
+	obs_val("sends of which a notice tells", notices);
+	exchange(fd);
+	both();
+	close(fd);
+}
+CASE("special.zerocopy_late", zerocopy_late_server, zerocopy_late_client,
+     CONF_RAW | CONF_TCP_ONLY | CONF_EITHER);
+
 static void zerocopy_unix_client(int fd)
 {
 	exchange(fd);
@@ -342,8 +398,8 @@ static void zerocopy_unix_client(int fd)
 }
 CASE("special.zerocopy_unix", plain_end, zerocopy_unix_client, ANY | CONF_UNIX_ONLY | CONF_EITHER);
 
-/* As qemu does with each of its sockets. The kernel refuses, so it is no reason to stay plain. */
-static void zerocopy_refused_server(int listener)
+/* As qemu does with each of its sockets: no reason to stay plain as long as no send uses it. */
+static void zerocopy_asked_server(int listener)
 {
 	int fd = conf_accept(listener);
 
@@ -352,7 +408,7 @@ static void zerocopy_refused_server(int listener)
 	close(fd);
 }
 
-static void zerocopy_refused_client(int none)
+static void zerocopy_asked_client(int none)
 {
 	int fd = conf_connect();
 
@@ -362,8 +418,8 @@ static void zerocopy_refused_client(int none)
 	both();
 	close(fd);
 }
-CASE("special.zerocopy_refused", zerocopy_refused_server, zerocopy_refused_client,
-     CONF_RAW | CONF_MUST | CONF_UNIX_ONLY);
+CASE("special.zerocopy_asked_for", zerocopy_asked_server, zerocopy_asked_client,
+     CONF_RAW | CONF_MUST);
 
 /* ---- kernel TLS ---- */
 
