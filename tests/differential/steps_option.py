@@ -29,7 +29,8 @@ class OptionSteps:
             self.do(f"{who} set {slot} {name} {self.pick((0, 1))}")
         elif kind == "get":
             name = self.pick(("NODELAY", "CORK", "RCVLOWAT", "OOBINLINE", "KEEPALIVE", "ERROR",
-                              "TYPE", "DOMAIN", "PASSCRED", "PRIORITY", "ACCEPTCONN"))
+                              "TYPE", "DOMAIN", "PASSCRED", "PRIORITY", "ACCEPTCONN") +
+                             (("INQ",) if self.family == "tcp" else ()))
             self.do(f"{who} get {slot} {name}")
         elif kind == "inline":
             if end.urgent or self.far_end(who, slot).urgent:
@@ -45,6 +46,8 @@ class OptionSteps:
             value = self.pick((0, 1)) if name != "PEEK_OFF" else self.pick((-1, 0, 2))
             end.peek_offset = end.peek_offset or name == "PEEK_OFF"
             self.do(f"{who} set {slot} {name} {value}")
+        else:
+            self.do(f"{who} set {slot} INQ {self.pick((0, 1, 1))}")
         return True
 
     @at_a_place

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -24,13 +26,20 @@ struct receiving {
 
 static void say_message(struct actor *actor, const struct msghdr *message)
 {
+	const struct cmsghdr *header = CMSG_FIRSTHDR(message);
+	int left;
+
 	say(actor, "flags=%x control=%zu ", (unsigned int)message->msg_flags,
 	    message->msg_controllen);
+	if (header && header->cmsg_level == IPPROTO_TCP && header->cmsg_type == TCP_CM_INQ) {
+		memcpy(&left, CMSG_DATA(header), sizeof(left));
+		say(actor, "left=%d ", left);
+	}
 }
 
 static ssize_t by_recvmsg(struct receiving *r, bool named)
 {
-	char control[CONTROL_ROOM];
+	_Alignas(struct cmsghdr) char control[CONTROL_ROOM];
 	struct sockaddr_un name;
 	struct msghdr message = { .msg_iov = r->iov,
 				  .msg_iovlen = (size_t)r->parts,
