@@ -5,7 +5,9 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
+#include "core/ending.h"
 #include "core/sys.h"
 #include "preload/pointers.h"
 
@@ -13,18 +15,38 @@
 #define TCP_CM_INQ 36 /* the option's own number */
 #endif
 
-/* The peer's own end has come, and not only a shutdown of ours. */
-static bool has_ended(int fd)
+/* The peer's own end has come: not only a shutdown of ours, and no reset.  Who is told of an end
+ * has had it judged, so what is known of it is enough. */
+static bool has_ended(struct shim_conn *conn, int fd)
 {
 	struct pollfd end = { .fd = fd, .events = POLLRDHUP };
 	struct tcp_info info = { 0 };
 	socklen_t bytes = sizeof(info.tcpi_state);
 
-	if (sys_poll(&end, 1, 0) <= 0)
+	if (sys_poll(&end, 1, 0) <= 0 ||
+	    sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) < 0 ||
+	    info.tcpi_state == TCP_ESTABLISHED || info.tcpi_state == TCP_FIN_WAIT1 ||
+	    info.tcpi_state == TCP_FIN_WAIT2)
 		return false;
-	return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
-	       info.tcpi_state != TCP_ESTABLISHED && info.tcpi_state != TCP_FIN_WAIT1 &&
-	       info.tcpi_state != TCP_FIN_WAIT2;
+	switch (shmipc_ending_of(&conn->tx, 0)) {
+	case SHMIPC_ENDING_LEFT_BYTES:
+		return shmipc_ending_is_late(&conn->tx);
+	case SHMIPC_ENDING_ORDERLY:
+		return true;
+	case SHMIPC_ENDING_KERNEL:
+		break;
+	}
+	return info.tcpi_state != TCP_CLOSE ||
+	       (conn->tx.shut && !shmipc_receiver_reset_told(&conn->rx));
+}
+
+/* Bytes behind an urgent mark are not pending, but one who is told of none waits for an edge. */
+static bool is_at_mark(struct shim_conn *conn, int fd)
+{
+	int at_mark = 0;
+
+	return !shmipc_receiver_follows_ring(&conn->rx) &&
+	       sys_ioctl(fd, SIOCATMARK, &at_mark) == 0 && at_mark;
 }
 
 /* TCP counts the end as one more byte, also once it has been received. */
@@ -32,8 +54,10 @@ static int bytes_left(struct shim_conn *conn, int fd)
 {
 	size_t left = shmipc_receiver_pending(&conn->rx, fd, shim_conn_private(conn));
 
+	if (left == 0 && is_at_mark(conn, fd))
+		return 1;
 	left = left > INT32_MAX - 1 ? INT32_MAX - 1 : left;
-	return (int)left + has_ended(fd);
+	return (int)left + has_ended(conn, fd);
 }
 
 static struct cmsghdr *of_the_kernel(struct msghdr *message)

@@ -38,6 +38,7 @@ class End:
         self.unread = 0  # an upper bound of what it has sent and the other has not read
         self.urgent = False  # has sent urgent data
         self.inline = False
+        self.inq = False  # has asked for TCP_INQ
         self.has_file = False  # the other end sends it LAST, and bytes right behind it
 
 

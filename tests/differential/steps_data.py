@@ -204,6 +204,8 @@ class DataSteps:
             return False  # of two marks the kernel's memory decides which bytes are urgent
         if self.family == "unix" and self.far_end(who, slot).peek_offset:
             return False  # a look from an offset behind the mark's last byte passes the mark
+        if self.far_end(who, slot).inq:
+            return False  # the kernel's number goes past the mark, FIONREAD's and ours end there
         self.end(who, slot).urgent = True
         if self.family == "unix":  # an urgent byte that was read keeps the socket readable for a while
             for kind in ("poll", "epoll_wait", "blocked_wait"):

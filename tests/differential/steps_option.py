@@ -47,6 +47,9 @@ class OptionSteps:
             end.peek_offset = end.peek_offset or name == "PEEK_OFF"
             self.do(f"{who} set {slot} {name} {value}")
         else:
+            if self.far_end(who, slot).urgent:
+                return False  # see urgent()
+            end.inq = True
             self.do(f"{who} set {slot} INQ {self.pick((0, 1, 1))}")
         return True
 
