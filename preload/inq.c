@@ -22,22 +22,21 @@ static bool has_ended(struct shim_conn *conn, int fd)
 	struct pollfd end = { .fd = fd, .events = POLLRDHUP };
 	struct tcp_info info = { 0 };
 	socklen_t bytes = sizeof(info.tcpi_state);
+	enum shmipc_ending ending;
 
 	if (sys_poll(&end, 1, 0) <= 0 ||
 	    sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) < 0 ||
 	    info.tcpi_state == TCP_ESTABLISHED || info.tcpi_state == TCP_FIN_WAIT1 ||
 	    info.tcpi_state == TCP_FIN_WAIT2)
 		return false;
-	switch (shmipc_ending_of(&conn->tx, 0)) {
-	case SHMIPC_ENDING_LEFT_BYTES:
+	ending = shmipc_ending_of(&conn->tx, 0);
+	if (ending == SHMIPC_ENDING_LEFT_BYTES)
 		return shmipc_ending_is_late(&conn->tx);
-	case SHMIPC_ENDING_ORDERLY:
+	if (ending == SHMIPC_ENDING_ORDERLY || info.tcpi_state != TCP_CLOSE ||
+	    shmipc_receiver_was_told_of_end(&conn->rx))
 		return true;
-	case SHMIPC_ENDING_KERNEL:
-		break;
-	}
-	return info.tcpi_state != TCP_CLOSE ||
-	       (conn->tx.shut && !shmipc_receiver_reset_told(&conn->rx));
+	/* nothing more follows our own end; a reset that followed the peer's was found behind it */
+	return (conn->tx.shut || conn->rx.eof) && !shmipc_receiver_reset_told(&conn->rx);
 }
 
 /* Bytes behind an urgent mark are not pending, but one who is told of none waits for an edge. */
