@@ -251,13 +251,6 @@ bool shmipc_receiver_is_entangled(const struct shmipc_receiver *r);
 /* After a stop: 0 when the stream is the kernel's alone, else -EAGAIN. */
 int shmipc_receiver_leave_ring(struct shmipc_receiver *r, int fd, bool private_use);
 
-/* The sender has ended its direction in order, by a call of its own. */
-static inline bool shmipc_receiver_was_told_of_end(const struct shmipc_receiver *r)
-{
-	return r->attached &&
-	       (atomic_load(&r->tx->flags) & (SHMIPC_TX_FIN | SHMIPC_TX_CLOSED)) != 0;
-}
-
 /* The one reset of the connection has been reported, by whatever call. */
 static inline bool shmipc_receiver_reset_told(const struct shmipc_receiver *r)
 {

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "core/ending.h"
 #include "core/sys.h"
 #include "preload/pointers.h"
 
@@ -15,28 +14,18 @@
 #define TCP_CM_INQ 36 /* the option's own number */
 #endif
 
-/* The peer's own end has come: not only a shutdown of ours, and no reset.  Who is told of an end
- * has had it judged, so what is known of it is enough. */
-static bool has_ended(struct shim_conn *conn, int fd)
+/* The peer's end has come, not only a shutdown of ours.  A reset counts as one: in the kernel only
+ * if an end came before it, but who is told 1 asks once more, and who is told 0 may wait. */
+static bool has_ended(int fd)
 {
 	struct pollfd end = { .fd = fd, .events = POLLRDHUP };
 	struct tcp_info info = { 0 };
 	socklen_t bytes = sizeof(info.tcpi_state);
-	enum shmipc_ending ending;
 
-	if (sys_poll(&end, 1, 0) <= 0 ||
-	    sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) < 0 ||
-	    info.tcpi_state == TCP_ESTABLISHED || info.tcpi_state == TCP_FIN_WAIT1 ||
-	    info.tcpi_state == TCP_FIN_WAIT2)
-		return false;
-	ending = shmipc_ending_of(&conn->tx, 0);
-	if (ending == SHMIPC_ENDING_LEFT_BYTES)
-		return shmipc_ending_is_late(&conn->tx);
-	if (ending == SHMIPC_ENDING_ORDERLY || info.tcpi_state != TCP_CLOSE ||
-	    shmipc_receiver_was_told_of_end(&conn->rx))
-		return true;
-	/* nothing more follows our own end; a reset that followed the peer's was found behind it */
-	return (conn->tx.shut || conn->rx.eof) && !shmipc_receiver_reset_told(&conn->rx);
+	return sys_poll(&end, 1, 0) > 0 &&
+	       sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
+	       info.tcpi_state != TCP_ESTABLISHED && info.tcpi_state != TCP_FIN_WAIT1 &&
+	       info.tcpi_state != TCP_FIN_WAIT2;
 }
 
 /* Bytes behind an urgent mark are not pending, but one who is told of none waits for an edge. */
@@ -56,7 +45,7 @@ static int bytes_left(struct shim_conn *conn, int fd)
 	if (left == 0 && is_at_mark(conn, fd))
 		return 1;
 	left = left > INT32_MAX - 1 ? INT32_MAX - 1 : left;
-	return (int)left + has_ended(conn, fd);
+	return (int)left + has_ended(fd);
 }
 
 static struct cmsghdr *of_the_kernel(struct msghdr *message)

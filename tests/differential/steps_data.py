@@ -2,8 +2,8 @@
 """Steps that move bytes, and those that wait for them."""
 
 from place import at_a_place
-from vocabulary import (ENDED, LONG_MS, OVERHEAD, POLLPRI, POLLS, RECEIVES_FLAGS, SENDFILES,
-                        SENDS_FLAGS, SENDS_ONE, UNREAD_MAX)
+from vocabulary import (ENDED, LONG_MS, OVERHEAD, POLLERR, POLLHUP, POLLPRI, POLLS,
+                        RECEIVES_FLAGS, SENDFILES, SENDS_FLAGS, SENDS_ONE, UNREAD_MAX)
 
 
 class DataSteps:
@@ -89,6 +89,8 @@ class DataSteps:
             call = "recv"
         if call == "splice":  # as many pieces as the pipe takes
             count = min(count, 16)
+        if end.inq and call in ("recvmsg", "recvmsg_named") and revents & (POLLERR | POLLHUP):
+            call = "recv"  # whether an end came before a reset
         if call == "preadv2" and self.family == "unix":
             flags.discard("DONTWAIT")
             if not sure and not end.nonblock:

@@ -24,16 +24,14 @@ struct receiving {
 	struct iovec iov[PARTS_MAX];
 };
 
-static void say_message(struct actor *actor, const struct msghdr *message, ssize_t n)
+static void say_message(struct actor *actor, const struct msghdr *message)
 {
 	const struct cmsghdr *header = CMSG_FIRSTHDR(message);
 	int left;
 
 	say(actor, "flags=%x control=%zu ", (unsigned int)message->msg_flags,
 	    message->msg_controllen);
-	/* at the end it says nothing that the end does not */
-	if (n > 0 && header && header->cmsg_level == IPPROTO_TCP &&
-	    header->cmsg_type == TCP_CM_INQ) {
+	if (header && header->cmsg_level == IPPROTO_TCP && header->cmsg_type == TCP_CM_INQ) {
 		memcpy(&left, CMSG_DATA(header), sizeof(left));
 		say(actor, "left=%d ", left);
 	}
@@ -55,7 +53,7 @@ static ssize_t by_recvmsg(struct receiving *r, bool named)
 	}
 	n = recvmsg(r->fd, &message, r->flags);
 	if (n >= 0)
-		say_message(r->actor, &message, n);
+		say_message(r->actor, &message);
 	if (n >= 0 && named)
 		say(r->actor, "name=%u ", message.msg_namelen);
 	return n;
