@@ -154,11 +154,11 @@ static enum take take_step(struct shmipc_receiver *r, struct shmipc_io *io, bool
 	return TAKE_DONE;
 }
 
-bool shmipc_receiver_has_control(const struct shmipc_io *io)
+bool shmipc_receiver_has_control(const struct shmipc_receiver *r, const struct shmipc_io *io)
 {
-	return io->control_dropped ||
-	       (io->message && io->message_filled &&
-		(io->message->msg_controllen > 0 || (io->message->msg_flags & MSG_CTRUNC)));
+	return r->is_unix && (io->control_dropped || (io->message && io->message_filled &&
+						      (io->message->msg_controllen > 0 ||
+						       (io->message->msg_flags & MSG_CTRUNC))));
 }
 
 /* Nothing more that could be had without entering the kernel in vain. */
@@ -166,7 +166,7 @@ static bool is_enough(const struct shmipc_receiver *r, const struct shmipc_io *i
 {
 	if (io->cursor.left == 0)
 		return true;
-	if (shmipc_receiver_has_control(io))
+	if (shmipc_receiver_has_control(r, io))
 		return true;
 	if (shmipc_receiver_sender_ahead(r) || r->last_seen)
 		return false;
@@ -375,7 +375,7 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 			total += n;
 		if (n > 0 &&
 		    (peek || (size_t)total >= target || shmipc_receiver_is_at_mark(r, io->fd) ||
-		     shmipc_receiver_has_control(io)))
+		     shmipc_receiver_has_control(r, io)))
 			break;
 		if (shmipc_receiver_is_about_the_call(n))
 			break;

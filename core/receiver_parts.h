@@ -84,7 +84,7 @@ bool shmipc_receiver_step(struct shmipc_receiver *r, struct shmipc_io *io, ssize
 ssize_t shmipc_receiver_judge_plain(struct shmipc_receiver *r, int fd, bool private_use, ssize_t n);
 
 /* Control data belongs to the bytes that came with it: no receive goes further. */
-bool shmipc_receiver_has_control(const struct shmipc_io *io);
+bool shmipc_receiver_has_control(const struct shmipc_receiver *r, const struct shmipc_io *io);
 
 /* What the ring holds, by MSG_PEEK. */
 ssize_t shmipc_receiver_copy_ring(struct shmipc_receiver *r, struct shmipc_io *io);

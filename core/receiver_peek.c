@@ -88,7 +88,7 @@ static bool control_rides_behind(const struct shmipc_receiver *r, const struct s
 static bool wants_control(const struct shmipc_receiver *r, const struct shmipc_io *io)
 {
 	return r->is_unix && io->message && io->control_room > 0 &&
-	       !shmipc_receiver_has_control(io);
+	       !shmipc_receiver_has_control(r, io);
 }
 
 /* `look` is a copy of `io` that has seen more, and has filled the same message. */
@@ -127,7 +127,7 @@ static ssize_t peek_at_all(struct shmipc_receiver *r, struct shmipc_io *io)
 		io->message_filled = false;
 	if (n <= 0 || (io->cursor.left == 0 && !wants_control(r, io)))
 		return n;
-	if (shmipc_receiver_has_control(io) &&
+	if (shmipc_receiver_has_control(r, io) &&
 	    (io->control_room > 0 || !control_rides_behind(r, io)))
 		return n;
 	if (shmipc_receiver_on_ring(r) && (r->last_seen || shmipc_receiver_sender_ahead(r)))

@@ -91,8 +91,8 @@ void shim_inq_tell(struct shim_conn *conn, int fd, struct msghdr *message, size_
 		told = of_the_kernel(message);
 	if (!told && (message->msg_flags & MSG_CTRUNC))
 		return; /* the kernel has told as much as there was room for */
-	if (told && !shim_conn_is_attached(conn))
-		return;
+	if (told && !conn->rx.attached)
+		return; /* there is nothing but what the kernel has */
 	left = bytes_left(conn, fd);
 	if (told)
 		memcpy(CMSG_DATA(told), &left, sizeof(left));
