@@ -57,14 +57,35 @@ static enum shmipc_spin_result lost(struct shmipc_spin *spin)
 	return SHMIPC_SPIN_LOST;
 }
 
+static bool has_credit(const struct shmipc_spin *spin)
+{
+	return atomic_load_explicit(&spin->credit, memory_order_relaxed) > 0;
+}
+
+/* A wait without credit: is it not one of those that try? */
+static bool is_no_probe(uint32_t skipped)
+{
+	return skipped % PROBE_EVERY != 0;
+}
+
 static bool is_skipped(struct shmipc_spin *spin)
 {
 	uint32_t skipped = atomic_load_explicit(&spin->skipped, memory_order_relaxed) + 1;
 
-	if (atomic_load_explicit(&spin->credit, memory_order_relaxed) > 0)
+	if (has_credit(spin))
 		return false;
 	atomic_store_explicit(&spin->skipped, skipped, memory_order_relaxed);
-	return skipped % PROBE_EVERY != 0;
+	return is_no_probe(skipped);
+}
+
+bool shmipc_spin_is_skipped(const struct shmipc_spin *spin, uint32_t peer_cpu)
+{
+	if (budget_us == 0)
+		return true;
+	if (!has_credit(spin))
+		return is_no_probe(atomic_load_explicit(&spin->skipped, memory_order_relaxed) + 1);
+	return !shmipc_crowd_may_yield(&shmipc_crowd) && peer_cpu != 0 &&
+	       peer_cpu == shmipc_spin_cpu();
 }
 
 /* The peer, too, is on this core. */

@@ -36,6 +36,10 @@ void shmipc_spin_init(struct shmipc_spin *spin);
 /* Where this thread runs, plus one; 0 where unknown. */
 uint32_t shmipc_spin_cpu(void);
 
+/* The next wait does not spin, as far as can be told now: not at all, for want of credit, or
+ * because the peer is on this core and whoever waits sleeps. */
+bool shmipc_spin_is_skipped(const struct shmipc_spin *spin, uint32_t peer_cpu);
+
 /* Look at ready(argument) until it says true or the budget is used up.  peer_cpu is the word that
  * the peer publishes (see shmipc_spin_cpu), 0 if unknown; when it is our own CPU, the core is
  * yielded between looks. */

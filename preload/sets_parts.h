@@ -58,7 +58,7 @@ struct shim_set {
 };
 
 extern struct shim_set *shim_sets;
-/* The set whose hot connections lie in one sleep, in a process of one thread; sets_wait.c */
+/* The set whose hot connections lie in one sleep, in a process of one thread; sets_sleep.c */
 extern struct shim_set *_Atomic shim_set_together;
 extern const char shim_set_kick_mark; /* its address is the data of our own registration */
 
@@ -114,6 +114,13 @@ static inline bool shim_registration_has_news(const struct shim_registration *r)
 		return shmipc_receiver_hint(rx);
 	return shmipc_receiver_arrived(rx) != r->seen &&
 	       (shmipc_receiver_hint(rx) || shmipc_receiver_holds_bytes(rx));
+}
+
+/* A wait of ours would tell of it, without the kernel. */
+static inline bool shim_registration_is_ready(const struct shim_set *set,
+					      const struct shim_registration *r)
+{
+	return shim_registration_has_news(r) || (!set->strict && shim_registration_has_room(r));
 }
 
 static inline void shim_registration_told(struct shim_registration *r)
@@ -232,5 +239,32 @@ bool shim_set_defer(struct shim_set *set, struct shim_conn *conn, int operation,
 /* The kernel hears what was put off: of one, which may be gone then / of all. */
 void shim_set_tell_kernel_of(struct shim_set *set, struct shim_registration *r);
 void shim_set_tell_kernel(struct shim_set *set);
+
+/* ---- sets_sleep.c; not locked ---- */
+
+/* One call of the application.  It waits by its own number of the set, which may have several:
+ * another thread may close the others. */
+struct shim_set_wait {
+	struct shim_set *set;
+	int epfd;
+	const sigset_t *mask;
+};
+
+/* The kernel has been asked. */
+static inline void shim_set_looked_at(struct shim_set *set, uint64_t ticks)
+{
+	atomic_store_explicit(&set->looked_ticks, ticks, memory_order_relaxed);
+}
+
+/* As epoll_pwait2.  sleeps: counted in set->sleepers, may be cancelled. */
+int shim_set_ask_kernel(const struct shim_set_wait *wait, struct epoll_event *events, int room,
+			uint64_t deadline_ns, bool sleeps);
+/* What is hot is armed for the sleep.  0: news came before it, or nothing that counts. */
+int shim_set_sleep(const struct shim_set_wait *wait, struct epoll_event *events, int room,
+		   uint64_t deadline_ns);
+/* No registration of ours: the kernel's own wait, but another thread may add one meanwhile, and
+ * must know that somebody sleeps. */
+int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *events, int room,
+			 uint64_t deadline_ns);
 
 #endif

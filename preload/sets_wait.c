@@ -5,21 +5,19 @@
 #include <pthread.h>
 
 #include "core/cpu.h"
+#include "core/crowd.h"
 #include "core/gone.h"
 #include "core/postpone.h"
 #include "core/relaxing.h"
-#include "core/sleep.h"
 #include "preload/sets_parts.h"
 #include "preload/waits.h"
 
 enum {
-	QUIET_SLEEPS_MAX = 8,	/* sleeps without news after which a registration is left armed */
 	LOOKS_PER_KERNEL = 128, /* while spinning: every few us */
 	QUIET_LOOKS = 32,	/* questions in vain after which the kernel is asked by time */
 	LOOK_EVERY_US = 50,
 	LOOK_MAX_US = 2000,
-	LOOK_PART = 16,	 /* and not for more than this part of the time */
-	SLEEP_BITS = 42, /* a thread's number has no more than 22 */
+	LOOK_PART = 16, /* and not for more than this part of the time */
 };
 
 /*
@@ -42,11 +40,6 @@ static bool kernel_is_due(const struct shim_set *set)
 	       shmipc_ticks() - set->looked_ticks >= set->look_every_ticks;
 }
 
-static void looked_at(struct shim_set *set, uint64_t ticks)
-{
-	atomic_store_explicit(&set->looked_ticks, ticks, memory_order_relaxed);
-}
-
 /* Its new value. */
 static uint32_t raise_by_one(_Atomic uint32_t *count)
 {
@@ -65,7 +58,7 @@ static void looked(struct shim_set *set, uint64_t began)
 		every = LOOK_EVERY_US * rate;
 	if (every > LOOK_MAX_US * rate)
 		every = LOOK_MAX_US * rate;
-	looked_at(set, now);
+	shim_set_looked_at(set, now);
 	atomic_store_explicit(&set->look_every_ticks, every, memory_order_relaxed);
 }
 
@@ -164,86 +157,13 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room, b
 	return n;
 }
 
-/* Awake. */
-static void wake_up(struct shim_set *set)
-{
-	if (atomic_fetch_sub(&set->sleepers, 1) == 1)
-		shim_set_give_back(set);
-}
-
-/* Cancelled in its sleep, or a handler has jumped out of it: it lies with nobody. */
-static void undo_sleep(void *argument)
-{
-	struct shim_set *set = argument;
-
-	atomic_store(&shim_set_together, NULL);
-	if (shim_set_enter(set)) {
-		struct shim_registration *r = shim_registration_first(&set->registrations);
-
-		for (; r; r = shim_registration_next(r))
-			if (r->armed)
-				shmipc_receiver_sleep_together(&r->conn->rx, 0);
-		shim_set_leave(set);
-	}
-	wake_up(set);
-}
-
-static void nothing_noted(void *set)
-{
-	(void)set;
-}
-
-static long kernel_wait(struct shim_set *set, const long call[7], bool sleeps)
-{
-	if (sleeps)
-		return shmipc_sleep6(call, undo_sleep, set);
-	/* under another mask a handler may run in the call, and must run before it returns */
-	if (call[5])
-		return shmipc_sleep6(call, nothing_noted, set);
-	return sys_call6(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
-}
-
-/* One call of the application.  It waits by its own number of the set, which may have several:
- * another thread may close the others. */
-struct set_wait {
-	struct shim_set *set;
-	int epfd;
-	const sigset_t *mask;
-};
-
-/* As epoll_pwait2.  sleeps: counted in set->sleepers, may be cancelled. */
-static int ask_kernel(const struct set_wait *wait, struct epoll_event *events, int room,
-		      uint64_t deadline_ns, bool sleeps)
-{
-	struct timespec left = shim_wait_left(deadline_ns);
-	const long new_call[7] = { SYS_epoll_pwait2,
-				   wait->epfd,
-				   (long)events,
-				   room,
-				   deadline_ns == SHIM_WAIT_FOR_EVER ? 0 : (long)&left,
-				   (long)wait->mask,
-				   8 };
-	long old_call[7] = {
-		SYS_epoll_pwait, wait->epfd, (long)events, room, 0, (long)wait->mask, 8
-	};
-	int n = (int)kernel_wait(wait->set, new_call, sleeps);
-	int64_t ms = -1;
-
-	if (n != -ENOSYS)
-		return n;
-	if (deadline_ns != SHIM_WAIT_FOR_EVER)
-		ms = (int64_t)left.tv_sec * 1000 + (left.tv_nsec + 999999) / 1000000;
-	old_call[4] = ms > INT32_MAX ? INT32_MAX : (long)ms;
-	return (int)kernel_wait(wait->set, old_call, sleeps);
-}
-
 /* events[0 .. n) are from memory: add the kernel's, without waiting.  It has been told what was put
  * off. */
-static int add_kernel(const struct set_wait *wait, struct epoll_event *events, int n, int room)
+static int add_kernel(const struct shim_set_wait *wait, struct epoll_event *events, int n, int room)
 {
 	struct shim_set *set = wait->set;
 	uint64_t began = shmipc_ticks();
-	int k = ask_kernel(wait, events + n, room - n, 0, false);
+	int k = shim_set_ask_kernel(wait, events + n, room - n, 0, false);
 
 	if (set->quiet_looks < QUIET_LOOKS)
 		raise_by_one(&set->quiet_looks);
@@ -268,7 +188,8 @@ static bool its_turn(struct shim_set *set)
 
 /* Memory and, where it is due, the kernel, without waiting.  Neither may starve the other where the
  * room is short. */
-static int look(const struct set_wait *wait, struct epoll_event *events, int room, bool sleeps_then)
+static int look(const struct shim_set_wait *wait, struct epoll_event *events, int room,
+		bool sleeps_then)
 {
 	struct shim_set *set = wait->set;
 	bool due = wait->mask || kernel_is_due(set);
@@ -302,23 +223,18 @@ static int look(const struct set_wait *wait, struct epoll_event *events, int roo
 }
 
 /* An epoll set is itself a descriptor that can be polled. */
-static bool kernel_has_events(const struct set_wait *wait)
+static bool kernel_has_events(const struct shim_set_wait *wait)
 {
 	struct pollfd all = { .fd = wait->epfd, .events = POLLIN };
 
 	return sys_poll(&all, 1, 0) > 0;
 }
 
-static bool is_ready(const struct shim_set *set, const struct shim_registration *r)
-{
-	return shim_registration_has_news(r) || (!set->strict && shim_registration_has_room(r));
-}
-
 static bool hot_news(const struct shim_set *set)
 {
 	for (struct shim_registration *r = shim_registration_hot(&set->registrations); r;
 	     r = shim_registration_next_hot(r))
-		if (is_ready(set, r))
+		if (shim_registration_is_ready(set, r))
 			return true;
 	return false;
 }
@@ -326,7 +242,7 @@ static bool hot_news(const struct shim_set *set)
 /* While spinning. */
 static bool any_news(void *argument)
 {
-	const struct set_wait *wait = argument;
+	const struct shim_set_wait *wait = argument;
 	struct shim_set *set = wait->set;
 	bool threads = !shmipc_single_threaded(), due, news;
 
@@ -341,27 +257,54 @@ static bool any_news(void *argument)
 		shim_set_leave(set);
 	if (news || !due)
 		return news;
-	looked_at(set, shmipc_ticks());
+	shim_set_looked_at(set, shmipc_ticks());
 	if (!kernel_has_events(wait))
 		return false;
 	set->quiet_looks = 0; /* ask what */
 	return true;
 }
 
-static bool spin(struct set_wait *wait)
+/* Locked.  The end whose spin counts, or NULL: nobody spins. */
+static const struct shmipc_receiver *spins_for(const struct shim_set *set)
+{
+	const struct shim_registration *hot = shim_registration_hot(&set->registrations);
+
+	return hot && !set->strict && shim_registration_is_ours(hot) ? &hot->conn->rx : NULL;
+}
+
+/* Memory has nothing, and no spin comes before the sleep, which asks the kernel itself.  A set that
+ * may spin does not take the lock for this. */
+static bool sleeps_at_once(struct shim_set *set)
+{
+	const struct shmipc_receiver *end;
+	bool at_once;
+
+	if (!set->strict && shmipc_crowd_may_yield(&shmipc_crowd) &&
+	    !shmipc_spin_is_skipped(&set->spin, 0))
+		return false;
+	if (!shim_set_enter(set))
+		return false;
+	end = spins_for(set);
+	at_once = (!end || shmipc_spin_is_skipped(&set->spin, atomic_load(&end->tx->cpu))) &&
+		  !hot_news(set);
+	shim_set_leave(set);
+	return at_once;
+}
+
+static bool spin(struct shim_set_wait *wait)
 {
 	struct shim_set *set = wait->set;
-	const struct shim_registration *hot;
+	const struct shmipc_receiver *end;
 	struct shmipc_status_rx *count = NULL;
 	enum shmipc_spin_result result;
 	uint32_t cpu = 0;
 
 	if (set->strict || !shim_set_enter(set))
 		return false;
-	hot = shim_registration_hot(&set->registrations);
-	if (hot && shim_registration_is_ours(hot)) {
-		count = hot->conn->rx.count;
-		cpu = atomic_load(&hot->conn->rx.tx->cpu);
+	end = spins_for(set);
+	if (end) {
+		count = end->count;
+		cpu = atomic_load(&end->tx->cpu);
 	}
 	shim_set_leave(set);
 	if (!count)
@@ -372,163 +315,6 @@ static bool spin(struct set_wait *wait)
 	else if (result == SHMIPC_SPIN_LOST)
 		shmipc_count(&count->spins_lost, 1);
 	return result == SHMIPC_SPIN_WON;
-}
-
-/*
- * [together] One token wakes this sleep, to whichever of the hot ones it comes (sender_cut.c):
- * whoever wakes looks at all that are hot.  So only hot ones lie in it, and only where nobody else
- * takes tokens off while we sleep: in a process of one thread, which alone holds the connection.  A
- * signal handler may: shim_set_get_up().  And only those whose socket is empty, for what a sender
- * has given to TCP does not come here as long as there is no room for it behind what is unread.
- */
-static bool lies_together(const struct shim_registration *r)
-{
-	return r->armed && shim_registration_wants_bytes(r) && !r->stray && !r->absent &&
-	       !r->blurred && !r->conn->rx.foreign && shim_conn_private(r->conn) &&
-	       shmipc_receiver_follows_ring(&r->conn->rx) &&
-	       !shmipc_receiver_has_tokens(&r->conn->rx) && atomic_load(&r->conn->rx.watchers) == 1;
-}
-
-/* Unique among all processes that have ever used a segment, for years. */
-static uint64_t next_sleep(void)
-{
-	static _Atomic uint64_t sleeps;
-
-	return (uint64_t)shmipc_thread_id() << SLEEP_BITS |
-	       (atomic_fetch_add(&sleeps, 1) + 1) % (1ULL << SLEEP_BITS);
-}
-
-/* Locked.  Those that are hot are armed, and all tokens taken.  True: news. */
-static bool lie_down_together(struct shim_set *set)
-{
-	struct shim_registration *r = shim_registration_hot(&set->registrations);
-	uint64_t sleep;
-	bool news = false;
-
-	if (set->strict || !r || !shim_registration_next_hot(r) || !shmipc_single_threaded())
-		return false;
-	sleep = next_sleep();
-	for (; r; r = shim_registration_next_hot(r))
-		if (lies_together(r))
-			shmipc_receiver_sleep_together(&r->conn->rx, sleep);
-	atomic_thread_fence(memory_order_seq_cst); /* [together] */
-	atomic_store(&shim_set_together, set);
-	for (r = shim_registration_hot(&set->registrations); r && !news;
-	     r = shim_registration_next_hot(r))
-		news = is_ready(set, r);
-	return news;
-}
-
-/* Locked.  Arm what is hot.  True: news came meanwhile, do not sleep. */
-static bool arm_hot(struct shim_set *set, bool *owing)
-{
-	struct shim_registration *r = shim_registration_hot(&set->registrations), *next;
-	bool news = false;
-
-	for (; r; r = next) {
-		next = shim_registration_next_hot(r);
-		if (shim_registration_is_ours(r))
-			shmipc_sender_serve(&r->conn->tx, r->fd, shim_conn_private(r->conn));
-		shim_set_arm(set, r);
-		if (is_ready(set, r))
-			news = true;
-		else if (shmipc_sender_owes(&r->conn->tx))
-			*owing = true;
-		else if (set->strict || ++r->quiet > QUIET_SLEEPS_MAX)
-			shim_registration_make_cold(&set->registrations, r);
-	}
-	return news || lie_down_together(set);
-}
-
-/* Locked, so none of them ends meanwhile.  When to wake up if nothing comes. */
-static uint64_t shrink(struct shim_set *set, uint64_t deadline_ns)
-{
-	bool left = false;
-
-	if (!shim_shrink_is_pending(&set->shrink))
-		return deadline_ns;
-	if (shim_shrink_is_due(&set->shrink)) {
-		for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
-		     r = shim_registration_next(r))
-			left |= !shmipc_sender_shrink(&r->conn->tx);
-		shim_shrink_looked(&set->shrink, left);
-	}
-	return shim_shrink_is_pending(&set->shrink) ? shim_shrink_deadline(deadline_ns)
-						    : deadline_ns;
-}
-
-/* Awake again: whoever has had news lately needs no token, we look at it ourselves.  What is cold
- * stays armed. */
-static void disarm_hot(struct shim_set *set)
-{
-	struct shim_registration *r = shim_registration_hot(&set->registrations);
-
-	atomic_store(&shim_set_together, NULL);
-	for (; r; r = shim_registration_next_hot(r)) {
-		if (!set->strict)
-			shim_registration_disarm(r);
-		else if (r->armed)
-			shmipc_receiver_sleep_together(&r->conn->rx, 0);
-	}
-}
-
-static int sleep_in_kernel(const struct set_wait *wait, struct epoll_event *events, int room,
-			   uint64_t deadline_ns)
-{
-	struct shim_set *set = wait->set;
-	bool news, owing = false;
-	int n = 0;
-
-	shmipc_relaxing_settle();
-	if (!shim_set_enter(set))
-		return -EINTR;
-	shmipc_postpone_begin(); /* but for the sleep, until the sleeper is counted no more */
-	if (atomic_fetch_add(&set->sleepers, 1) > 0)
-		shim_set_make_strict(set); /* two threads in one set */
-	news = arm_hot(set, &owing);
-	if (!news) {
-		shim_set_tell_kernel(set); /* what changes from here on is told at once */
-		deadline_ns = shrink(set, deadline_ns);
-	}
-	shim_set_leave(set);
-	if (!news)
-		n = ask_kernel(wait, events, room,
-			       owing ? shim_wait_soon(deadline_ns) : deadline_ns, true);
-	if (shim_set_enter(set)) {
-		disarm_hot(set);
-		if (n > 0)
-			n = shim_set_merge(set, events, 0, n);
-		shim_set_leave(set);
-	}
-	looked_at(set, shmipc_ticks());
-	wake_up(set);
-	shmipc_postpone_end();
-	return n;
-}
-
-/* No registration of ours: the kernel's own wait, but another thread may add one meanwhile, and
- * must know that somebody sleeps. */
-static int sleep_plain(const struct set_wait *wait, struct epoll_event *events, int room,
-		       uint64_t deadline_ns)
-{
-	struct shim_set *set = wait->set;
-	int n = 0;
-
-	shmipc_postpone_begin();
-	if (atomic_fetch_add(&set->sleepers, 1) > 0)
-		shim_set_is_foreign(wait->epfd);
-	/* [add], and [plain]: a member that is removed and of which the kernel is still to hear was
-	 * noted as a change before it ceased to be a member */
-	if (atomic_load(&set->members) == 0 && !shim_registration_changed(&set->registrations))
-		n = ask_kernel(wait, events, room, deadline_ns, true);
-	if (n > 0 && (atomic_load(&set->members) > 0 || set->kicked || set->tagged) &&
-	    shim_set_enter(set)) {
-		n = shim_set_merge(set, events, 0, n);
-		shim_set_leave(set);
-	}
-	wake_up(set);
-	shmipc_postpone_end();
-	return n;
 }
 
 static bool is_over(uint64_t deadline_ns)
@@ -542,15 +328,16 @@ static bool has_nothing_of_ours(const struct shim_set *set)
 	       !shim_registration_changed(&set->registrations);
 }
 
-/* Postponed. */
-static int wait_for_news(struct set_wait *wait, struct epoll_event *events, int room,
-			 uint64_t deadline_ns)
+/* Postponed.  asked: the kernel has been, which must be once in any case. */
+static int wait_for_news(struct shim_set_wait *wait, struct epoll_event *events, int room,
+			 uint64_t deadline_ns, bool asked)
 {
 	int n = 0;
 
-	while (n == 0 && shim_set_of(wait->epfd) == wait->set && !is_over(deadline_ns)) {
+	for (; n == 0 && shim_set_of(wait->epfd) == wait->set && (!asked || !is_over(deadline_ns));
+	     asked = true) {
 		if (!spin(wait)) {
-			n = sleep_in_kernel(wait, events, room, deadline_ns);
+			n = shim_set_sleep(wait, events, room, deadline_ns);
 			if (n != 0)
 				return n;
 		}
@@ -563,8 +350,8 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 		  const sigset_t *mask)
 {
 	struct shim_set *set = shim_set_of(epfd);
-	struct set_wait wait = { set, epfd, mask };
-	bool sleeps = !timeout || timeout->tv_sec > 0 || timeout->tv_nsec > 0;
+	struct shim_set_wait wait = { set, epfd, mask };
+	bool sleeps = !timeout || timeout->tv_sec > 0 || timeout->tv_nsec > 0, asked;
 	uint64_t deadline_ns = SHIM_WAIT_FOR_EVER;
 	int n = 0;
 
@@ -575,20 +362,22 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 		pthread_testcancel();
 	if (has_nothing_of_ours(set)) {
 		deadline_ns = shim_wait_deadline(timeout);
-		n = sleep_plain(&wait, events, room, deadline_ns);
+		n = shim_set_sleep_plain(&wait, events, room, deadline_ns);
 		if (n != 0 || shim_set_of(epfd) != set || is_over(deadline_ns))
 			return n;
 	}
 	/* a set that always finds something sleeps seldom */
 	if (__builtin_expect(!shmipc_relaxing_is_allowed(), 0))
 		shmipc_relaxing_settle();
-	n = look(&wait, events, room, sleeps);
+	asked = !sleeps || !sleeps_at_once(set);
+	if (asked)
+		n = look(&wait, events, room, sleeps);
 	if (n != 0 || !sleeps) /* the clock is not asked where nothing waits */
 		return n;
 	if (deadline_ns == SHIM_WAIT_FOR_EVER)
 		deadline_ns = shim_wait_deadline(timeout);
 	shmipc_postpone_begin();
-	n = wait_for_news(&wait, events, room, deadline_ns);
+	n = wait_for_news(&wait, events, room, deadline_ns, asked);
 	shmipc_postpone_end();
 	return n;
 }

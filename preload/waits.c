@@ -370,12 +370,27 @@ static struct shim_conn *first_of_ours(const struct poll_wait *wait)
 	return NULL;
 }
 
+static bool may_spin(const struct shim_conn *conn)
+{
+	return conn && (atomic_load_explicit(&conn->rx.phase, memory_order_relaxed) & 1);
+}
+
+/* Memory has nothing, and no spin comes before the sleep, which asks the kernel itself. */
+static bool sleeps_at_once(const struct poll_wait *wait)
+{
+	const struct shim_conn *conn = first_of_ours(wait);
+
+	return (!may_spin(conn) ||
+		shmipc_spin_is_skipped(&conn->rx.spin, atomic_load(&conn->rx.tx->cpu))) &&
+	       !any_hint(wait);
+}
+
 static bool spin(struct poll_wait *wait)
 {
 	struct shim_conn *conn = first_of_ours(wait);
 	enum shmipc_spin_result result;
 
-	if (!conn || !(atomic_load_explicit(&conn->rx.phase, memory_order_relaxed) & 1))
+	if (!may_spin(conn))
 		return any_hint(wait);
 	result = shmipc_spin_until(&conn->rx.spin, anything, wait, atomic_load(&conn->rx.tx->cpu));
 	if (result == SHMIPC_SPIN_WON)
@@ -520,15 +535,24 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 	return n;
 }
 
+static bool is_over(uint64_t deadline_ns)
+{
+	return deadline_ns != SHIM_WAIT_FOR_EVER && shmipc_clock_ns() >= deadline_ns;
+}
+
 static int wait_for(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t *mask)
 {
-	int n;
+	bool asked;
+	int n = 0;
 
 	note_waiting(wait);
-	n = look(wait, mask);
+	asked = is_over(deadline_ns) || !sleeps_at_once(wait);
+	if (asked)
+		n = look(wait, mask);
 	if (n != 0)
 		return n;
-	while (deadline_ns == SHIM_WAIT_FOR_EVER || shmipc_clock_ns() < deadline_ns) {
+	/* once in any case, however late it is by now */
+	for (; !asked || !is_over(deadline_ns); asked = true) {
 		if (!wait->vain && spin(wait)) {
 			n = look(wait, mask);
 			wait->vain = n == 0;

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sleeping in an epoll set, and the calls that ask the kernel of it. */
+#include <errno.h>
+
+#include "core/cpu.h"
+#include "core/postpone.h"
+#include "core/relaxing.h"
+#include "core/sleep.h"
+#include "preload/sets_parts.h"
+#include "preload/waits.h"
+
+enum {
+	QUIET_SLEEPS_MAX = 8, /* sleeps without news after which a registration is left armed */
+	SLEEP_BITS = 42,      /* a thread's number has no more than 22 */
+};
+
+/* Awake. */
+static void wake_up(struct shim_set *set)
+{
+	if (atomic_fetch_sub(&set->sleepers, 1) == 1)
+		shim_set_give_back(set);
+}
+
+/* Cancelled in its sleep, or a handler has jumped out of it: it lies with nobody. */
+static void undo_sleep(void *argument)
+{
+	struct shim_set *set = argument;
+
+	atomic_store(&shim_set_together, NULL);
+	if (shim_set_enter(set)) {
+		struct shim_registration *r = shim_registration_first(&set->registrations);
+
+		for (; r; r = shim_registration_next(r))
+			if (r->armed)
+				shmipc_receiver_sleep_together(&r->conn->rx, 0);
+		shim_set_leave(set);
+	}
+	wake_up(set);
+}
+
+static void nothing_noted(void *set)
+{
+	(void)set;
+}
+
+static long kernel_wait(struct shim_set *set, const long call[7], bool sleeps)
+{
+	if (sleeps)
+		return shmipc_sleep6(call, undo_sleep, set);
+	/* under another mask a handler may run in the call, and must run before it returns */
+	if (call[5])
+		return shmipc_sleep6(call, nothing_noted, set);
+	return sys_call6(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
+}
+
+int shim_set_ask_kernel(const struct shim_set_wait *wait, struct epoll_event *events, int room,
+			uint64_t deadline_ns, bool sleeps)
+{
+	struct timespec left = shim_wait_left(deadline_ns);
+	const long new_call[7] = { SYS_epoll_pwait2,
+				   wait->epfd,
+				   (long)events,
+				   room,
+				   deadline_ns == SHIM_WAIT_FOR_EVER ? 0 : (long)&left,
+				   (long)wait->mask,
+				   8 };
+	long old_call[7] = {
+		SYS_epoll_pwait, wait->epfd, (long)events, room, 0, (long)wait->mask, 8
+	};
+	int n = (int)kernel_wait(wait->set, new_call, sleeps);
+	int64_t ms = -1;
+
+	if (n != -ENOSYS)
+		return n;
+	if (deadline_ns != SHIM_WAIT_FOR_EVER)
+		ms = (int64_t)left.tv_sec * 1000 + (left.tv_nsec + 999999) / 1000000;
+	old_call[4] = ms > INT32_MAX ? INT32_MAX : (long)ms;
+	return (int)kernel_wait(wait->set, old_call, sleeps);
+}
+
+/*
+ * [together] One token wakes this sleep, to whichever of the hot ones it comes (sender_cut.c):
+ * whoever wakes looks at all that are hot.  So only hot ones lie in it, and only where nobody else
+ * takes tokens off while we sleep: in a process of one thread, which alone holds the connection.  A
+ * signal handler may: shim_set_get_up().  And only those whose socket is empty, for what a sender
+ * has given to TCP does not come here as long as there is no room for it behind what is unread.
+ */
+static bool lies_together(const struct shim_registration *r)
+{
+	return r->armed && shim_registration_wants_bytes(r) && !r->stray && !r->absent &&
+	       !r->blurred && !r->conn->rx.foreign && shim_conn_private(r->conn) &&
+	       shmipc_receiver_follows_ring(&r->conn->rx) &&
+	       !shmipc_receiver_has_tokens(&r->conn->rx) && atomic_load(&r->conn->rx.watchers) == 1;
+}
+
+/* Unique among all processes that have ever used a segment, for years. */
+static uint64_t next_sleep(void)
+{
+	static _Atomic uint64_t sleeps;
+
+	return (uint64_t)shmipc_thread_id() << SLEEP_BITS |
+	       (atomic_fetch_add(&sleeps, 1) + 1) % (1ULL << SLEEP_BITS);
+}
+
+/* Locked.  Those that are hot are armed, and all tokens taken.  True: news. */
+static bool lie_down_together(struct shim_set *set)
+{
+	struct shim_registration *r = shim_registration_hot(&set->registrations);
+	uint64_t sleep;
+	bool news = false;
+
+	if (set->strict || !r || !shim_registration_next_hot(r) || !shmipc_single_threaded())
+		return false;
+	sleep = next_sleep();
+	for (; r; r = shim_registration_next_hot(r))
+		if (lies_together(r))
+			shmipc_receiver_sleep_together(&r->conn->rx, sleep);
+	atomic_thread_fence(memory_order_seq_cst); /* [together] */
+	atomic_store(&shim_set_together, set);
+	for (r = shim_registration_hot(&set->registrations); r && !news;
+	     r = shim_registration_next_hot(r))
+		news = shim_registration_is_ready(set, r);
+	return news;
+}
+
+/* Locked.  Arm what is hot.  True: news came meanwhile, do not sleep. */
+static bool arm_hot(struct shim_set *set, bool *owing)
+{
+	struct shim_registration *r = shim_registration_hot(&set->registrations), *next;
+	bool news = false;
+
+	for (; r; r = next) {
+		next = shim_registration_next_hot(r);
+		if (shim_registration_is_ours(r))
+			shmipc_sender_serve(&r->conn->tx, r->fd, shim_conn_private(r->conn));
+		shim_set_arm(set, r);
+		if (shim_registration_is_ready(set, r))
+			news = true;
+		else if (shmipc_sender_owes(&r->conn->tx))
+			*owing = true;
+		else if (set->strict || ++r->quiet > QUIET_SLEEPS_MAX)
+			shim_registration_make_cold(&set->registrations, r);
+	}
+	return news || lie_down_together(set);
+}
+
+/* Locked, so none of them ends meanwhile.  When to wake up if nothing comes. */
+static uint64_t shrink(struct shim_set *set, uint64_t deadline_ns)
+{
+	bool left = false;
+
+	if (!shim_shrink_is_pending(&set->shrink))
+		return deadline_ns;
+	if (shim_shrink_is_due(&set->shrink)) {
+		for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
+		     r = shim_registration_next(r))
+			left |= !shmipc_sender_shrink(&r->conn->tx);
+		shim_shrink_looked(&set->shrink, left);
+	}
+	return shim_shrink_is_pending(&set->shrink) ? shim_shrink_deadline(deadline_ns)
+						    : deadline_ns;
+}
+
+/* Awake again: whoever has had news lately needs no token, we look at it ourselves.  What is cold
+ * stays armed. */
+static void disarm_hot(struct shim_set *set)
+{
+	struct shim_registration *r = shim_registration_hot(&set->registrations);
+
+	atomic_store(&shim_set_together, NULL);
+	for (; r; r = shim_registration_next_hot(r)) {
+		if (!set->strict)
+			shim_registration_disarm(r);
+		else if (r->armed)
+			shmipc_receiver_sleep_together(&r->conn->rx, 0);
+	}
+}
+
+int shim_set_sleep(const struct shim_set_wait *wait, struct epoll_event *events, int room,
+		   uint64_t deadline_ns)
+{
+	struct shim_set *set = wait->set;
+	bool news, owing = false;
+	int n = 0;
+
+	shmipc_relaxing_settle();
+	if (!shim_set_enter(set))
+		return -EINTR;
+	shmipc_postpone_begin(); /* but for the sleep, until the sleeper is counted no more */
+	if (atomic_fetch_add(&set->sleepers, 1) > 0)
+		shim_set_make_strict(set); /* two threads in one set */
+	news = arm_hot(set, &owing);
+	if (!news) {
+		shim_set_tell_kernel(set); /* what changes from here on is told at once */
+		deadline_ns = shrink(set, deadline_ns);
+	}
+	shim_set_leave(set);
+	if (!news)
+		n = shim_set_ask_kernel(wait, events, room,
+					owing ? shim_wait_soon(deadline_ns) : deadline_ns, true);
+	if (shim_set_enter(set)) {
+		disarm_hot(set);
+		if (n > 0)
+			n = shim_set_merge(set, events, 0, n);
+		shim_set_leave(set);
+	}
+	shim_set_looked_at(set, shmipc_ticks());
+	wake_up(set);
+	shmipc_postpone_end();
+	return n;
+}
+
+int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *events, int room,
+			 uint64_t deadline_ns)
+{
+	struct shim_set *set = wait->set;
+	int n = 0;
+
+	shmipc_postpone_begin();
+	if (atomic_fetch_add(&set->sleepers, 1) > 0)
+		shim_set_is_foreign(wait->epfd);
+	/* [add], and [plain]: a member that is removed and of which the kernel is still to hear was
+	 * noted as a change before it ceased to be a member */
+	if (atomic_load(&set->members) == 0 && !shim_registration_changed(&set->registrations))
+		n = shim_set_ask_kernel(wait, events, room, deadline_ns, true);
+	if (n > 0 && (atomic_load(&set->members) > 0 || set->kicked || set->tagged) &&
+	    shim_set_enter(set)) {
+		n = shim_set_merge(set, events, 0, n);
+		shim_set_leave(set);
+	}
+	wake_up(set);
+	shmipc_postpone_end();
+	return n;
+}
