@@ -22,6 +22,7 @@ __attribute__((hot)) void shmipc_receiver_init(struct shmipc_receiver *r, bool i
 	*r = (struct shmipc_receiver){ .is_unix = is_unix };
 	r->count = &r->uncounted;
 	shmipc_spin_init(&r->spin);
+	shmipc_spin_init(&r->glance);
 }
 
 void shmipc_receiver_attach(struct shmipc_receiver *r, struct shmipc_direction *direction,

@@ -103,7 +103,7 @@ struct shmipc_receiver {
 	 * changed the flags flags_seen - 1 times; 0: not seen so */
 	_Atomic uint32_t flags_changed, flags_seen;
 	_Atomic uint64_t flags_ticks;
-	struct shmipc_spin spin;
+	struct shmipc_spin spin, glance;
 	struct shmipc_status_rx uncounted;
 };
 

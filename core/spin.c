@@ -147,3 +147,21 @@ enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(
 		last = now;
 	}
 }
+
+enum shmipc_spin_result shmipc_spin_glance(struct shmipc_spin *glance, bool (*ready)(void *),
+					   void *argument)
+{
+	uint64_t end;
+
+	if (is_skipped(glance))
+		return SHMIPC_SPIN_SKIPPED;
+	end = shmipc_ticks() + SHMIPC_SPIN_GLANCE_US * shmipc_ticks_per_us();
+	do {
+		for (int i = 0; i < LOOKS_PER_CLOCK; i++) {
+			if (ready(argument))
+				return won(glance);
+			shmipc_cpu_pause();
+		}
+	} while (shmipc_ticks() < end && !shmipc_postpone.waiting);
+	return lost(glance);
+}

@@ -7,6 +7,10 @@
  * learns whether spinning pays here, gives its core away at once when the peer runs on the same
  * one (or sleeps, where others make that better: core/crowd.h), and stops when it finds that it was
  * preempted in between (the machine is oversubscribed).
+ *
+ * Who waits for several peers at once, and does not spin, glances: for no longer than the system
+ * calls of a sleep take, because one of many is likely to answer in that time.  By the kernel's
+ * sockets, whose calls take longer than ours, such a program never comes to sleep.
  */
 #ifndef SHMIPC_CORE_SPIN_H
 #define SHMIPC_CORE_SPIN_H
@@ -27,6 +31,8 @@ enum { SHMIPC_SPIN_CREDIT_MAX = 16, SHMIPC_SPIN_CREDIT_START = 8 };
 
 enum shmipc_spin_result { SHMIPC_SPIN_WON, SHMIPC_SPIN_LOST, SHMIPC_SPIN_SKIPPED };
 
+enum { SHMIPC_SPIN_GLANCE_US = 5 };
+
 /* Process-wide budget of one wait, in microseconds; 0 = never spin. Set once at start-up. */
 void shmipc_spin_set_budget(uint32_t budget_us);
 uint32_t shmipc_spin_budget(void);
@@ -45,6 +51,12 @@ bool shmipc_spin_is_skipped(const struct shmipc_spin *spin, uint32_t peer_cpu);
  * yielded between looks. */
 enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready)(void *argument),
 					  void *argument, uint32_t peer_cpu);
+
+/* The same for SHMIPC_SPIN_GLANCE_US, whatever the budget; learns for itself, in a state of its
+ * own.
+ */
+enum shmipc_spin_result shmipc_spin_glance(struct shmipc_spin *glance,
+					   bool (*ready)(void *argument), void *argument);
 
 /* The same with a budget of the caller's. */
 enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(void *argument),

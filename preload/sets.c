@@ -64,6 +64,7 @@ void shim_set_opened(int epfd)
 		atomic_store(&set->members, 0);
 		set->shrink = (struct shim_shrink){ 0 };
 		shmipc_spin_init(&set->spin);
+		shmipc_spin_init(&set->glance);
 		shim_registrations_init(&set->registrations);
 		shim_fd_touch(epfd);
 		shim_fd_set(epfd, shim_fd_make(SHIM_FD_SET, i));

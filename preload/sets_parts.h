@@ -52,7 +52,7 @@ struct shim_set {
 	bool apart;  /* others see the kernel's set who do not know our tags; sets_plain.c */
 	_Atomic bool tagged; /* some registration has, or had, a tag of our making */
 	_Atomic uint16_t plain[SHIM_SET_PLAIN_BUCKETS]; /* registrations of others, by data */
-	struct shmipc_spin spin;
+	struct shmipc_spin spin, glance;
 	struct shim_shrink shrink;
 	struct shim_registrations registrations;
 };

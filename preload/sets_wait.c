@@ -272,8 +272,16 @@ static const struct shmipc_receiver *spins_for(const struct shim_set *set)
 	return hot && !set->strict && shim_registration_is_ours(hot) ? &hot->conn->rx : NULL;
 }
 
-/* Memory has nothing, and no spin comes before the sleep, which asks the kernel itself.  A set that
- * may spin does not take the lock for this. */
+/* Locked.  Of several peers one may answer while the kernel is asked, or at a glance. */
+static bool has_several(const struct shim_set *set)
+{
+	struct shim_registration *hot = shim_registration_hot(&set->registrations);
+
+	return hot && shim_registration_next_hot(hot);
+}
+
+/* Memory has nothing, and no look at it comes before the sleep, which asks the kernel itself.  A
+ * set that may spin does not take the lock for this. */
 static bool sleeps_at_once(struct shim_set *set)
 {
 	const struct shmipc_receiver *end;
@@ -285,7 +293,8 @@ static bool sleeps_at_once(struct shim_set *set)
 	if (!shim_set_enter(set))
 		return false;
 	end = spins_for(set);
-	at_once = (!end || shmipc_spin_is_skipped(&set->spin, atomic_load(&end->tx->cpu))) &&
+	at_once = (!end || (!has_several(set) &&
+			    shmipc_spin_is_skipped(&set->spin, atomic_load(&end->tx->cpu)))) &&
 		  !hot_news(set);
 	shim_set_leave(set);
 	return at_once;
@@ -297,6 +306,7 @@ static bool spin(struct shim_set_wait *wait)
 	const struct shmipc_receiver *end;
 	struct shmipc_status_rx *count = NULL;
 	enum shmipc_spin_result result;
+	bool several = false;
 	uint32_t cpu = 0;
 
 	if (set->strict || !shim_set_enter(set))
@@ -305,6 +315,7 @@ static bool spin(struct shim_set_wait *wait)
 	if (end) {
 		count = end->count;
 		cpu = atomic_load(&end->tx->cpu);
+		several = has_several(set);
 	}
 	shim_set_leave(set);
 	if (!count)
@@ -314,6 +325,8 @@ static bool spin(struct shim_set_wait *wait)
 		shmipc_count(&count->spins_won, 1);
 	else if (result == SHMIPC_SPIN_LOST)
 		shmipc_count(&count->spins_lost, 1);
+	else if (several)
+		result = shmipc_spin_glance(&set->glance, any_news, wait);
 	return result == SHMIPC_SPIN_WON;
 }
 

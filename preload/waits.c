@@ -23,42 +23,9 @@ enum {
 	URGENT_EVENTS = POLLPRI | POLLRDBAND, /* such bytes leave the ring */
 	ANSWERED_EVENTS = IN_EVENTS | OUT_EVENTS | POLLRDHUP,
 	HANGUP_EVENTS = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP,
-	OWING_NAP_NS = 2 * 1000 * 1000,
 	SILENT_NAP_NS = 50 * 1000 * 1000,
 	LOOKS_PER_KERNEL = 128, /* while spinning: every few us */
 };
-
-uint64_t shim_wait_deadline(const struct timespec *timeout)
-{
-	uint64_t now = shmipc_clock_ns(), span;
-
-	if (!timeout)
-		return SHIM_WAIT_FOR_EVER;
-	if ((uint64_t)timeout->tv_sec > UINT64_MAX / 4000000000u)
-		return SHIM_WAIT_FOR_EVER;
-	span = (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec;
-	return now + span;
-}
-
-static uint64_t soon_of(uint64_t deadline_ns, uint64_t nap_ns)
-{
-	uint64_t soon = shmipc_clock_ns() + nap_ns;
-
-	return soon < deadline_ns ? soon : deadline_ns;
-}
-
-uint64_t shim_wait_soon(uint64_t deadline_ns)
-{
-	return soon_of(deadline_ns, OWING_NAP_NS);
-}
-
-struct timespec shim_wait_left(uint64_t deadline_ns)
-{
-	uint64_t now = shmipc_clock_ns();
-	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
-
-	return (struct timespec){ (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
-}
 
 /* ---- which of them are ours ---- */
 
@@ -375,13 +342,24 @@ static bool may_spin(const struct shim_conn *conn)
 	return conn && (atomic_load_explicit(&conn->rx.phase, memory_order_relaxed) & 1);
 }
 
-/* Memory has nothing, and no spin comes before the sleep, which asks the kernel itself. */
+/* Of several peers one may answer while the kernel is asked, or at a glance. */
+static bool has_several(const struct poll_wait *wait)
+{
+	int ours = 0;
+
+	for (nfds_t i = 0; i < wait->count && ours < 2; i++)
+		ours += waits_for_bytes(wait, i) != NULL;
+	return ours > 1;
+}
+
+/* Memory has nothing, and no look at it comes before the sleep, which asks the kernel itself. */
 static bool sleeps_at_once(const struct poll_wait *wait)
 {
 	const struct shim_conn *conn = first_of_ours(wait);
 
 	return (!may_spin(conn) ||
-		shmipc_spin_is_skipped(&conn->rx.spin, atomic_load(&conn->rx.tx->cpu))) &&
+		(shmipc_spin_is_skipped(&conn->rx.spin, atomic_load(&conn->rx.tx->cpu)) &&
+		 !has_several(wait))) &&
 	       !any_hint(wait);
 }
 
@@ -397,6 +375,8 @@ static bool spin(struct poll_wait *wait)
 		shmipc_count(&conn->rx.count->spins_won, 1);
 	else if (result == SHMIPC_SPIN_LOST)
 		shmipc_count(&conn->rx.count->spins_lost, 1);
+	else if (has_several(wait))
+		result = shmipc_spin_glance(&conn->rx.glance, anything, wait);
 	return result == SHMIPC_SPIN_WON;
 }
 
@@ -467,7 +447,7 @@ static uint64_t leave_out_silent(struct poll_wait *wait, uint64_t deadline_ns)
 		any |= wait->silent[i];
 	}
 	wait->vain = any;
-	return any ? soon_of(deadline_ns, SILENT_NAP_NS) : deadline_ns;
+	return any ? shim_wait_nap(deadline_ns, SILENT_NAP_NS) : deadline_ns;
 }
 
 static void take_in_silent(const struct poll_wait *wait)
