@@ -156,12 +156,10 @@ enum shmipc_spin_result shmipc_spin_glance(struct shmipc_spin *glance, bool (*re
 	if (is_skipped(glance))
 		return SHMIPC_SPIN_SKIPPED;
 	end = shmipc_ticks() + SHMIPC_SPIN_GLANCE_US * shmipc_ticks_per_us();
-	do {
-		for (int i = 0; i < LOOKS_PER_CLOCK; i++) {
-			if (ready(argument))
-				return won(glance);
-			shmipc_cpu_pause();
-		}
+	do { /* a look may take long, where there are many to look at */
+		if (ready(argument))
+			return won(glance);
+		shmipc_cpu_pause();
 	} while (shmipc_ticks() < end && !shmipc_postpone.waiting);
 	return lost(glance);
 }
