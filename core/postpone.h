@@ -32,6 +32,7 @@ struct shmipc_postpone {
 	volatile bool waiting;
 	bool interrupted; /* a handler without SA_RESTART has run since shmipc_sleep6() began */
 	bool ran;	  /* any handler has, that we know of */
+	bool stayed_out;  /* and ended it before the kernel was entered */
 	/* frame of the innermost handler that runs, or has been left by a jump; 0: none */
 	uintptr_t handler_frame;
 };

@@ -59,7 +59,8 @@ __attribute__((noinline)) long shmipc_sleep6(const long call[7], void (*undo)(vo
 	shmipc_postpone.ran = shmipc_postpone.interrupted = false;
 	shmipc_postpone.depth = 0; /* from here on a handler runs at once */
 	atomic_signal_fence(memory_order_seq_cst);
-	if (!waiting_signal_ends(call[0]))
+	shmipc_postpone.stayed_out = waiting_signal_ends(call[0]);
+	if (!shmipc_postpone.stayed_out)
 		result = shmipc_single_threaded() ? call_now(call) : call_cancellable(call);
 	atomic_signal_fence(memory_order_seq_cst);
 	shmipc_postpone.depth = depth;
@@ -72,4 +73,9 @@ bool shmipc_sleep_restarts(void)
 	if (!shmipc_postpone.ran)
 		return shmipc_postpone_unseen_restart();
 	return !shmipc_postpone.interrupted;
+}
+
+bool shmipc_sleep_was_no_call(void)
+{
+	return shmipc_postpone.stayed_out;
 }

@@ -20,6 +20,10 @@ long shmipc_sleep6(const long call[7], void (*undo)(void *argument), void *argum
  * restart itself, in place of one that it would. */
 bool shmipc_sleep_restarts(void);
 
+/* After -EINTR of this thread's last sleep: a signal that had come before has ended it, and the
+ * kernel has not been asked at all.  Where it has something, a wait is not interrupted. */
+bool shmipc_sleep_was_no_call(void);
+
 #define SHMIPC_SLEEP(undo, argument, number, a, b, c, d, e, f)                               \
 	shmipc_sleep6((const long[7]){ (number), (long)(a), (long)(b), (long)(c), (long)(d), \
 				       (long)(e), (long)(f) },                               \

@@ -87,8 +87,9 @@ void shim_options_take_over(struct shim_conn *conn, int fd)
 		if (rules[i].kind == BUFFER && value <= 2 * rules[i].ours)
 			continue; /* the application wants it small */
 		atomic_store(&options->value[i], value);
-		if (rules[i].name == TCP_INQ && rules[i].level == IPPROTO_TCP)
-			atomic_store(&options->inq, value != 0);
+		/* never to false: another thread may have asked for it just now */
+		if (rules[i].name == TCP_INQ && rules[i].level == IPPROTO_TCP && value)
+			atomic_store(&options->inq, true);
 		if (value == rules[i].ours ||
 		    set(fd, rules[i].level, rules[i].name, rules[i].ours) == 0)
 			atomic_fetch_or(&options->taken_over, 1u << i);
@@ -139,7 +140,7 @@ static bool set_peek_offset(struct shim_conn *conn, int fd, const void *value, s
 	const int none = -1;
 	int number;
 
-	if (!shim_conn_is_attached(conn) || bytes < sizeof(number))
+	if (!shim_conn_is_attached(conn) || (int)bytes < (int)sizeof(number))
 		return false;
 	memcpy(&number, value, sizeof(number));
 	*result = sys_setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, value, bytes);
@@ -156,7 +157,7 @@ static void note_inq(struct shim_conn *conn, const void *value, socklen_t bytes)
 {
 	int number;
 
-	if (!value || bytes < sizeof(number))
+	if (!value || (int)bytes < (int)sizeof(number))
 		return;
 	memcpy(&number, value, sizeof(number));
 	if (number == (number & 1))
@@ -173,7 +174,7 @@ bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const
 		note_inq(conn, value, bytes);
 	if (level == SOL_SOCKET && name == SO_PEEK_OFF)
 		return set_peek_offset(conn, fd, value, bytes, result);
-	if (i < 0 || !value || bytes < sizeof(number))
+	if (i < 0 || !value || (int)bytes < (int)sizeof(number))
 		return false;
 	if (rules[i].kind == BUFFER) {
 		atomic_fetch_and(&conn->options.taken_over, ~(1u << (unsigned int)i));

@@ -67,7 +67,12 @@ int shim_set_ask_kernel(const struct shim_set_wait *wait, struct epoll_event *ev
 	long old_call[7] = {
 		SYS_epoll_pwait, wait->epfd, (long)events, room, 0, (long)wait->mask, 8
 	};
-	int n = (int)kernel_wait(wait->set, new_call, sleeps);
+	int n;
+
+	/* a wait of no time looks at no signal */
+	if (sleeps && wait->mask && left.tv_sec == 0 && left.tv_nsec == 0)
+		left.tv_nsec = 1;
+	n = (int)kernel_wait(wait->set, new_call, sleeps);
 	int64_t ms = -1;
 
 	if (n != -ENOSYS)
@@ -223,6 +228,10 @@ int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *e
 	 * noted as a change before it ceased to be a member */
 	if (atomic_load(&set->members) == 0 && !shim_registration_changed(&set->registrations))
 		n = shim_set_ask_kernel(wait, events, room, deadline_ns, true);
+	if (n == -EINTR && shmipc_sleep_was_no_call()) { /* what is ready goes before a signal */
+		n = shim_set_ask_kernel(wait, events, room, 0, false);
+		n = n != 0 ? n : -EINTR;
+	}
 	if (n > 0 && (atomic_load(&set->members) > 0 || set->kicked || set->tagged) &&
 	    shim_set_enter(set)) {
 		n = shim_set_merge(set, events, 0, n);

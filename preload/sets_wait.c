@@ -9,6 +9,7 @@
 #include "core/gone.h"
 #include "core/postpone.h"
 #include "core/relaxing.h"
+#include "core/sleep.h"
 #include "preload/sets_parts.h"
 #include "preload/waits.h"
 
@@ -330,27 +331,34 @@ static bool spin(struct shim_set_wait *wait)
 	return result == SHMIPC_SPIN_WON;
 }
 
-static bool is_over(uint64_t deadline_ns)
-{
-	return deadline_ns != SHIM_WAIT_FOR_EVER && shmipc_clock_ns() >= deadline_ns;
-}
-
 static bool has_nothing_of_ours(const struct shim_set *set)
 {
 	return atomic_load_explicit(&set->members, memory_order_relaxed) == 0 &&
 	       !shim_registration_changed(&set->registrations);
 }
 
-/* Postponed.  asked: the kernel has been, which must be once in any case. */
+/* A signal has ended the wait before anybody was asked. */
+static int look_after_all(const struct shim_set_wait *wait, struct epoll_event *events, int room)
+{
+	int n = look(wait, events, room, false);
+
+	return n ? n : -EINTR;
+}
+
+/* Postponed.  Sleeps once in any case, however late it is by now, unless `looked`: we have, and
+ * there is no mask under which a signal may wait. */
 static int wait_for_news(struct shim_set_wait *wait, struct epoll_event *events, int room,
-			 uint64_t deadline_ns, bool asked)
+			 uint64_t deadline_ns, bool looked)
 {
 	int n = 0;
 
-	for (; n == 0 && shim_set_of(wait->epfd) == wait->set && (!asked || !is_over(deadline_ns));
-	     asked = true) {
+	for (; n == 0 && shim_set_of(wait->epfd) == wait->set &&
+	       (!looked || !shim_wait_is_over(deadline_ns));
+	     looked = true) {
 		if (!spin(wait)) {
 			n = shim_set_sleep(wait, events, room, deadline_ns);
+			if (n == -EINTR && shmipc_sleep_was_no_call())
+				return look_after_all(wait, events, room);
 			if (n != 0)
 				return n;
 		}
@@ -364,7 +372,7 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 {
 	struct shim_set *set = shim_set_of(epfd);
 	struct shim_set_wait wait = { set, epfd, mask };
-	bool sleeps = !timeout || timeout->tv_sec > 0 || timeout->tv_nsec > 0, asked;
+	bool sleeps = !timeout || timeout->tv_sec > 0 || timeout->tv_nsec > 0, has_looked;
 	uint64_t deadline_ns = SHIM_WAIT_FOR_EVER;
 	int n = 0;
 
@@ -376,21 +384,21 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 	if (has_nothing_of_ours(set)) {
 		deadline_ns = shim_wait_deadline(timeout);
 		n = shim_set_sleep_plain(&wait, events, room, deadline_ns);
-		if (n != 0 || shim_set_of(epfd) != set || is_over(deadline_ns))
+		if (n != 0 || shim_set_of(epfd) != set || shim_wait_is_over(deadline_ns))
 			return n;
 	}
 	/* a set that always finds something sleeps seldom */
 	if (__builtin_expect(!shmipc_relaxing_is_allowed(), 0))
 		shmipc_relaxing_settle();
-	asked = !sleeps || !sleeps_at_once(set);
-	if (asked)
+	has_looked = !sleeps || !sleeps_at_once(set);
+	if (has_looked)
 		n = look(&wait, events, room, sleeps);
 	if (n != 0 || !sleeps) /* the clock is not asked where nothing waits */
 		return n;
 	if (deadline_ns == SHIM_WAIT_FOR_EVER)
 		deadline_ns = shim_wait_deadline(timeout);
 	shmipc_postpone_begin();
-	n = wait_for_news(&wait, events, room, deadline_ns, asked);
+	n = wait_for_news(&wait, events, room, deadline_ns, has_looked && !mask);
 	shmipc_postpone_end();
 	return n;
 }

@@ -352,14 +352,32 @@ static bool has_several(const struct poll_wait *wait)
 	return ours > 1;
 }
 
+/* One connection, for its bytes.  Room to write is there most often, and another descriptor may
+ * always be ready. */
+static const struct shim_conn *only_one(const struct poll_wait *wait)
+{
+	const struct shim_conn *only = NULL;
+
+	for (nfds_t i = 0; i < wait->count; i++) {
+		const struct shim_conn *conn = waits_for_bytes(wait, i);
+
+		if (wait->fds[i].fd < 0)
+			continue;
+		if (only || !conn || (wait->fds[i].events & OUT_EVENTS))
+			return NULL;
+		only = conn;
+	}
+	return only;
+}
+
 /* Memory has nothing, and no look at it comes before the sleep, which asks the kernel itself. */
 static bool sleeps_at_once(const struct poll_wait *wait)
 {
-	const struct shim_conn *conn = first_of_ours(wait);
+	const struct shim_conn *conn = only_one(wait);
 
-	return (!may_spin(conn) ||
-		(shmipc_spin_is_skipped(&conn->rx.spin, atomic_load(&conn->rx.tx->cpu)) &&
-		 !has_several(wait))) &&
+	return conn && conn->rx.ready &&
+	       (!may_spin(conn) ||
+		shmipc_spin_is_skipped(&conn->rx.spin, atomic_load(&conn->rx.tx->cpu))) &&
 	       !any_hint(wait);
 }
 
@@ -515,9 +533,12 @@ static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const s
 	return n;
 }
 
-static bool is_over(uint64_t deadline_ns)
+/* A signal has ended the wait before anybody was asked. */
+static int look_after_all(struct poll_wait *wait, const sigset_t *mask)
 {
-	return deadline_ns != SHIM_WAIT_FOR_EVER && shmipc_clock_ns() >= deadline_ns;
+	int n = look(wait, mask);
+
+	return n ? n : -EINTR;
 }
 
 static int wait_for(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t *mask)
@@ -526,18 +547,20 @@ static int wait_for(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t
 	int n = 0;
 
 	note_waiting(wait);
-	asked = is_over(deadline_ns) || !sleeps_at_once(wait);
+	asked = shim_wait_is_over(deadline_ns) || !sleeps_at_once(wait);
 	if (asked)
 		n = look(wait, mask);
 	if (n != 0)
 		return n;
 	/* once in any case, however late it is by now */
-	for (; !asked || !is_over(deadline_ns); asked = true) {
+	for (; !asked || !shim_wait_is_over(deadline_ns); asked = true) {
 		if (!wait->vain && spin(wait)) {
 			n = look(wait, mask);
 			wait->vain = n == 0;
 		} else {
 			n = sleep_in_kernel(wait, deadline_ns, mask);
+			if (n == -EINTR && shmipc_sleep_was_no_call())
+				return look_after_all(wait, mask);
 			if (n < 0)
 				return n;
 			wait->vain = n > 0;

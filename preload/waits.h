@@ -26,6 +26,7 @@ uint64_t shim_wait_soon(uint64_t deadline_ns);
 /* timeout NULL: for ever. */
 uint64_t shim_wait_deadline(const struct timespec *timeout);
 struct timespec shim_wait_left(uint64_t deadline_ns);
+bool shim_wait_is_over(uint64_t deadline_ns);
 /* The deadline, or the end of a nap from now on, whichever comes first. */
 uint64_t shim_wait_nap(uint64_t deadline_ns, uint64_t nap_ns);
 

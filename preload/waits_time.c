@@ -17,6 +17,11 @@ uint64_t shim_wait_deadline(const struct timespec *timeout)
 	return now + span;
 }
 
+bool shim_wait_is_over(uint64_t deadline_ns)
+{
+	return deadline_ns != SHIM_WAIT_FOR_EVER && shmipc_clock_ns() >= deadline_ns;
+}
+
 uint64_t shim_wait_nap(uint64_t deadline_ns, uint64_t nap_ns)
 {
 	uint64_t soon = shmipc_clock_ns() + nap_ns;

@@ -3,6 +3,7 @@
 #include "tests/conformance/lib/conf.h"
 
 #include <setjmp.h>
+#include <sys/eventfd.h>
 
 enum { ANY = CONF_COLD | CONF_SWAP };
 
@@ -152,6 +153,60 @@ static void mask_server(int fd)
 	finish(fd);
 }
 CASE("signals.masks", mask_server, quiet_peer, ANY);
+
+/* Not even a wait of no time lets a signal stand that its mask lets through. */
+static void short_mask_server(int fd)
+{
+	struct epoll_event e = { .events = EPOLLIN };
+	const struct timespec hardly = { 0, 1 };
+	int set = epoll_create1(0);
+	sigset_t alarm_only, none;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	on_signal(SIGALRM, 0);
+	sigemptyset(&none);
+	sigemptyset(&alarm_only);
+	sigaddset(&alarm_only, SIGALRM);
+	sigprocmask(SIG_BLOCK, &alarm_only, NULL);
+	epoll_ctl(set, EPOLL_CTL_ADD, fd, &e);
+	raise(SIGALRM);
+	report("epoll_pwait2", epoll_pwait2(set, &e, 1, &hardly, &none));
+	raise(SIGALRM);
+	report("ppoll", ppoll(&p, 1, &hardly, &none));
+	close(set);
+	finish(fd);
+}
+CASE("signals.short_mask", short_mask_server, quiet_peer, ANY);
+
+/* What is ready goes before a signal: such a wait is never interrupted. */
+static void ready_first_server(int fd)
+{
+	const struct itimerval often = { { 0, 100 }, { 0, 100 } }, never = { { 0, 0 }, { 0, 0 } };
+	struct epoll_event e = { .events = EPOLLIN };
+	struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .events = POLLIN } };
+	int set = epoll_create1(0), by_epoll = 0, by_poll = 0;
+
+	on_signal(SIGALRM, 0);
+	p[1].fd = eventfd(1, EFD_CLOEXEC);
+	epoll_ctl(set, EPOLL_CTL_ADD, fd, &e);
+	for (int i = 0; i < 40; i++) { /* in vain: no wait spins any more */
+		epoll_wait(set, &e, 1, 1);
+		poll(p, 1, 1);
+	}
+	epoll_ctl(set, EPOLL_CTL_ADD, p[1].fd, &e);
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (int i = 0; i < 20000; i++) {
+		by_epoll += epoll_wait(set, &e, 1, CONF_WAIT_MS) != 1;
+		by_poll += poll(p, 2, CONF_WAIT_MS) != 1;
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	obs_val("other than one by epoll", by_epoll);
+	obs_val("other than one by poll", by_poll);
+	close(p[1].fd);
+	close(set);
+	finish(fd);
+}
+CASE("signals.ready_first", ready_first_server, quiet_peer, ANY);
 
 /* A blocking send() that has moved something reports it; one that has not gives EINTR. */
 static void send_server(int fd)

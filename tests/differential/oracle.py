@@ -6,8 +6,10 @@ import tempfile
 
 import plan as plans
 from pair import BLOCKED, Pair
+from vocabulary import LONG_MS
 
 PLAIN = "plain/plain"
+PATIENCE_S = 1.6 * LONG_MS / 1000  # a wait that nothing ends is over by itself before
 
 
 class Lab:
@@ -21,7 +23,7 @@ class Lab:
                      if k != "LD_PRELOAD" and not k.startswith("SHMIPC")}
         self.log = os.path.join(self.folder, "log")
 
-    def pair(self, pairing, environment, patience_s=5.0):
+    def pair(self, pairing, environment, patience_s=PATIENCE_S):
         self.count += 1
         shimmed = dict(self.base, LD_PRELOAD=self.preload, SHMIPC_ENDPOINTS="tcp:*,unix:*",
                        SHMIPC_LOG=f"info:{self.log}")
@@ -62,7 +64,7 @@ def replay(pair, steps):
     return outcomes
 
 
-def replay_fresh(lab, plan, pairing, patience_s=5.0):
+def replay_fresh(lab, plan, pairing, patience_s=PATIENCE_S):
     pair = lab.pair(pairing, plan.environment, patience_s)
     try:
         outcomes = replay(pair, plan.steps)
