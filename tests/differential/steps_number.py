@@ -120,9 +120,9 @@ class NumberSteps:
         return any(side != who for _, side in self.passed)
 
     def leaves_both_shut(self, who):
-        """TCP, both directions shut, with bytes unread: of such a peer's death only a byte that is
-        sent to it could tell, and one that lives would answer it by a reset."""
-        return self.family == "tcp" and any(
+        """Both directions shut, with bytes unread: of such a peer's death only a byte that is sent to
+        it could tell, and one that lives would answer it by a reset, or an error (Unix)."""
+        return any(
             self.end(who, slot).shut == {0, 1} and self.view(who, slot)[1]
             for slot in self.open_slots(who))
 
