@@ -292,10 +292,10 @@ static void clients_are_destroyed_while_they_connect(void **state)
 	peer.config.sessions = 3;
 	peer.config.reconnect_min_ms = peer.config.reconnect_max_ms = 1;
 	peer.config.buffer_bytes = 1 << 20;
+	before = descriptors();
 	assert_int_equal(shmipc_listener_create(peer.address, 0, &peer.config, NULL, NULL, NULL,
 						&door.listener),
 			 0);
-	before = descriptors();
 	pthread_create(&thread, NULL, slam, &door);
 	loop = start_loop();
 	for (unsigned int i = 0; i < 100; i++) {
@@ -307,8 +307,9 @@ static void clients_are_destroyed_while_they_connect(void **state)
 	assert_int_equal(shmipc_loop_destroy(loop), 0);
 	door.stop = true;
 	pthread_join(thread, NULL);
-	assert_int_equal(descriptors(), before);
+	/* which may hold one whose client went away in the middle of its handshake */
 	shmipc_listener_destroy(door.listener);
+	assert_int_equal(descriptors(), before);
 	assert_int_equal(peer_files(&peer), 0);
 }
 
