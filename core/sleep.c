@@ -54,16 +54,18 @@ __attribute__((noinline)) long shmipc_sleep6(const long call[7], void (*undo)(vo
 	struct _pthread_cleanup_buffer buffer;
 	uint32_t depth = shmipc_postpone.depth;
 	long result = -EINTR;
+	bool stays_out;
 
 	_pthread_cleanup_push(&buffer, undo, argument);
 	shmipc_postpone.ran = shmipc_postpone.interrupted = false;
 	shmipc_postpone.depth = 0; /* from here on a handler runs at once */
 	atomic_signal_fence(memory_order_seq_cst);
-	shmipc_postpone.stayed_out = waiting_signal_ends(call[0]);
-	if (!shmipc_postpone.stayed_out)
+	stays_out = waiting_signal_ends(call[0]);
+	if (!stays_out)
 		result = shmipc_single_threaded() ? call_now(call) : call_cancellable(call);
 	atomic_signal_fence(memory_order_seq_cst);
 	shmipc_postpone.depth = depth;
+	shmipc_postpone.stayed_out = stays_out; /* last: a handler may have slept meanwhile */
 	_pthread_cleanup_pop(&buffer, 0);
 	return result;
 }

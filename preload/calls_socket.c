@@ -235,10 +235,10 @@ SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockl
 	result = real.setsockopt(fd, level, name, value, bytes);
 	if (asks_first && result == 0)
 		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
-	if (conn && result == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT) {
-		shim_options_note_low_water(conn, value);
+	if (conn && result == 0)
+		shim_options_note(conn, level, name, value);
+	if (conn && result == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT)
 		after_low_water(conn, fd);
-	}
 	return result;
 }
 

@@ -152,26 +152,12 @@ static bool set_peek_offset(struct shim_conn *conn, int fd, const void *value, s
 	return true;
 }
 
-/* Where the kernel still has the option it tells the number itself, and we add none. */
-static void note_inq(struct shim_conn *conn, const void *value, socklen_t bytes)
-{
-	int number;
-
-	if (!value || (int)bytes < (int)sizeof(number))
-		return;
-	memcpy(&number, value, sizeof(number));
-	if (number == (number & 1))
-		atomic_store(&conn->options.inq, number);
-}
-
 bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const void *value,
 		      socklen_t bytes, int *result)
 {
 	int i = index_of(conn, level, name);
 	int number;
 
-	if (level == IPPROTO_TCP && name == TCP_INQ && !conn->is_unix)
-		note_inq(conn, value, bytes);
 	if (level == SOL_SOCKET && name == SO_PEEK_OFF)
 		return set_peek_offset(conn, fd, value, bytes, result);
 	if (i < 0 || !value || (int)bytes < (int)sizeof(number))
@@ -182,19 +168,28 @@ bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const
 	}
 	memcpy(&number, value, sizeof(number));
 	*result = 0;
-	if (rules[i].kind == BIT && number != (number & 1))
+	if (rules[i].kind == BIT && number != (number & 1)) {
 		*result = (int)shim_edge(-EINVAL);
-	else
-		atomic_store(&conn->options.value[i], number != 0);
+		return true;
+	}
+	atomic_store(&conn->options.value[i], number != 0);
+	shim_options_note(conn, level, name, value);
 	return true;
 }
 
-void shim_options_note_low_water(struct shim_conn *conn, const void *value)
+void shim_options_note(struct shim_conn *conn, int level, int name, const void *value)
 {
+	bool is_low_water = level == SOL_SOCKET && name == SO_RCVLOWAT;
+	bool is_inq = level == IPPROTO_TCP && name == TCP_INQ;
 	int number;
 
+	if (!is_low_water && !is_inq)
+		return; /* whose value may be shorter */
 	memcpy(&number, value, sizeof(number));
-	atomic_store(&conn->rx.low_water, number);
+	if (is_low_water)
+		atomic_store(&conn->rx.low_water, number);
+	else
+		atomic_store(&conn->options.inq, number != 0);
 }
 
 bool shim_options_get(struct shim_conn *conn, int level, int name, void *value, socklen_t *bytes,

@@ -37,8 +37,9 @@ void shim_options_restore(struct shim_conn *conn, int fd);
 /* true: answered here (0 or -errno in *result) */
 bool shim_options_set(struct shim_conn *conn, int fd, int level, int name, const void *value,
 		      socklen_t bytes, int *result);
-/* SO_RCVLOWAT, which the kernel has taken: what lies in the ring must follow it too. */
-void shim_options_note_low_water(struct shim_conn *conn, const void *value);
+/* An option that the kernel has taken: what lies in the ring must follow SO_RCVLOWAT and TCP_INQ
+ * too. */
+void shim_options_note(struct shim_conn *conn, int level, int name, const void *value);
 bool shim_options_get(struct shim_conn *conn, int level, int name, void *value, socklen_t *bytes,
 		      int *result);
 

@@ -67,14 +67,13 @@ int shim_set_ask_kernel(const struct shim_set_wait *wait, struct epoll_event *ev
 	long old_call[7] = {
 		SYS_epoll_pwait, wait->epfd, (long)events, room, 0, (long)wait->mask, 8
 	};
+	int64_t ms = -1;
 	int n;
 
 	/* a wait of no time looks at no signal */
 	if (sleeps && wait->mask && left.tv_sec == 0 && left.tv_nsec == 0)
 		left.tv_nsec = 1;
 	n = (int)kernel_wait(wait->set, new_call, sleeps);
-	int64_t ms = -1;
-
 	if (n != -ENOSYS)
 		return n;
 	if (deadline_ns != SHIM_WAIT_FOR_EVER)
@@ -228,7 +227,8 @@ int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *e
 	 * noted as a change before it ceased to be a member */
 	if (atomic_load(&set->members) == 0 && !shim_registration_changed(&set->registrations))
 		n = shim_set_ask_kernel(wait, events, room, deadline_ns, true);
-	if (n == -EINTR && shmipc_sleep_was_no_call()) { /* what is ready goes before a signal */
+	/* what is ready goes before a signal, whose handler may have closed the set */
+	if (n == -EINTR && shmipc_sleep_was_no_call() && shim_set_of(wait->epfd) == set) {
 		n = shim_set_ask_kernel(wait, events, room, 0, false);
 		n = n != 0 ? n : -EINTR;
 	}

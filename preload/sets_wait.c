@@ -337,11 +337,13 @@ static bool has_nothing_of_ours(const struct shim_set *set)
 	       !shim_registration_changed(&set->registrations);
 }
 
-/* A signal has ended the wait before anybody was asked. */
+/* A signal has ended the wait before anybody was asked.  Its handler may have closed the set. */
 static int look_after_all(const struct shim_set_wait *wait, struct epoll_event *events, int room)
 {
-	int n = look(wait, events, room, false);
+	int n = 0;
 
+	if (shim_set_of(wait->epfd) == wait->set)
+		n = look(wait, events, room, false);
 	return n ? n : -EINTR;
 }
 
