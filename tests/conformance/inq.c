@@ -8,17 +8,6 @@
 
 enum { ANY = CONF_COLD | CONF_SWAP };
 
-static void set(const char *what, int fd, int level, int option, int value)
-{
-	obs(what, setsockopt(fd, level, option, &value, sizeof(value)));
-}
-
-static void exchange(int fd)
-{
-	send_pat(fd, 100, 0);
-	recv_pat(fd, 100, 0);
-}
-
 static void left_behind(int fd, size_t bytes)
 {
 	char data[1000], control[200];
@@ -44,8 +33,8 @@ static void left_behind(int fd, size_t bytes)
 static void inq_server(int fd)
 {
 	exchange(fd);
-	set("TCP_INQ", fd, IPPROTO_TCP, TCP_INQ, 1);
-	set("SO_INQ", fd, SOL_SOCKET, SO_INQ, 1);
+	obs_set("TCP_INQ", fd, IPPROTO_TCP, TCP_INQ, 1);
+	obs_set("SO_INQ", fd, SOL_SOCKET, SO_INQ, 1);
 	both();
 	nap_ms(CONF_NAP_MS);
 	left_behind(fd, 400);
@@ -105,15 +94,15 @@ static void inq_ring_server(int fd)
 	tell_left("nothing asked for", fd, 0, 0, 200);
 	for (size_t i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++)
 		tell_left("room", fd, 10, 0, rooms[i]);
-	set("too much", fd, IPPROTO_TCP, TCP_INQ, 2);
+	obs_set("too much", fd, IPPROTO_TCP, TCP_INQ, 2);
 	value = 0;
 	obs("no length", setsockopt(fd, IPPROTO_TCP, TCP_INQ, &value, (socklen_t)-1));
-	set("too little", fd, IPPROTO_TCP, TCP_INQ, -1);
+	obs_set("too little", fd, IPPROTO_TCP, TCP_INQ, -1);
 	obs("get", getsockopt(fd, IPPROTO_TCP, TCP_INQ, &value, &bytes));
 	obs_val("value", value);
-	set("off", fd, IPPROTO_TCP, TCP_INQ, 0);
+	obs_set("off", fd, IPPROTO_TCP, TCP_INQ, 0);
 	tell_left("off", fd, 100, 0, 200);
-	set("on", fd, IPPROTO_TCP, TCP_INQ, 1);
+	obs_set("on", fd, IPPROTO_TCP, TCP_INQ, 1);
 	tell_left("on", fd, 500, 0, 200);
 	tell_left("none there", fd, 10, MSG_DONTWAIT, 200);
 	both();
@@ -143,7 +132,7 @@ static void inq_ring_accept(int listener)
 {
 	int fd = conf_accept(listener);
 
-	set("TCP_INQ", fd, IPPROTO_TCP, TCP_INQ, 1);
+	obs_set("TCP_INQ", fd, IPPROTO_TCP, TCP_INQ, 1);
 	warm_up(fd, 2 * CONF_WARM_ROUNDS);
 	inq_ring_server(fd);
 	close(fd);
@@ -164,11 +153,11 @@ CASE("inq.ring", inq_ring_accept, inq_ring_connect, CONF_RAW | CONF_MUST | CONF_
 static void inq_back_server(int fd)
 {
 	exchange(fd);
-	set("TCP_INQ", fd, IPPROTO_TCP, TCP_INQ, 1);
+	obs_set("TCP_INQ", fd, IPPROTO_TCP, TCP_INQ, 1);
 	both();
 	nap_ms(CONF_NAP_MS);
 	tell_left("by the ring", fd, 100, 0, 200);
-	set("SO_OOBINLINE", fd, SOL_SOCKET, SO_OOBINLINE, 1);
+	obs_set("SO_OOBINLINE", fd, SOL_SOCKET, SO_OOBINLINE, 1);
 	tell_left("behind it", fd, 300, MSG_WAITALL, 200);
 	tell_left("the rest", fd, 600, MSG_WAITALL, 200);
 	both();

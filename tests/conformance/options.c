@@ -22,12 +22,6 @@ static void set(const char *what, int fd, int level, int option, int value)
 	get(what, fd, level, option);
 }
 
-static void exchange(int fd)
-{
-	send_pat(fd, 100, 0);
-	recv_pat(fd, 100, 0);
-}
-
 static void plain_end(int fd)
 {
 	exchange(fd);

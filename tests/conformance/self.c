@@ -10,19 +10,19 @@ static void nothing(int fd)
 	(void)fd;
 }
 
-static void exchange(int fd)
+static void ten_each_way(int fd)
 {
 	send_pat(fd, 10, 0);
 	recv_pat(fd, 10, 0);
 }
-CASE("self.passes", exchange, exchange, CONF_SELF);
+CASE("self.passes", ten_each_way, ten_each_way, CONF_SELF);
 
 static void show_preload(int fd)
 {
 	obs_val("preloaded", getenv("LD_PRELOAD") != NULL);
-	exchange(fd);
+	ten_each_way(fd);
 }
-CASE("self.differs", show_preload, exchange, CONF_SELF);
+CASE("self.differs", show_preload, ten_each_way, CONF_SELF);
 
 static void hang_when_shimmed(int fd)
 {

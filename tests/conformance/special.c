@@ -11,17 +11,6 @@
 
 enum { ANY = CONF_COLD | CONF_SWAP };
 
-static void set(const char *what, int fd, int level, int option, int value)
-{
-	obs(what, setsockopt(fd, level, option, &value, sizeof(value)));
-}
-
-static void exchange(int fd)
-{
-	send_pat(fd, 100, 0);
-	recv_pat(fd, 100, 0);
-}
-
 static void plain_end(int fd)
 {
 	exchange(fd);
@@ -65,7 +54,7 @@ static void oob_inline_server(int fd)
 {
 	char bytes[100];
 
-	set("SO_OOBINLINE", fd, SOL_SOCKET, SO_OOBINLINE, 1);
+	obs_set("SO_OOBINLINE", fd, SOL_SOCKET, SO_OOBINLINE, 1);
 	both();
 	both();
 	ready(fd, POLLPRI);
@@ -320,7 +309,7 @@ static void passcred_late_server(int fd)
 	struct ucred cred = { 0, 0, 0 };
 
 	exchange(fd);
-	set("SO_PASSCRED", fd, SOL_SOCKET, SO_PASSCRED, 1);
+	obs_set("SO_PASSCRED", fd, SOL_SOCKET, SO_PASSCRED, 1);
 	both();
 	ready(fd, POLLIN);
 	obs("recvmsg", recvmsg(fd, &m, MSG_WAITALL));
@@ -330,7 +319,7 @@ static void passcred_late_server(int fd)
 	obs_val("uid", (long)cred.uid);
 	obs_val("right", pat_good(bytes, 100, 0));
 	send_pat(fd, 100, 0);
-	set("SO_PASSCRED", fd, SOL_SOCKET, SO_PASSCRED, 0);
+	obs_set("SO_PASSCRED", fd, SOL_SOCKET, SO_PASSCRED, 0);
 	both();
 }
 
@@ -348,7 +337,7 @@ static void timestamp_server(int fd)
 	struct cmsghdr *c;
 
 	exchange(fd);
-	set("SO_TIMESTAMP", fd, SOL_SOCKET, SO_TIMESTAMP, 1);
+	obs_set("SO_TIMESTAMP", fd, SOL_SOCKET, SO_TIMESTAMP, 1);
 	both();
 	ready(fd, POLLIN);
 	obs("recvmsg", recvmsg(fd, &m, MSG_WAITALL));
@@ -368,11 +357,11 @@ static void lowat_server(int fd)
 	char bytes[100];
 
 	exchange(fd);
-	set("SO_RCVLOWAT", fd, SOL_SOCKET, SO_RCVLOWAT, 60);
+	obs_set("SO_RCVLOWAT", fd, SOL_SOCKET, SO_RCVLOWAT, 60);
 	both();
 	obs("recv", recv(fd, bytes, 100, 0));
 	obs_val("right", pat_good(bytes, 60, 0));
-	set("SO_RCVLOWAT", fd, SOL_SOCKET, SO_RCVLOWAT, 1);
+	obs_set("SO_RCVLOWAT", fd, SOL_SOCKET, SO_RCVLOWAT, 1);
 	both();
 	exchange(fd);
 	both();
@@ -397,7 +386,7 @@ static void lowat_early_server(int listener)
 	int fd = conf_accept(listener);
 	char bytes[100];
 
-	set("SO_RCVLOWAT", fd, SOL_SOCKET, SO_RCVLOWAT, 16);
+	obs_set("SO_RCVLOWAT", fd, SOL_SOCKET, SO_RCVLOWAT, 16);
 	warm_up(fd, CONF_WARM_ROUNDS);
 	obs("recv", recv(fd, bytes, 100, 0));
 	obs_val("right", pat_good(bytes, 16, 0));

@@ -6,17 +6,6 @@
 
 enum { ANY = CONF_COLD | CONF_SWAP };
 
-static void set(const char *what, int fd, int level, int option, int value)
-{
-	obs(what, setsockopt(fd, level, option, &value, sizeof(value)));
-}
-
-static void exchange(int fd)
-{
-	send_pat(fd, 100, 0);
-	recv_pat(fd, 100, 0);
-}
-
 static void plain_end(int fd)
 {
 	exchange(fd);
@@ -44,7 +33,7 @@ static void zerocopy_client(int fd)
 	exchange(fd);
 	pat_fill(bytes, 100000, 0);
 	obs("without the option", send(fd, bytes, 1000, MSG_ZEROCOPY));
-	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
+	obs_set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
 	obs("send", send(fd, bytes + 1000, 99000, MSG_ZEROCOPY));
 	both();
 	if (conf.is_tcp) {
@@ -56,7 +45,7 @@ static void zerocopy_client(int fd)
 		obs_text("origin %d from %u to %u", notice.ee_origin, notice.ee_info,
 			 notice.ee_data);
 	}
-	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 0);
+	obs_set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 0);
 	exchange(fd);
 	both();
 }
@@ -83,7 +72,7 @@ static void zerocopy_late_client(int none)
 	int fd = conf_connect(), notices = 0;
 
 	(void)none;
-	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
+	obs_set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
 	warm_up(fd, 2 * CONF_WARM_ROUNDS);
 	both();
 	pat_fill(bytes, 300000, 0);
@@ -121,7 +110,7 @@ CASE("zerocopy.late", zerocopy_late_server, zerocopy_late_client,
 static void zerocopy_unix_client(int fd)
 {
 	exchange(fd);
-	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
+	obs_set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
 	both();
 	exchange(fd);
 	both();
@@ -143,7 +132,7 @@ static void zerocopy_asked_client(int none)
 	int fd = conf_connect();
 
 	(void)none;
-	set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
+	obs_set("SO_ZEROCOPY", fd, SOL_SOCKET, SO_ZEROCOPY, 1);
 	warm_up(fd, 2 * CONF_WARM_ROUNDS);
 	both();
 	close(fd);

@@ -91,6 +91,7 @@ extern struct conf_run conf;
 /* Observations: one line each, written at once. obs() prints the errno name when r is -1. */
 void obs(const char *what, long r);
 void obs_val(const char *what, long value);
+void obs_set(const char *what, int fd, int level, int option, int value); /* setsockopt() */
 void obs_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void obs_sum(const char *what, const void *bytes, size_t len);
 void obs_poll(const char *what, int r, short revents);
@@ -110,6 +111,7 @@ long send_exact(int fd, const void *bytes, size_t len);
 long recv_exact(int fd, void *bytes, size_t len); /* short at EOF, -1 on error */
 void send_pat(int fd, size_t len, uint64_t position);
 void recv_pat(int fd, size_t len, uint64_t position); /* prints what came */
+void exchange(int fd);				      /* 100 bytes each way: both ends call it */
 void recv_to_eof(int fd, uint64_t position);	      /* prints total, correctness, last result */
 void *big_buffer(void);				      /* CONF_BIG bytes, one per process */
 

@@ -47,6 +47,11 @@ void obs_val(const char *what, long value)
 	obs_text("%s: %ld", what, value);
 }
 
+void obs_set(const char *what, int fd, int level, int option, int value)
+{
+	obs(what, setsockopt(fd, level, option, &value, sizeof(value)));
+}
+
 void obs_sum(const char *what, const void *bytes, size_t len)
 {
 	const unsigned char *p = bytes;

@@ -130,3 +130,9 @@ int opaque(int value)
 {
 	return value;
 }
+
+void exchange(int fd)
+{
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+}
