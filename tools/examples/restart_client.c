@@ -17,7 +17,7 @@ struct load {
 	pthread_t thread;
 	uint64_t seed, until_ns;
 	unsigned long long requests, lost;
-	uint64_t servers[SERVERS_MAX]; /* in the order in which they were met */
+	uint64_t servers[SERVERS_MAX]; /* each once, as they were met */
 	unsigned int server_count;
 };
 
@@ -42,10 +42,12 @@ static int request(struct shmipc_stream *stream, uint64_t seed, uint64_t *server
 	return frame_is(answer, seed) ? 0 : -1;
 }
 
+/* While the sessions move one after the other, a thread goes back and forth between two of them. */
 static void meet(struct load *load, uint64_t server)
 {
-	if (load->server_count > 0 && load->servers[load->server_count - 1] == server)
-		return;
+	for (unsigned int i = 0; i < load->server_count; i++)
+		if (load->servers[i] == server)
+			return;
 	if (load->server_count < SERVERS_MAX)
 		load->servers[load->server_count++] = server;
 }
