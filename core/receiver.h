@@ -96,7 +96,8 @@ struct shmipc_receiver {
 	_Atomic bool doubtful;
 	uint64_t asked_ticks;	/* when the socket last said that it has nothing */
 	int64_t former_besides; /* shmipc_receiver_besides_kernel() of former streams */
-	/* the kernel has reported something of the socket to a wait since it was asked */
+	/* since the socket was asked the kernel has reported to a wait what it may not report again
+	 */
 	_Atomic bool reported;
 	_Atomic uint64_t looked_ticks; /* when a poll has last asked the kernel of it */
 	/* O_NONBLOCK, which the kernel keeps: seen set at flags_ticks, when calls of ours had
@@ -170,8 +171,8 @@ static inline void shmipc_receiver_flags_changed(struct shmipc_receiver *r)
 	atomic_fetch_add(&r->flags_changed, 1);
 }
 
-/* The kernel has told a wait something of this end: whoever receives next looks at the socket, even
- * if memory holds bytes now. */
+/* The kernel has told a wait something of this end, once, or an end itself: whoever receives next
+ * looks at the socket, even if memory holds bytes now. */
 static inline void shmipc_receiver_was_reported(struct shmipc_receiver *r)
 {
 	atomic_store_explicit(&r->reported, true, memory_order_relaxed);
@@ -180,9 +181,11 @@ static inline void shmipc_receiver_was_reported(struct shmipc_receiver *r)
 /* A poll has asked the kernel for its bytes, ends and errors. */
 void shmipc_receiver_was_looked_at(struct shmipc_receiver *r, uint64_t ticks);
 
-/* Nothing but bytes can be told of this end, and memory knows them: it follows the ring, no token
- * is on its way, and its socket has been looked at a moment ago. */
+/* Nothing but bytes can be told of this end, unless its peer was killed, and memory knows them: it
+ * follows the ring, and no token is on its way. */
 bool shmipc_receiver_is_memorys(const struct shmipc_receiver *r);
+/* A poll has asked the kernel of it a moment ago. */
+bool shmipc_receiver_was_seen(const struct shmipc_receiver *r);
 
 /* As far as shared memory tells, what comes next comes by the ring: no cut, no end, no request to
  * stop. */

@@ -290,7 +290,7 @@ int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, boo
 	if (n < 0)
 		real.revents = 0;
 	if (n == 0 && r->sibling && !error)
-		shmipc_sender_was_looked_at(r->sibling, now);
+		shmipc_sender_found_alive(r->sibling, now);
 	error = tell_end(r, fd, r->pending_error ? r->pending_error : error, real.revents);
 	if (!error && r->sibling &&
 	    (r->sibling->swallowed || is_broken_pipe(r, how_ended(r, real.revents))) &&

@@ -68,11 +68,15 @@ void shmipc_receiver_was_looked_at(struct shmipc_receiver *r, uint64_t ticks)
 
 bool shmipc_receiver_is_memorys(const struct shmipc_receiver *r)
 {
-	uint64_t looked = atomic_load_explicit(&r->looked_ticks, memory_order_relaxed);
-
 	return shmipc_receiver_follows_ring(r) && !shmipc_receiver_has_tokens(r) &&
 	       !shmipc_receiver_wants(r, SHMIPC_WANT_STRICT) &&
-	       !atomic_load_explicit(&r->reported, memory_order_relaxed) &&
-	       shmipc_is_newer_than_ends(looked) &&
+	       !atomic_load_explicit(&r->reported, memory_order_relaxed);
+}
+
+bool shmipc_receiver_was_seen(const struct shmipc_receiver *r)
+{
+	uint64_t looked = atomic_load_explicit(&r->looked_ticks, memory_order_relaxed);
+
+	return shmipc_is_newer_than_ends(looked) &&
 	       shmipc_ticks() - looked < LOOK_EVERY_US * shmipc_ticks_per_us();
 }

@@ -105,8 +105,11 @@ static bool peek(struct shmipc_receiver *r, int fd)
 	/* first: what is reported from here on is to be asked for again */
 	atomic_store_explicit(&r->reported, false, memory_order_relaxed);
 	n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
-	if (n == -EAGAIN)
+	if (n == -EAGAIN) {
 		r->asked_ticks = now;
+		if (r->sibling && !shmipc_sender_must_ask(r->sibling))
+			shmipc_sender_found_alive(r->sibling, now);
+	}
 	if (n != 1) {
 		shmipc_receiver_socket_said(r, n);
 		return false;
@@ -121,20 +124,31 @@ static bool peek(struct shmipc_receiver *r, int fd)
 	return true;
 }
 
+/* When the kernel, asked by either direction, last knew of no end. */
+static uint64_t alive_ticks(const struct shmipc_receiver *r)
+{
+	uint64_t ticks = r->sibling ? atomic_load_explicit(&r->sibling->alive_ticks,
+							   memory_order_relaxed)
+				    : 0;
+
+	return ticks > r->asked_ticks ? ticks : r->asked_ticks;
+}
+
 /* A server that receives until nothing is left would ask in vain after each request.  Relaxed:
  * whoever waits does so in our calls, which ask the kernel themselves and find its end (or note a
  * doubt), so only one that asks again without waiting hears late of a peer that was killed. */
 bool shmipc_receiver_is_quiet(const struct shmipc_receiver *r)
 {
 	const uint32_t ends = SHMIPC_TX_FIN | SHMIPC_TX_RESET | SHMIPC_TX_CLOSED;
+	const uint64_t alive = alive_ticks(r);
 
 	return !shmipc_receiver_wants(r, SHMIPC_WANT_STRICT) && !r->shut && !r->last_seen &&
 	       !atomic_load_explicit(&r->doubtful, memory_order_relaxed) &&
 	       /* an edge that was told once, of bytes in the ring and of the end behind them */
 	       !atomic_load_explicit(&r->reported, memory_order_relaxed) &&
 	       !(atomic_load_explicit(&r->tx->flags, memory_order_acquire) & ends) &&
-	       shmipc_is_newer_than_ends(r->asked_ticks) &&
-	       shmipc_ticks() - r->asked_ticks < ASK_EVERY_US * shmipc_ticks_per_us();
+	       shmipc_is_newer_than_ends(alive) &&
+	       shmipc_ticks() - alive < ASK_EVERY_US * shmipc_ticks_per_us();
 }
 
 bool shmipc_receiver_probe(struct shmipc_receiver *r, int fd, bool thorough)

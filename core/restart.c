@@ -31,7 +31,7 @@ static void restart_sender(struct shmipc_sender *s)
 	s->owing = false;
 	s->tail = s->base = s->head = s->restart_at = s->resend_to = 0;
 	s->grown = false;
-	s->looked_ticks = 0;
+	s->looked_ticks = s->alive_ticks = 0;
 	s->phase = s->tokens = 0;
 }
 

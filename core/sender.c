@@ -272,12 +272,14 @@ __attribute__((noinline)) bool shmipc_sender_look_for_peer(struct shmipc_sender 
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
 
-	shmipc_sender_was_looked_at(s, now);
+	atomic_store_explicit(&s->looked_ticks, now, memory_order_relaxed);
 	s->half_closed = shmipc_sender_must_ask(s);
 	if (s->half_closed)
 		shmipc_sender_ask(s, fd);
-	if (sys_poll(&real, 1, 0) <= 0)
+	if (sys_poll(&real, 1, 0) <= 0) {
+		shmipc_sender_found_alive(s, now);
 		return false;
+	}
 	shmipc_ending_look_behind_shutdown(s, fd);
 	/* before anything of this call is in the ring: what the peer left unread counts now */
 	shmipc_ending_of(s, real.revents);

@@ -101,6 +101,7 @@ struct shmipc_sender {
 	uint64_t resent;       /* bytes that were sent twice: by the ring, and by the kernel */
 	int64_t former_besides;	       /* shmipc_sender_besides_kernel() of former streams */
 	_Atomic uint64_t looked_ticks; /* last look at the real socket for a dead peer */
+	_Atomic uint64_t alive_ticks;  /* the last one that found none */
 	uint64_t look_every_ticks;
 	_Atomic uint32_t doing; /* enum shmipc_sender_doing: what a holder of the lock died in */
 	_Atomic bool
@@ -133,10 +134,12 @@ void shmipc_sender_init(struct shmipc_sender *s, bool is_unix);
 void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *direction,
 			  const struct shmipc_direction *reverse, struct shmipc_ring ring);
 
-/* Somebody has asked the real socket for an end, and it told of none; it counts as a look. */
-static inline void shmipc_sender_was_looked_at(struct shmipc_sender *s, uint64_t ticks)
+/* Whoever has asked the real socket for an end, at `ticks`, and was told of none says so: a look,
+ * whatever it was meant for. */
+static inline void shmipc_sender_found_alive(struct shmipc_sender *s, uint64_t ticks)
 {
 	atomic_store_explicit(&s->looked_ticks, ticks, memory_order_relaxed);
+	atomic_store_explicit(&s->alive_ticks, ticks, memory_order_relaxed);
 }
 
 /* Send as send(2)/sendmsg(2) on the real socket would: bytes taken, or -errno.  SIGPIPE comes from

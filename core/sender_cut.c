@@ -59,6 +59,7 @@ static bool is_passing(ssize_t result)
 static int send_token(struct shmipc_sender *s, int fd)
 {
 	const char value = SHMIPC_TOKEN_WAKE;
+	const uint64_t now = shmipc_ticks();
 	uint32_t want = promise(s);
 	ssize_t n;
 
@@ -73,6 +74,8 @@ static int send_token(struct shmipc_sender *s, int fd)
 		shmipc_count(&s->count->tokens, 1);
 	else
 		take_promise_back(s);
+	if (n == 1 && s->is_unix) /* which takes nothing for a socket that is gone */
+		shmipc_sender_found_alive(s, now);
 	s->token_owed = is_passing(n);
 	keep_reset(s, n);
 	shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);

@@ -130,9 +130,15 @@ static void add_to(struct shim_set *set, struct shim_registration *r, struct epo
 	said->events |= event->events;
 }
 
-/* Locked.  The registration whose event it is, which now has the application's data.  An event that
- * only the kernel could give is told, or is taken for one of memory's: a receive must find what it
- * stood for. */
+/* Told, or taken for one of memory's: must a receive find what it stood for?  A level-triggered
+ * wait is told of bytes, or of an end behind them, as long as they are there. */
+static bool is_told_once(const struct shim_registration *r, uint32_t events)
+{
+	return (r->event.events & (EPOLLET | EPOLLONESHOT)) ||
+	       (events & ~(uint32_t)(SHIM_SET_IN_EVENTS | SHIM_SET_OUT_EVENTS));
+}
+
+/* Locked.  The registration whose event it is, which now has the application's data. */
 static struct shim_registration *find(struct shim_set *set, struct epoll_event *event)
 {
 	struct shim_registration *r = shim_registration_by_tag(&set->registrations,
@@ -140,11 +146,19 @@ static struct shim_registration *find(struct shim_set *set, struct epoll_event *
 
 	for (; r && (event->events & ~(uint32_t)SHIM_SET_OUT_EVENTS);
 	     r = shim_registration_same_tag(r)) {
-		shmipc_receiver_was_reported(&r->conn->rx);
+		if (is_told_once(r, event->events))
+			shmipc_receiver_was_reported(&r->conn->rx);
 		if (r->blurred)
 			shim_registration_told(r);
 	}
 	return shim_set_untag(set, event);
+}
+
+/* Locked.  A token's event: memory would have told it, had it been asked. */
+static bool is_memorys(const struct shim_registration *r, uint32_t events)
+{
+	return !(events & ~(uint32_t)(SHIM_SET_IN_EVENTS | SHIM_SET_OUT_EVENTS)) &&
+	       shim_registration_has_news(r) && shmipc_receiver_follows_ring(&r->conn->rx);
 }
 
 int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int k)
@@ -155,6 +169,7 @@ int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int 
 		struct epoll_event event = events[i];
 		const uint64_t tag = event.data.u64;
 		struct shim_registration *r;
+		bool known;
 		int same = 0;
 
 		if (event.data.u64 == SHIM_SET_KICK_DATA) {
@@ -165,10 +180,12 @@ int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int 
 		r = find(set, &event);
 		while (r && same < n && events[same].data.u64 != tag)
 			same++;
+		known = r && is_memorys(r, event.events);
 		if (r && same < n) {
 			add_to(set, r, &events[same], &event);
 		} else if (!r || correct(set, r, &event)) {
-			set->quiet_looks = 0;
+			if (!known)
+				set->quiet_looks = 0;
 			events[out++] = event;
 		}
 	}

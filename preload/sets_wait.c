@@ -50,6 +50,13 @@ static uint32_t raise_by_one(_Atomic uint32_t *count)
 	return value;
 }
 
+/* As far as is known yet. */
+static void asked_in_vain(struct shim_set *set)
+{
+	if (set->quiet_looks < QUIET_LOOKS)
+		raise_by_one(&set->quiet_looks);
+}
+
 static void looked(struct shim_set *set, uint64_t began)
 {
 	uint64_t now = shmipc_ticks(), rate = shmipc_ticks_per_us();
@@ -166,8 +173,7 @@ static int add_kernel(const struct shim_set_wait *wait, struct epoll_event *even
 	uint64_t began = shmipc_ticks();
 	int k = shim_set_ask_kernel(wait, events + n, room - n, 0, false);
 
-	if (set->quiet_looks < QUIET_LOOKS)
-		raise_by_one(&set->quiet_looks);
+	asked_in_vain(set);
 	looked(set, began);
 	if (k <= 0)
 		return n > 0 ? n : k;
@@ -259,8 +265,10 @@ static bool any_news(void *argument)
 	if (news || !due)
 		return news;
 	shim_set_looked_at(set, shmipc_ticks());
-	if (!kernel_has_events(wait))
+	if (!kernel_has_events(wait)) {
+		asked_in_vain(set);
 		return false;
+	}
 	set->quiet_looks = 0; /* ask what */
 	return true;
 }

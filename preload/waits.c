@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "preload/waits.h"
+#include "preload/waits_parts.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,18 +14,9 @@
 #include "core/thread.h"
 #include "preload/pins.h"
 #include "preload/sets.h"
-#include "preload/shrink.h"
 #include "preload/upgrade.h"
 
-enum {
-	IN_EVENTS = POLLIN | POLLRDNORM,
-	OUT_EVENTS = POLLOUT | POLLWRNORM,
-	URGENT_EVENTS = POLLPRI | POLLRDBAND, /* such bytes leave the ring */
-	ANSWERED_EVENTS = IN_EVENTS | OUT_EVENTS | POLLRDHUP,
-	HANGUP_EVENTS = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP,
-	SILENT_NAP_NS = 50 * 1000 * 1000,
-	LOOKS_PER_KERNEL = 128, /* while spinning: every few us */
-};
+enum { LOOKS_PER_KERNEL = 128 }; /* while spinning: every few us */
 
 /* ---- which of them are ours ---- */
 
@@ -73,7 +64,7 @@ uint32_t shim_wait_ask(struct shim_conn *conn, int fd)
 uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 {
 	struct shmipc_receiver *r = &conn->rx;
-	uint32_t signs = told & HANGUP_EVENTS;
+	uint32_t signs = told & SHIM_POLL_HANGUP;
 
 	if (signs == 0 && !r->eof && !r->pending_error)
 		return told;
@@ -96,9 +87,9 @@ uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 			break;
 		}
 		/* a wait for nothing else would end in vain, again and again */
-		if (asked & ANSWERED_EVENTS)
+		if (asked & SHIM_POLL_ANSWERED)
 			told &= ~(uint32_t)POLLERR;
-		if (asked & ANSWERED_EVENTS && !conn->is_unix && !conn->tx.shut)
+		if (asked & SHIM_POLL_ANSWERED && !conn->is_unix && !conn->tx.shut)
 			told &= ~(uint32_t)POLLHUP;
 		break;
 	case SHMIPC_ENDING_LEFT_BYTES:
@@ -114,41 +105,10 @@ uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 	return told;
 }
 
-enum { ARMED_MAX = 64 }; /* accelerated descriptors in one call; more than these are strict */
-
-struct poll_wait {
-	struct pollfd *fds;
-	nfds_t count;
-	uint32_t looks;
-	int armed_count;
-	struct shim_conn *armed[ARMED_MAX];
-	bool vain; /* what ended the last sleep, or spin, was no news */
-	bool silent[ARMED_MAX];
-	bool pins; /* a number may be closed meanwhile (pins.h): the first ones are pinned */
-	struct shim_conn *pinned[ARMED_MAX];
-};
-
-static struct shim_conn *conn_at(const struct poll_wait *wait, nfds_t i)
-{
-	int fd = wait->fds[i].fd;
-	struct shim_conn *conn = fd >= 0 ? shim_conn_of(fd) : NULL;
-
-	return __builtin_expect(wait->pins, 0) && i < ARMED_MAX && conn != wait->pinned[i] ? NULL
-											   : conn;
-}
-
-static struct shim_conn *waits_for_bytes(const struct poll_wait *wait, nfds_t i)
-{
-	struct shim_conn *conn = conn_at(wait, i);
-
-	return conn && shim_conn_is_attached(conn) && (wait->fds[i].events & IN_EVENTS) ? conn
-											: NULL;
-}
-
-static void pin_all(struct poll_wait *wait)
+static void pin_all(struct shim_poll_wait *wait)
 {
 	wait->pins = true;
-	for (nfds_t i = 0; i < wait->count && i < ARMED_MAX; i++) {
+	for (nfds_t i = 0; i < wait->count && i < SHIM_POLL_ARMED_MAX; i++) {
 		struct shim_conn *conn = wait->fds[i].fd >= 0 ? shim_conn_of(wait->fds[i].fd)
 							      : NULL;
 
@@ -156,78 +116,62 @@ static void pin_all(struct poll_wait *wait)
 	}
 }
 
-static void unpin_all(const struct poll_wait *wait)
-{
-	for (nfds_t i = 0; i < wait->count && i < ARMED_MAX; i++)
-		if (wait->pinned[i])
-			shim_unpin(wait->pinned[i]);
-}
-
-static bool any_hint(const struct poll_wait *wait)
-{
-	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(wait, i);
-
-		if (conn && shmipc_receiver_hint(&conn->rx))
-			return true;
-	}
-	return false;
-}
-
 /* While spinning: the other descriptors of the call have their turn with the kernel. */
 static bool anything(void *argument)
 {
-	struct poll_wait *wait = argument;
+	struct shim_poll_wait *wait = argument;
 
-	if (any_hint(wait))
+	if (shim_poll_hint(wait))
 		return true;
-	return wait->count > 1 && ++wait->looks % LOOKS_PER_KERNEL == 0 &&
+	return !wait->by_memory && wait->count > 1 && ++wait->looks % LOOKS_PER_KERNEL == 0 &&
 	       sys_poll(wait->fds, wait->count, 0) > 0;
 }
 
 /* ---- one look ---- */
 
 /* A wait for bytes is told of an end as of bytes; one for neither is not told. */
-static short corrected_hangup(struct shim_conn *conn, const struct pollfd *entry)
+short shim_poll_hangup(struct shim_conn *conn, const struct pollfd *entry)
 {
 	uint32_t told = (uint16_t)entry->revents;
 
-	if ((told & IN_EVENTS) || !(entry->events & IN_EVENTS))
+	if ((told & SHIM_POLL_IN) || !(entry->events & SHIM_POLL_IN))
 		told |= shim_wait_ask(conn, entry->fd);
-	told = shim_wait_hangup(conn, ANSWERED_EVENTS, told);
-	return (short)(told & ((uint16_t)entry->events | (HANGUP_EVENTS & ~POLLRDHUP)));
+	told = shim_wait_hangup(conn, SHIM_POLL_ANSWERED, told);
+	return (short)(told & ((uint16_t)entry->events | (SHIM_POLL_HANGUP & ~POLLRDHUP)));
 }
 
 /* An epoll set: what the kernel tells of it may be a token, or of our own making. */
 static void correct_set(struct pollfd *entry)
 {
-	if ((entry->revents & IN_EVENTS) && shim_set_clear(entry->fd))
+	if ((entry->revents & SHIM_POLL_IN) && shim_set_clear(entry->fd))
 		sys_poll(entry, 1, 0);
 }
 
 /* The kernel's answer, corrected by what the rings hold. */
-static int correct(const struct poll_wait *wait)
+static int correct(const struct shim_poll_wait *wait)
 {
 	int ready = 0;
 
 	for (nfds_t i = 0; i < wait->count; i++) {
 		struct pollfd *entry = &wait->fds[i];
-		struct shim_conn *conn = waits_for_bytes(wait, i);
+		struct shim_conn *conn = shim_poll_receiver(wait, i);
 
-		if (conn && (entry->revents & IN_EVENTS))
+		/* bytes it will be told of again, as long as they are there */
+		if (conn && (entry->revents & SHIM_POLL_IN) &&
+		    (entry->revents & ~(SHIM_POLL_IN | SHIM_POLL_OUT)))
 			shmipc_receiver_was_reported(&conn->rx);
-		if (conn && !(entry->revents & HANGUP_EVENTS)) {
+		if (conn && !(entry->revents & SHIM_POLL_HANGUP)) {
 			if (shmipc_receiver_hint(&conn->rx))
-				entry->revents |= (short)(entry->events & IN_EVENTS);
-			else if ((entry->revents & IN_EVENTS) &&
+				entry->revents |= (short)(entry->events & SHIM_POLL_IN);
+			else if ((entry->revents & SHIM_POLL_IN) &&
 				 !shim_wait_is_true(conn, entry->fd))
-				entry->revents &= (short)~IN_EVENTS;
+				entry->revents &= (short)~SHIM_POLL_IN;
 		} else if (conn && shmipc_receiver_hint(&conn->rx)) {
-			entry->revents |= (short)(entry->events & IN_EVENTS);
+			entry->revents |= (short)(entry->events & SHIM_POLL_IN);
 		}
-		conn = conn_at(wait, i);
+		conn = shim_poll_conn(wait, i);
 		if (conn && shim_conn_is_attached(conn))
-			entry->revents = corrected_hangup(conn, entry);
+			entry->revents = shim_poll_hangup(conn, entry);
 		else if (!conn)
 			correct_set(entry);
 		ready += entry->revents != 0;
@@ -237,12 +181,12 @@ static int correct(const struct poll_wait *wait)
 
 /* This wait looks at them itself, before it sleeps and after: no tokens are needed while it is
  * awake. */
-static void note_waiting(const struct poll_wait *wait)
+static void note_waiting(const struct shim_poll_wait *wait)
 {
 	bool asked = shmipc_relaxing_is_allowed();
 
 	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(wait, i);
+		struct shim_conn *conn = shim_poll_receiver(wait, i);
 
 		if (!conn || !conn->rx.ready || conn->rx.foreign ||
 		    atomic_load(&conn->rx.watchers) != 0)
@@ -256,29 +200,31 @@ static void note_waiting(const struct poll_wait *wait)
 }
 
 /*
- * The whole answer from memory: how many are ready, or 0 where the kernel must be asked.
+ * The whole answer from memory: how many are ready, or -EAGAIN where the kernel must be asked.
  *
  * Only if every descriptor of the call is one of whose bytes, room and ends memory knows all; ends
- * of a peer that was killed it has seen a moment ago (receiver_look.c).  "Nothing is ready" is the
- * kernel's to say.
+ * of a peer that was killed it has seen a moment ago, if `recently` (receiver_look.c).  "Nothing is
+ * ready" is the kernel's to say.
  */
-static int answer_from_memory(const struct poll_wait *wait)
+static int ask_memory(const struct shim_poll_wait *wait, bool recently)
 {
 	int ready = 0;
 
 	for (nfds_t i = 0; i < wait->count; i++) {
 		struct pollfd *entry = &wait->fds[i];
-		struct shim_conn *conn = conn_at(wait, i);
+		struct shim_conn *conn = shim_poll_conn(wait, i);
 		int told = 0;
 
 		if (entry->fd >= 0) {
 			if (!conn || !shim_conn_is_attached(conn) ||
-			    (entry->events & ~(ANSWERED_EVENTS | URGENT_EVENTS | POLLWRBAND)) ||
+			    (entry->events &
+			     ~(SHIM_POLL_ANSWERED | SHIM_POLL_URGENT | POLLWRBAND)) ||
 			    !shmipc_receiver_is_memorys(&conn->rx) ||
+			    (recently && !shmipc_receiver_was_seen(&conn->rx)) ||
 			    !shmipc_sender_has_room(&conn->tx))
-				return 0;
-			told = (shmipc_receiver_hint(&conn->rx) ? IN_EVENTS : 0) | OUT_EVENTS |
-			       (conn->is_unix ? POLLWRBAND : 0);
+				return -EAGAIN;
+			told = (shmipc_receiver_hint(&conn->rx) ? SHIM_POLL_IN : 0) |
+			       SHIM_POLL_OUT | (conn->is_unix ? POLLWRBAND : 0);
 		}
 		entry->revents = (short)(entry->events & told);
 		ready += entry->revents != 0;
@@ -287,10 +233,10 @@ static int answer_from_memory(const struct poll_wait *wait)
 }
 
 /* The kernel has been asked of all of them. */
-static void note_look(const struct poll_wait *wait, uint64_t ticks)
+static void note_look(const struct shim_poll_wait *wait, uint64_t ticks)
 {
 	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(wait, i);
+		struct shim_conn *conn = shim_poll_receiver(wait, i);
 
 		if (conn && conn->rx.ready)
 			shmipc_receiver_was_looked_at(&conn->rx, ticks);
@@ -299,17 +245,17 @@ static void note_look(const struct poll_wait *wait, uint64_t ticks)
 
 static void undo_look(void *argument)
 {
-	const struct poll_wait *wait = argument;
+	const struct shim_poll_wait *wait = argument;
 
 	if (wait->pins)
-		unpin_all(wait);
+		shim_poll_unpin(wait);
 }
 
 /* Under another mask a handler may run in the call, and must run before it returns. */
-static int look(struct poll_wait *wait, const sigset_t *mask)
+static int look(struct shim_poll_wait *wait, const sigset_t *mask)
 {
 	struct timespec now = { 0, 0 };
-	int n = mask ? 0 : answer_from_memory(wait);
+	int n = mask ? -EAGAIN : ask_memory(wait, true);
 	uint64_t began;
 
 	if (n > 0)
@@ -326,44 +272,33 @@ static int look(struct poll_wait *wait, const sigset_t *mask)
 
 /* ---- spinning: the budget and the credit of the first connection stand for all ---- */
 
-static struct shim_conn *first_of_ours(const struct poll_wait *wait)
-{
-	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(wait, i);
-
-		if (conn && conn->rx.ready)
-			return conn;
-	}
-	return NULL;
-}
-
 static bool may_spin(const struct shim_conn *conn)
 {
 	return conn && (atomic_load_explicit(&conn->rx.phase, memory_order_relaxed) & 1);
 }
 
 /* Of several peers one may answer while the kernel is asked, or at a glance. */
-static bool has_several(const struct poll_wait *wait)
+static bool has_several(const struct shim_poll_wait *wait)
 {
 	int ours = 0;
 
 	for (nfds_t i = 0; i < wait->count && ours < 2; i++)
-		ours += waits_for_bytes(wait, i) != NULL;
+		ours += shim_poll_receiver(wait, i) != NULL;
 	return ours > 1;
 }
 
 /* One connection, for its bytes.  Room to write is there most often, and another descriptor may
  * always be ready. */
-static const struct shim_conn *only_one(const struct poll_wait *wait)
+static const struct shim_conn *only_one(const struct shim_poll_wait *wait)
 {
 	const struct shim_conn *only = NULL;
 
 	for (nfds_t i = 0; i < wait->count; i++) {
-		const struct shim_conn *conn = waits_for_bytes(wait, i);
+		const struct shim_conn *conn = shim_poll_receiver(wait, i);
 
 		if (wait->fds[i].fd < 0)
 			continue;
-		if (only || !conn || (wait->fds[i].events & OUT_EVENTS))
+		if (only || !conn || (wait->fds[i].events & SHIM_POLL_OUT))
 			return NULL;
 		only = conn;
 	}
@@ -371,23 +306,30 @@ static const struct shim_conn *only_one(const struct poll_wait *wait)
 }
 
 /* Memory has nothing, and no look at it comes before the sleep, which asks the kernel itself. */
-static bool sleeps_at_once(const struct poll_wait *wait)
+static bool sleeps_at_once(const struct shim_poll_wait *wait)
 {
 	const struct shim_conn *conn = only_one(wait);
 
 	return conn && conn->rx.ready &&
 	       (!may_spin(conn) ||
 		shmipc_spin_is_skipped(&conn->rx.spin, atomic_load(&conn->rx.tx->cpu))) &&
-	       !any_hint(wait);
+	       !shim_poll_hint(wait);
 }
 
-static bool spin(struct poll_wait *wait)
+/* A spin needs no more than memory, and a sleep asks the kernel. */
+static bool needs_no_question(const struct shim_poll_wait *wait, const sigset_t *mask)
 {
-	struct shim_conn *conn = first_of_ours(wait);
+	return sleeps_at_once(wait) || (!mask && ask_memory(wait, false) == 0);
+}
+
+static bool spin(struct shim_poll_wait *wait)
+{
+	struct shim_conn *conn = shim_poll_first(wait);
 	enum shmipc_spin_result result;
 
 	if (!may_spin(conn))
-		return any_hint(wait);
+		return shim_poll_hint(wait);
+	wait->by_memory = ask_memory(wait, false) >= 0;
 	result = shmipc_spin_until(&conn->rx.spin, anything, wait, atomic_load(&conn->rx.tx->cpu));
 	if (result == SHMIPC_SPIN_WON)
 		shmipc_count(&conn->rx.count->spins_won, 1);
@@ -398,156 +340,23 @@ static bool spin(struct poll_wait *wait)
 	return result == SHMIPC_SPIN_WON;
 }
 
-/* ---- sleeping ---- */
-
-static void arm_all(struct poll_wait *wait)
-{
-	wait->armed_count = 0;
-	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(wait, i);
-
-		if (!conn || !conn->rx.ready)
-			continue;
-		if (wait->armed_count == ARMED_MAX) {
-			shmipc_receiver_strict(&conn->rx, true);
-			continue;
-		}
-		/* the application waits here, in our own call */
-		if (!conn->rx.foreign && atomic_load(&conn->rx.watchers) == 0)
-			shmipc_receiver_relax(&conn->rx);
-		shmipc_receiver_arm(&conn->rx);
-		wait->armed[wait->armed_count++] = conn;
-	}
-}
-
-static void disarm_all(const struct poll_wait *wait)
-{
-	for (int i = 0; i < wait->armed_count; i++)
-		shmipc_receiver_disarm(&wait->armed[i]->rx);
-}
-
-/* Tokens that were sent for bytes read meanwhile would end the sleep at once.  True: the sleep must
- * be short. */
-static bool drop_stale_tokens(const struct poll_wait *wait)
-{
-	bool owing = false;
-
-	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = waits_for_bytes(wait, i);
-
-		if (!conn || !conn->rx.ready)
-			continue;
-		shmipc_sender_serve(&conn->tx, wait->fds[i].fd, shim_conn_private(conn));
-		if (shmipc_receiver_has_tokens(&conn->rx))
-			shmipc_receiver_readable(&conn->rx, wait->fds[i].fd,
-						 shim_conn_private(conn));
-		owing |= shmipc_sender_owes(&conn->tx);
-	}
-	return owing;
-}
-
-/* A reset that is none to the application ends every sleep at once.  Such a number is left out; not
- * for long, because another thread may end our own direction, which is news. */
-static uint64_t leave_out_silent(struct poll_wait *wait, uint64_t deadline_ns)
-{
-	bool any = false;
-
-	for (nfds_t i = 0; i < wait->count && i < ARMED_MAX; i++) {
-		struct pollfd *entry = &wait->fds[i];
-		struct shim_conn *conn = conn_at(wait, i);
-		struct pollfd real = { .fd = entry->fd, .events = entry->events };
-
-		wait->silent[i] = wait->vain && conn && shim_conn_is_attached(conn) &&
-				  !(entry->events & IN_EVENTS) && sys_poll(&real, 1, 0) > 0 &&
-				  corrected_hangup(conn, &real) == 0;
-		if (wait->silent[i])
-			entry->fd = ~entry->fd;
-		any |= wait->silent[i];
-	}
-	wait->vain = any;
-	return any ? shim_wait_nap(deadline_ns, SILENT_NAP_NS) : deadline_ns;
-}
-
-static void take_in_silent(const struct poll_wait *wait)
-{
-	for (nfds_t i = 0; i < wait->count && i < ARMED_MAX; i++)
-		if (wait->silent[i])
-			wait->fds[i].fd = ~wait->fds[i].fd;
-}
-
-/* When to wake up if nothing comes. */
-static uint64_t shrink(const struct poll_wait *wait, uint64_t deadline_ns)
-{
-	/* what is not pinned may end meanwhile, and its stream be another connection's */
-	const nfds_t count = wait->pins && wait->count > ARMED_MAX ? ARMED_MAX : wait->count;
-	bool left = false;
-
-	if (!shim_shrink_is_recent())
-		return deadline_ns;
-	for (nfds_t i = 0; i < count; i++) {
-		struct shim_conn *conn = conn_at(wait, i);
-
-		if (conn && shim_conn_is_attached(conn))
-			left |= !shmipc_sender_shrink(&conn->tx);
-	}
-	return left ? shim_shrink_deadline(deadline_ns) : deadline_ns;
-}
-
-/* Cancelled. */
-static void undo_sleep(void *argument)
-{
-	const struct poll_wait *wait = argument;
-
-	take_in_silent(wait);
-	disarm_all(wait);
-	if (wait->pins)
-		unpin_all(wait);
-}
-
-static int sleep_in_kernel(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t *mask)
-{
-	struct timespec left;
-	int n = 0;
-
-	shmipc_relaxing_settle();
-	shmipc_postpone_begin();
-	arm_all(wait);
-	if (!any_hint(wait)) {
-		if (drop_stale_tokens(wait))
-			deadline_ns = shim_wait_soon(deadline_ns);
-		if (!any_hint(wait)) {
-			struct shim_conn *conn = first_of_ours(wait);
-
-			if (conn)
-				shmipc_count(&conn->rx.count->waits, 1);
-			deadline_ns = leave_out_silent(wait, shrink(wait, deadline_ns));
-			left = shim_wait_left(deadline_ns);
-			n = (int)SHMIPC_SLEEP(undo_sleep, wait, SYS_ppoll, wait->fds, wait->count,
-					      deadline_ns == SHIM_WAIT_FOR_EVER ? NULL : &left,
-					      mask, 8, 0);
-			take_in_silent(wait);
-		}
-	}
-	disarm_all(wait);
-	shmipc_postpone_end();
-	return n;
-}
+/* ---- waiting ---- */
 
 /* A signal has ended the wait before anybody was asked. */
-static int look_after_all(struct poll_wait *wait, const sigset_t *mask)
+static int look_after_all(struct shim_poll_wait *wait, const sigset_t *mask)
 {
 	int n = look(wait, mask);
 
 	return n ? n : -EINTR;
 }
 
-static int wait_for(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t *mask)
+static int wait_for(struct shim_poll_wait *wait, uint64_t deadline_ns, const sigset_t *mask)
 {
 	bool asked;
 	int n = 0;
 
 	note_waiting(wait);
-	asked = shim_wait_is_over(deadline_ns) || !sleeps_at_once(wait);
+	asked = shim_wait_is_over(deadline_ns) || !needs_no_question(wait, mask);
 	if (asked)
 		n = look(wait, mask);
 	if (n != 0)
@@ -558,7 +367,7 @@ static int wait_for(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t
 			n = look(wait, mask);
 			wait->vain = n == 0;
 		} else {
-			n = sleep_in_kernel(wait, deadline_ns, mask);
+			n = shim_poll_sleep(wait, deadline_ns, mask);
 			if (n == -EINTR && shmipc_sleep_was_no_call())
 				return look_after_all(wait, mask);
 			if (n < 0)
@@ -575,14 +384,14 @@ static int wait_for(struct poll_wait *wait, uint64_t deadline_ns, const sigset_t
 int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask)
 {
 	const bool pins = shim_pins_wanted();
-	struct poll_wait wait;
+	struct shim_poll_wait wait;
 	int n;
 
 	wait.fds = fds;
 	wait.count = count;
 	wait.looks = 0;
 	wait.armed_count = 0;
-	wait.vain = wait.pins = false;
+	wait.vain = wait.pins = wait.by_memory = false;
 	if (pins)
 		pthread_testcancel();
 	shmipc_postpone_begin();
@@ -590,7 +399,7 @@ int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const
 		pin_all(&wait);
 	n = wait_for(&wait, deadline_ns, mask);
 	if (pins)
-		unpin_all(&wait);
+		shim_poll_unpin(&wait);
 	shmipc_postpone_end();
 	return n;
 }
