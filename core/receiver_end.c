@@ -278,19 +278,31 @@ ssize_t shmipc_receiver_ended(struct shmipc_receiver *r, int fd)
 	return -tell_end(r, fd, r->pending_error, signs_of_end(r, fd));
 }
 
-int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, bool private_use)
+/* Not for bytes.  error: taken from the socket just now, or 0. */
+static short look_for_end(struct shmipc_receiver *r, int fd, int error)
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
-	uint64_t now = shmipc_ticks();
+	uint64_t now = shmipc_ticks(); /* what is seen is not older than that */
 	int n;
+
+	/* first: what is reported from here on is to be asked for again */
+	atomic_store_explicit(&r->reported, false, memory_order_relaxed);
+	n = sys_poll(&real, 1, 0);
+	if (n != 0 || error)
+		shmipc_receiver_was_reported(r);
+	else if (r->sibling)
+		shmipc_sender_found_alive(r->sibling, now);
+	return n < 0 ? 0 : real.revents;
+}
+
+int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, bool private_use)
+{
+	struct pollfd real = { .fd = fd };
 
 	if (!shmipc_receiver_judges_end(r) || !shmipc_receiver_lock(r, private_use))
 		return error;
-	n = sys_poll(&real, 1, 0);
-	if (n < 0)
-		real.revents = 0;
-	if (n == 0 && r->sibling && !error)
-		shmipc_sender_found_alive(r->sibling, now);
+	if (error || !shmipc_receiver_is_quiet(r)) /* nginx asks before each send */
+		real.revents = look_for_end(r, fd, error);
 	error = tell_end(r, fd, r->pending_error ? r->pending_error : error, real.revents);
 	if (!error && r->sibling &&
 	    (r->sibling->swallowed || is_broken_pipe(r, how_ended(r, real.revents))) &&

@@ -127,9 +127,7 @@ static bool peek(struct shmipc_receiver *r, int fd)
 /* When the kernel, asked by either direction, last knew of no end. */
 static uint64_t alive_ticks(const struct shmipc_receiver *r)
 {
-	uint64_t ticks = r->sibling ? atomic_load_explicit(&r->sibling->alive_ticks,
-							   memory_order_relaxed)
-				    : 0;
+	uint64_t ticks = r->sibling ? shmipc_sender_alive(r->sibling) : 0;
 
 	return ticks > r->asked_ticks ? ticks : r->asked_ticks;
 }
@@ -156,6 +154,8 @@ bool shmipc_receiver_probe(struct shmipc_receiver *r, int fd, bool thorough)
 	/* [empty] store head, fence, load tail; the sender stores tail, fences, loads head */
 	atomic_thread_fence(memory_order_seq_cst);
 	for (int round = 0; round < PROBE_ROUNDS_MAX; round++) {
+		int took = 0;
+
 		if (shmipc_receiver_unread(r) > 0)
 			return true;
 		if (r->last_seen) {
@@ -164,8 +164,13 @@ bool shmipc_receiver_probe(struct shmipc_receiver *r, int fd, bool thorough)
 		}
 		if (shmipc_receiver_at_end(r))
 			return false;
-		if (promised_tokens(r) != r->taken && shmipc_receiver_take_token(r, fd, false) != 0)
+		if (promised_tokens(r) != r->taken)
+			took = shmipc_receiver_take_token(r, fd, false);
+		if (took != 0) {
+			/* what the kernel has told a wait was this token, or it will tell again */
+			thorough = thorough && !shmipc_receiver_is_quiet(r);
 			continue;
+		}
 		/* no token, or one that is promised and not yet there */
 		if (!thorough)
 			return false;

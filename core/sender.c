@@ -291,6 +291,11 @@ static bool peer_is_gone(struct shmipc_sender *s, int fd)
 	uint64_t looked = atomic_load_explicit(&s->looked_ticks, memory_order_relaxed);
 	uint64_t now = shmipc_ticks();
 
+	if (now - looked >= s->look_every_ticks) {
+		uint64_t alive = shmipc_sender_alive(s);
+
+		looked = alive > looked ? alive : looked;
+	}
 	if (__builtin_expect(now - looked < s->look_every_ticks, 1) && !s->half_closed &&
 	    shmipc_is_newer_than_ends(looked))
 		return false;

@@ -102,6 +102,10 @@ struct shmipc_sender {
 	int64_t former_besides;	       /* shmipc_sender_besides_kernel() of former streams */
 	_Atomic uint64_t looked_ticks; /* last look at the real socket for a dead peer */
 	_Atomic uint64_t alive_ticks;  /* the last one that found none */
+	/* whoever asks the kernel of many sockets at once writes here when it was told nothing of
+	 * this one, be it of others; it counts if that is later than `watch_since` */
+	const _Atomic uint64_t *_Atomic watch;
+	_Atomic uint64_t watch_since;
 	uint64_t look_every_ticks;
 	_Atomic uint32_t doing; /* enum shmipc_sender_doing: what a holder of the lock died in */
 	_Atomic bool
@@ -140,6 +144,40 @@ static inline void shmipc_sender_found_alive(struct shmipc_sender *s, uint64_t t
 {
 	atomic_store_explicit(&s->looked_ticks, ticks, memory_order_relaxed);
 	atomic_store_explicit(&s->alive_ticks, ticks, memory_order_relaxed);
+	if (atomic_load_explicit(&s->watch_since, memory_order_relaxed) == UINT64_MAX)
+		atomic_store_explicit(&s->watch_since, ticks, memory_order_relaxed);
+}
+
+/* When the kernel last knew of no end, as far as anybody has asked. */
+static inline uint64_t shmipc_sender_alive(const struct shmipc_sender *s)
+{
+	uint64_t alive = atomic_load_explicit(&s->alive_ticks, memory_order_relaxed), asked;
+	const _Atomic uint64_t *watch = atomic_load_explicit(&s->watch, memory_order_acquire);
+
+	if (!watch)
+		return alive;
+	asked = atomic_load_explicit(watch, memory_order_relaxed);
+	return asked > alive && asked > atomic_load_explicit(&s->watch_since, memory_order_relaxed)
+		       ? asked
+		       : alive;
+}
+
+/* What is told by `watch` counts from `since` on; what is known so far stays known.  UINT64_MAX:
+ * the kernel has just told of this socket what it may not tell again, so first it must be asked. */
+static inline void shmipc_sender_watch_from(struct shmipc_sender *s, uint64_t since)
+{
+	atomic_store_explicit(&s->alive_ticks, shmipc_sender_alive(s), memory_order_relaxed);
+	atomic_store_explicit(&s->watch_since, since, memory_order_relaxed);
+}
+
+/* Whoever writes it speaks for this socket too, from `since` on.  NULL: nobody does. */
+static inline void shmipc_sender_watch(struct shmipc_sender *s, const _Atomic uint64_t *watch,
+				       uint64_t since)
+{
+	shmipc_sender_watch_from(s, since);
+	/* a look by another thread that still sees the old one makes of it at most that the socket
+	 * was alive a moment later than it was */
+	atomic_store_explicit(&s->watch, watch, memory_order_release);
 }
 
 /* Send as send(2)/sendmsg(2) on the real socket would: bytes taken, or -errno.  SIGPIPE comes from

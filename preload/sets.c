@@ -119,6 +119,7 @@ void shim_set_silence(struct shim_set *set, struct shim_registration *r)
 static void part(struct shim_set *set, struct shim_registration *r)
 {
 	shim_registration_disarm(r);
+	shim_set_unwatch(set, r);
 	atomic_fetch_sub(&r->conn->rx.watchers, 1);
 	atomic_fetch_sub(&set->members, 1);
 }
@@ -178,6 +179,7 @@ void shim_set_make_strict(struct shim_set *set)
 	set->strict = true;
 	for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
 	     r = shim_registration_next(r)) {
+		shim_set_unwatch(set, r);
 		shim_set_make_foreign(set, r);
 		if (r->disabled)
 			shim_set_silence(set, r);

@@ -57,6 +57,7 @@ struct shim_registration *shim_set_register(struct shim_set *set, struct shim_co
 	r->seen = shmipc_receiver_arrived(&conn->rx) - 1; /* what is there now is news */
 	shim_registration_disarm(r);
 	shim_registration_make_hot(&set->registrations, r);
+	shim_set_watch(set, r);
 	if (set->strict)
 		shim_set_make_foreign(set, r);
 	else if (!atomic_load(&set->waited) && shim_registration_is_ours(r))

@@ -146,6 +146,7 @@ static struct shim_registration *find(struct shim_set *set, struct epoll_event *
 
 	for (; r && (event->events & ~(uint32_t)SHIM_SET_OUT_EVENTS);
 	     r = shim_registration_same_tag(r)) {
+		shim_set_watch_told(set, r);
 		if (is_told_once(r, event->events))
 			shmipc_receiver_was_reported(&r->conn->rx);
 		if (r->blurred)

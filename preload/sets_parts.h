@@ -44,6 +44,7 @@ struct shim_set {
 	_Atomic uint32_t
 		quiet_looks; /* questions to the kernel that brought nothing; sets_wait.c */
 	_Atomic uint64_t looked_ticks;	   /* the last one */
+	_Atomic uint64_t told_ticks;	   /* the last one whose answer was all that it knew */
 	_Atomic uint64_t look_every_ticks; /* while it is quiet */
 	_Atomic uint32_t sleepers;	   /* threads of ours in the kernel on this set */
 	_Atomic bool closed;		   /* the last sleeper gives the record back */
@@ -239,6 +240,22 @@ bool shim_set_defer(struct shim_set *set, struct shim_conn *conn, int operation,
 /* The kernel hears what was put off: of one, which may be gone then / of all. */
 void shim_set_tell_kernel_of(struct shim_set *set, struct shim_registration *r);
 void shim_set_tell_kernel(struct shim_set *set);
+
+/* ---- sets_watch.c; locked ---- */
+
+/* It is new, or changed: does the set's own asking tell of its peer's end? */
+void shim_set_watch(struct shim_set *set, const struct shim_registration *r);
+/* It is no longer the set's to tell. */
+void shim_set_unwatch(const struct shim_set *set, const struct shim_registration *r);
+/* The kernel has told something of it, in a question that is not yet noted. */
+void shim_set_watch_told(const struct shim_set *set, const struct shim_registration *r);
+
+/* Not locked.  What the kernel was told, or asked, at `ticks` it has answered with all that it
+ * knew. */
+static inline void shim_set_told_all(struct shim_set *set, uint64_t ticks)
+{
+	atomic_store_explicit(&set->told_ticks, ticks, memory_order_relaxed);
+}
 
 /* ---- sets_sleep.c; not locked ---- */
 

@@ -184,7 +184,8 @@ int shim_set_sleep(const struct shim_set_wait *wait, struct epoll_event *events,
 		   uint64_t deadline_ns)
 {
 	struct shim_set *set = wait->set;
-	bool news, owing = false;
+	bool news, all, owing = false;
+	uint64_t told;
 	int n = 0;
 
 	shmipc_relaxing_settle();
@@ -198,15 +199,22 @@ int shim_set_sleep(const struct shim_set_wait *wait, struct epoll_event *events,
 		shim_set_tell_kernel(set); /* what changes from here on is told at once */
 		deadline_ns = shrink(set, deadline_ns);
 	}
+	told = shmipc_ticks();
 	shim_set_leave(set);
 	if (!news)
 		n = shim_set_ask_kernel(wait, events, room,
 					owing ? shim_wait_soon(deadline_ns) : deadline_ns, true);
+	/* it looks when it returns; another thread may have changed something meanwhile */
+	if (shmipc_single_threaded())
+		told = shmipc_ticks();
+	all = !news && n >= 0 && n < room;
 	if (shim_set_enter(set)) {
 		disarm_hot(set);
 		if (n > 0)
 			n = shim_set_merge(set, events, 0, n);
 		shim_set_leave(set);
+		if (all) /* [watch] */
+			shim_set_told_all(set, told);
 	}
 	shim_set_looked_at(set, shmipc_ticks());
 	wake_up(set);

@@ -165,23 +165,26 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room, b
 	return n;
 }
 
-/* events[0 .. n) are from memory: add the kernel's, without waiting.  It has been told what was put
- * off. */
-static int add_kernel(const struct shim_set_wait *wait, struct epoll_event *events, int n, int room)
+/* events[0 .. n) are from memory: add the kernel's, without waiting.  At `began` it had been told
+ * what was put off. */
+static int add_kernel(const struct shim_set_wait *wait, struct epoll_event *events, int n, int room,
+		      uint64_t began)
 {
 	struct shim_set *set = wait->set;
-	uint64_t began = shmipc_ticks();
-	int k = shim_set_ask_kernel(wait, events + n, room - n, 0, false);
+	int most = room - n;
+	int k = shim_set_ask_kernel(wait, events + n, most, 0, false);
 
 	asked_in_vain(set);
 	looked(set, began);
-	if (k <= 0)
-		return n > 0 ? n : k;
-	if (!shim_set_enter(set))
-		return n;
-	n = shim_set_merge(set, events, n, k);
-	shim_set_leave(set);
-	return n;
+	if (k > 0) {
+		if (!shim_set_enter(set))
+			return n;
+		n = shim_set_merge(set, events, n, k);
+		shim_set_leave(set);
+	}
+	if (k >= 0 && k < most) /* [watch] behind the merge, which takes out those that it told */
+		shim_set_told_all(set, began);
+	return n > 0 || k > 0 ? n : k;
 }
 
 /* The kernel's, every second time. */
@@ -202,13 +205,15 @@ static int look(const struct shim_set_wait *wait, struct epoll_event *events, in
 	bool due = wait->mask || kernel_is_due(set);
 	bool kernel_first = due && its_turn(set), asked = false;
 	int n, told, most = room;
+	uint64_t now;
 
 	if (!shim_set_enter(set))
 		return -EINTR;
 	if (kernel_first && room == 1) {
 		shim_set_tell_kernel(set);
+		now = shmipc_ticks();
 		shim_set_leave(set);
-		n = add_kernel(wait, events, 0, 1);
+		n = add_kernel(wait, events, 0, 1, now);
 		if (n != 0)
 			return n;
 		asked = true;
@@ -222,9 +227,10 @@ static int look(const struct shim_set_wait *wait, struct epoll_event *events, in
 	due = due || (n == 0 && !sleeps_then && !asked);
 	if (due && n < room)
 		shim_set_tell_kernel(set);
+	now = shmipc_ticks();
 	shim_set_leave(set);
 	if (due && n < room)
-		n = add_kernel(wait, events, n, room);
+		n = add_kernel(wait, events, n, room, now);
 	shim_set_untag_told(set, events, told);
 	return n;
 }
@@ -252,6 +258,7 @@ static bool any_news(void *argument)
 	const struct shim_set_wait *wait = argument;
 	struct shim_set *set = wait->set;
 	bool threads = !shmipc_single_threaded(), due, news;
+	uint64_t now;
 
 	due = raise_by_one(&set->looks) % LOOKS_PER_KERNEL == 0 && kernel_is_due(set);
 	/* another one might close a connection under our eyes */
@@ -260,13 +267,15 @@ static bool any_news(void *argument)
 	news = hot_news(set);
 	if (due && !news)
 		shim_set_tell_kernel(set);
+	now = due ? shmipc_ticks() : 0;
 	if (threads || due)
 		shim_set_leave(set);
 	if (news || !due)
 		return news;
-	shim_set_looked_at(set, shmipc_ticks());
+	shim_set_looked_at(set, now);
 	if (!kernel_has_events(wait)) {
 		asked_in_vain(set);
+		shim_set_told_all(set, now);
 		return false;
 	}
 	set->quiet_looks = 0; /* ask what */
