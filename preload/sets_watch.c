@@ -12,15 +12,16 @@
  *
  * Only for a registration that the kernel must report: for bytes or RDHUP, which an end of either
  * kind is; not exclusive, not a one-shot, which may be spent; in a set that waits of ours alone
- * look at.  The kernel knows it by the time it is asked, because what was put off is told first,
- * under the same lock under which the time is taken.
+ * look at; of a connection that this process alone holds, whose record no other one reads.  The
+ * kernel knows it by the time it is asked, because what was put off is told first, under the same
+ * lock under which the time is taken.
  */
 #include "core/cpu.h"
 #include "preload/sets_parts.h"
 
 static bool must_be_told(const struct shim_set *set, const struct shim_registration *r)
 {
-	return !set->strict && !r->stray && !r->ghost && !r->disabled &&
+	return !set->strict && !r->conn->rx.foreign && !r->stray && !r->ghost && !r->disabled &&
 	       (r->event.events & (SHIM_SET_IN_EVENTS | EPOLLRDHUP)) &&
 	       !(r->event.events & (EPOLLONESHOT | EPOLLEXCLUSIVE));
 }

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A set whose loop goes on asking after one of its connections has lost its peer: what the loop was
+ * told, or never asked for, the next call on that connection must find by itself. */
+#include "tests/conformance/lib/running_set.h"
+
+enum {
+	WAITS = 20, /* of a millisecond each */
+	LEFT_BYTES = 10,
+};
+
+/* Bytes that arrive, whatever is not yet acknowledged, so that the peer's death is a reset. */
+static void leave(int fd, size_t bytes)
+{
+	const int on = 1;
+
+	if (conf.is_tcp)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	send_pat(fd, bytes, 0);
+}
+
+/* The peer is gone, with `left` bytes of ours unread; the set has told what it tells, and has been
+ * asked again and again since. */
+static int set_with_dead_peer(int fd, uint32_t events, size_t left)
+{
+	int set = running_set(fd, events, 1);
+	struct epoll_event e;
+
+	if (left > 0)
+		leave(fd, left);
+	tell(0);
+	await_peer_exit();
+	for (int i = 0; i < WAITS; i++) {
+		memset(&e, 0, sizeof(e));
+		if (i == 0)
+			obs_epoll("told", epoll_wait(set, &e, 1, CONF_WAIT_MS), &e);
+		else
+			epoll_wait(set, &e, 1, 1);
+	}
+	return set;
+}
+
+static void sends(int fd)
+{
+	obs("send", send(fd, "x", 1, MSG_NOSIGNAL));
+}
+
+static void receives(int fd)
+{
+	char byte;
+
+	obs("recv", recv(fd, &byte, 1, MSG_DONTWAIT));
+	obs("recv", recv(fd, &byte, 1, MSG_DONTWAIT));
+}
+
+static void asks(int fd)
+{
+	socklen_t bytes = sizeof(int);
+	int error = -1;
+
+	obs("getsockopt", getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes));
+	obs_val("error", error);
+}
+
+static void killed_client(int fd)
+{
+	(void)fd;
+	await();
+	raise(SIGKILL);
+}
+
+static void level(int fd)
+{
+	int set = set_with_dead_peer(fd, EPOLLIN, 0);
+
+	sends(fd);
+	receives(fd);
+	close(set);
+}
+CASE("epoll_told.level", level, killed_client, CONF_KILLED);
+
+static void level_left(int fd)
+{
+	int set = set_with_dead_peer(fd, EPOLLIN, LEFT_BYTES);
+
+	sends(fd);
+	receives(fd);
+	close(set);
+}
+CASE("epoll_told.level_left", level_left, killed_client, CONF_KILLED);
+
+static void edge(int fd)
+{
+	int set = set_with_dead_peer(fd, EPOLLIN | EPOLLET, 0);
+
+	sends(fd);
+	receives(fd);
+	close(set);
+}
+CASE("epoll_told.edge", edge, killed_client, CONF_KILLED);
+
+static void edge_left(int fd)
+{
+	int set = set_with_dead_peer(fd, EPOLLIN | EPOLLET, LEFT_BYTES);
+
+	sends(fd);
+	receives(fd);
+	close(set);
+}
+CASE("epoll_told.edge_left", edge_left, killed_client, CONF_KILLED);
+
+static void edge_error(int fd)
+{
+	int set = set_with_dead_peer(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, LEFT_BYTES);
+
+	asks(fd);
+	sends(fd);
+	asks(fd);
+	close(set);
+}
+CASE("epoll_told.edge_error", edge_error, killed_client, CONF_KILLED);
+
+static void edge_receives(int fd)
+{
+	int set = set_with_dead_peer(fd, EPOLLIN | EPOLLET, LEFT_BYTES);
+
+	receives(fd);
+	sends(fd);
+	close(set);
+}
+CASE("epoll_told.edge_receives", edge_receives, killed_client, CONF_KILLED);
+
+/* Of the end of a TCP stream no such registration is told. */
+static void not_asked_for(int fd)
+{
+	int set = running_set(fd, EPOLLPRI, 1);
+	struct epoll_event e;
+
+	leave(fd, LEFT_BYTES);
+	tell(0);
+	await_peer_exit();
+	for (int i = 0; i < WAITS; i++)
+		epoll_wait(set, &e, 1, 1);
+	sends(fd);
+	receives(fd);
+	close(set);
+}
+CASE("epoll_told.not_asked_for", not_asked_for, killed_client, CONF_KILLED);
+
+/* Told, spent, and never armed again. */
+static void oneshot(int fd)
+{
+	int set = set_with_dead_peer(fd, EPOLLIN | EPOLLONESHOT, LEFT_BYTES);
+
+	sends(fd);
+	receives(fd);
+	close(set);
+}
+CASE("epoll_told.oneshot", oneshot, killed_client, CONF_KILLED);
+
+/* Taken out of the set, which is asked on. */
+static void removed(int fd)
+{
+	int ends[2];
+	int set = running_set(fd, EPOLLIN, 1);
+	struct epoll_event e;
+
+	socketpair(AF_UNIX, SOCK_STREAM, 0, ends);
+	obs("add", change(set, EPOLL_CTL_ADD, ends[0], EPOLLIN, 2));
+	obs("del", change(set, EPOLL_CTL_DEL, fd, 0, 0));
+	leave(fd, LEFT_BYTES);
+	tell(0);
+	await_peer_exit();
+	for (int i = 0; i < WAITS; i++)
+		epoll_wait(set, &e, 1, 1);
+	sends(fd);
+	receives(fd);
+	close(set);
+	close(ends[0]);
+	close(ends[1]);
+}
+CASE("epoll_told.removed", removed, killed_client, CONF_KILLED);
