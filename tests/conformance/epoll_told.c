@@ -146,16 +146,60 @@ static void not_asked_for(int fd)
 }
 CASE("epoll_told.not_asked_for", not_asked_for, killed_client, CONF_KILLED);
 
-/* Told, spent, and never armed again. */
+/* Told of bytes while the peer lives, and never armed again. */
 static void oneshot(int fd)
 {
-	int set = set_with_dead_peer(fd, EPOLLIN | EPOLLONESHOT, LEFT_BYTES);
+	int set = running_set(fd, EPOLLIN | EPOLLONESHOT, 1);
+	struct epoll_event e = { 0 };
 
+	tell(0);
+	obs_epoll("told", epoll_wait(set, &e, 1, CONF_WAIT_MS), &e);
+	recv_pat(fd, LEFT_BYTES, 0);
+	leave(fd, LEFT_BYTES);
+	tell(0);
+	await_peer_exit();
+	for (int i = 0; i < WAITS; i++)
+		epoll_wait(set, &e, 1, 1);
 	sends(fd);
 	receives(fd);
 	close(set);
 }
-CASE("epoll_told.oneshot", oneshot, killed_client, CONF_KILLED);
+
+static void oneshot_client(int fd)
+{
+	await();
+	send_pat(fd, LEFT_BYTES, 0);
+	await();
+	raise(SIGKILL);
+}
+CASE("epoll_told.oneshot", oneshot, oneshot_client, CONF_KILLED);
+
+/* One edge of bytes and of the end behind them; who does not read on is not told again. */
+static void edge_of_both(int fd)
+{
+	int set = running_set(fd, EPOLLIN | EPOLLET, 1);
+	struct epoll_event e = { 0 };
+
+	tell(0);
+	await_peer_exit();
+	nap_ms(CONF_NAP_MS);
+	obs_val("told", epoll_wait(set, &e, 1, CONF_WAIT_MS));
+	recv_pat(fd, LEFT_BYTES, 0);
+	for (int i = 0; i < WAITS; i++)
+		epoll_wait(set, &e, 1, 1);
+	sends(fd);
+	ready(fd, POLLHUP);
+	sends(fd);
+	close(set);
+}
+
+static void sends_and_dies_client(int fd)
+{
+	await();
+	send_pat(fd, LEFT_BYTES, 0);
+	raise(SIGKILL);
+}
+CASE("epoll_told.edge_of_both", edge_of_both, sends_and_dies_client, CONF_KILLED);
 
 /* Taken out of the set, which is asked on. */
 static void removed(int fd)
