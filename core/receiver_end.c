@@ -237,6 +237,8 @@ static int tell_end(struct shmipc_receiver *r, int fd, int error, int signs)
 
 	if (r->sibling)
 		shmipc_ending_look_behind_shutdown(r->sibling, fd);
+	if (r->sibling && !error) /* a token has met it */
+		error = atomic_load(&r->sibling->kept_error);
 	ending = how_ended(r, signs | (error ? POLLERR : 0));
 	if (error) {
 		if (r->pending_error) /* met where the bytes ended; SO_ERROR may come before them */

@@ -25,9 +25,18 @@ static size_t look_over(struct iovec pieces[SCRATCHES], size_t bytes)
 	return count;
 }
 
+/* An error that it takes off the socket is told where the bytes end. */
+static ssize_t look_at_socket(struct shmipc_receiver *r, int fd, struct msghdr *message)
+{
+	ssize_t n = sys_recvmsg(fd, message, MSG_PEEK | MSG_DONTWAIT);
+
+	if (n < 0 && !shmipc_receiver_is_about_the_call(n))
+		shmipc_receiver_socket_said(r, n);
+	return n;
+}
+
 /* Kernel bytes behind LAST, looked at over `before` bytes of payload and the tokens. */
-static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_io *io,
-				uint64_t before)
+static ssize_t peek_behind_last(struct shmipc_receiver *r, struct shmipc_io *io, uint64_t before)
 {
 	char last = SHMIPC_TOKEN_LAST;
 	struct iovec iov[SCRATCHES + 1 + KERNEL_IOV];
@@ -51,7 +60,7 @@ static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_i
 		message.msg_control = io->message->msg_control;
 		message.msg_controllen = io->control_room;
 	}
-	n = sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT);
+	n = look_at_socket(r, io->fd, &message);
 	/* what rides there is told to a look that has no room left for its bytes, too */
 	if (n < (ssize_t)skip || last != SHMIPC_TOKEN_LAST ||
 	    (n == (ssize_t)skip && io->cursor.left > 0))
@@ -68,7 +77,7 @@ static ssize_t peek_behind_last(const struct shmipc_receiver *r, struct shmipc_i
 
 /* The kernel's look at bytes before the ring goes on, over what it has no room for, to the next
  * descriptor: does that ride on a byte behind the ring? */
-static bool control_rides_behind(const struct shmipc_receiver *r, const struct shmipc_io *io)
+static bool control_rides_behind(struct shmipc_receiver *r, const struct shmipc_io *io)
 {
 	struct iovec iov[SCRATCHES];
 	struct msghdr message = { .msg_iov = iov };
@@ -81,7 +90,7 @@ static bool control_rides_behind(const struct shmipc_receiver *r, const struct s
 		return false;
 	/* a look ends with the bytes on which a descriptor rides */
 	message.msg_iovlen = look_over(iov, (size_t)before + 1);
-	return sys_recvmsg(io->fd, &message, MSG_PEEK | MSG_DONTWAIT) > (ssize_t)before;
+	return look_at_socket(r, io->fd, &message) > (ssize_t)before;
 }
 
 /* A Unix stream's: it tells what rides on the next bytes that have any, however far they are. */
