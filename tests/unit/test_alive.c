@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// LINK: tests/unit/conversation.c
+/* Who has asked the kernel for a peer that was killed, and for whom that counts; and that an error
+ * which somebody has met there is told. */
+#include "core/cpu.h"
+#include "tests/unit/conversation.h"
+
+static _Atomic uint64_t watch;
+
+/* ---- what is known ---- */
+
+static void a_watch_counts_from_its_beginning(void)
+{
+	struct shmipc_sender *s = &pair.client.tx;
+
+	shmipc_sender_watch(s, &watch, 100);
+	watch = 100;
+	assert_int_equal(shmipc_sender_alive(s), 0);
+	watch = 101;
+	assert_int_equal(shmipc_sender_alive(s), 101);
+	/* told of something now: what was known so far stays known */
+	shmipc_sender_watch_from(s, 150);
+	watch = 140;
+	assert_int_equal(shmipc_sender_alive(s), 101);
+	watch = 160;
+	assert_int_equal(shmipc_sender_alive(s), 160);
+	/* and it does when nobody watches any more */
+	shmipc_sender_watch(s, NULL, 0);
+	watch = 200;
+	assert_int_equal(shmipc_sender_alive(s), 160);
+}
+BOTH(a_watch_counts_from_its_beginning)
+
+static void what_is_told_once_must_be_asked_for(void)
+{
+	struct shmipc_sender *s = &pair.client.tx;
+
+	shmipc_sender_watch(s, &watch, UINT64_MAX);
+	watch = 1000;
+	assert_int_equal(shmipc_sender_alive(s), 0);
+	shmipc_sender_found_alive(s, 1100); /* asked */
+	assert_int_equal(shmipc_sender_alive(s), 1100);
+	watch = 1200;
+	assert_int_equal(shmipc_sender_alive(s), 1200);
+}
+BOTH(what_is_told_once_must_be_asked_for)
+
+/* ---- who uses it ---- */
+
+/* As if killed: nothing is said in shared memory. */
+static void kill_server(void)
+{
+	close(pair.server.fd);
+	pair.server.fd = -1;
+}
+
+static void a_watched_sender_does_not_look(void)
+{
+	struct shmipc_sender *s = &pair.client.tx;
+
+	pair_consent(&pair);
+	say(10, 0);
+	hear(BIG, 10);
+	shmipc_receiver_relax(&pair.server.rx);
+	shmipc_sender_watch(s, &watch, 1);
+	kill_server();
+	usleep(20 * 1000);
+	watch = shmipc_ticks(); /* a lie, by which we see that it was asked */
+	assert_int_equal(end_send(&pair.client, out, 10, 0), 10);
+	assert_false(s->gone);
+	watch = 2; /* long ago */
+	s->looked_ticks = 0;
+	end_send(&pair.client, out, 10, MSG_NOSIGNAL);
+	assert_true(s->gone);
+}
+BOTH(a_watched_sender_does_not_look)
+
+/* A Unix socket takes nothing for a peer that is gone; TCP does. */
+static void a_token_is_a_look(void)
+{
+	struct shmipc_sender *s = &pair.client.tx;
+	uint64_t before;
+
+	pair_consent(&pair);
+	say(10, 0);
+	hear(BIG, 10);
+	before = shmipc_sender_alive(s);
+	shmipc_receiver_arm(&pair.server.rx);
+	say(10, 0);
+	assert_int_equal(shmipc_sender_alive(s) > before, s->is_unix);
+	shmipc_receiver_disarm(&pair.server.rx);
+}
+BOTH(a_token_is_a_look)
+
+/* The receive that finds nothing has asked the socket, and speaks for its sender as well. */
+static void a_receive_is_a_look(void)
+{
+	struct shmipc_receiver *r = &pair.server.rx;
+	uint64_t before;
+
+	pair_consent(&pair);
+	say(10, 0);
+	hear(BIG, 10);
+	r->asked_ticks = 0;
+	before = shmipc_sender_alive(r->sibling);
+	hear_nothing();
+	assert_true(shmipc_sender_alive(r->sibling) > before);
+}
+BOTH(a_receive_is_a_look)
+
+/* ---- what was met ---- */
+
+/* Whatever call of ours has taken it off the socket: the application's next one is told. */
+static void a_receive_is_told_what_a_send_met(void)
+{
+	int error = 0;
+	socklen_t bytes = sizeof(error);
+
+	cut_away();
+	pair.client.tx.kept_error = ECONNRESET;
+	kill_server();
+	usleep(20 * 1000);
+	getsockopt(pair.client.fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
+	assert_int_equal(end_receive(&pair.client, in, 10, MSG_DONTWAIT), -ECONNRESET);
+	assert_int_equal(end_receive(&pair.client, in, 10, MSG_DONTWAIT), 0);
+}
+BOTH(a_receive_is_told_what_a_send_met)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TESTS(a_watch_counts_from_its_beginning),
+		TESTS(what_is_told_once_must_be_asked_for),
+		TESTS(a_watched_sender_does_not_look),
+		TESTS(a_token_is_a_look),
+		TESTS(a_receive_is_a_look),
+		TESTS(a_receive_is_told_what_a_send_met),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
