@@ -74,8 +74,11 @@ static int send_token(struct shmipc_sender *s, int fd)
 		shmipc_count(&s->count->tokens, 1);
 	else
 		take_promise_back(s);
-	if (n == 1 && s->is_unix) /* which takes nothing for a socket that is gone */
-		shmipc_sender_found_alive(s, now);
+	/* a Unix socket takes nothing for one that is gone; whether that still sends it does not
+	 * say
+	 */
+	if (n == 1 && s->is_unix)
+		atomic_store_explicit(&s->looked_ticks, now, memory_order_relaxed);
 	s->token_owed = is_passing(n);
 	keep_reset(s, n);
 	shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
