@@ -3,10 +3,14 @@
 #include "core/cpu.h"
 #include "core/gone.h"
 #include "core/receiver_parts.h"
+#include "core/relaxing.h"
 
 enum {
 	LOOK_EVERY_US = 50,
-	FLAGS_US = 1000, /* how long O_NONBLOCK counts as known: somebody may change it unseen */
+	/* How long O_NONBLOCK counts as known where somebody may change it unseen: another holder,
+	 * or system call instructions of the application's own; and where nobody is known to. */
+	FLAGS_US = 1000,
+	FLAGS_ALONE_US = 100 * 1000,
 };
 
 bool shmipc_receiver_hint(const struct shmipc_receiver *r)
@@ -40,6 +44,14 @@ bool shmipc_receiver_holds_bytes(const struct shmipc_receiver *r)
 	       shmipc_receiver_unread(r) > 0;
 }
 
+static uint64_t flags_last_ticks(const struct shmipc_receiver *r)
+{
+	bool alone = !atomic_load_explicit(&r->foreign, memory_order_relaxed) &&
+		     shmipc_relaxing_is_allowed();
+
+	return (alone ? FLAGS_ALONE_US : FLAGS_US) * shmipc_ticks_per_us();
+}
+
 bool shmipc_receiver_is_nonblocking(struct shmipc_receiver *r, const struct shmipc_io *io)
 {
 	uint32_t changed = atomic_load(&r->flags_changed) + 1;
@@ -49,8 +61,7 @@ bool shmipc_receiver_is_nonblocking(struct shmipc_receiver *r, const struct shmi
 		return true;
 	now = shmipc_ticks();
 	if (atomic_load_explicit(&r->flags_seen, memory_order_relaxed) == changed &&
-	    now - atomic_load_explicit(&r->flags_ticks, memory_order_relaxed) <
-		    FLAGS_US * shmipc_ticks_per_us())
+	    now - atomic_load_explicit(&r->flags_ticks, memory_order_relaxed) < flags_last_ticks(r))
 		return true;
 	if (!shmipc_io_is_nonblocking(io))
 		return false;

@@ -2,7 +2,10 @@
 // LINK: tests/unit/conversation.c
 /* Who has asked the kernel for a peer that was killed, and for whom that counts; and that an error
  * which somebody has met there is told. */
+#include <fcntl.h>
+
 #include "core/cpu.h"
+#include "core/relaxing.h"
 #include "tests/unit/conversation.h"
 
 static _Atomic uint64_t watch;
@@ -129,6 +132,44 @@ static void a_receive_is_told_what_a_send_met(void)
 }
 BOTH(a_receive_is_told_what_a_send_met)
 
+/* ---- O_NONBLOCK ---- */
+
+enum { A_WHILE_US = 5000 };
+
+static bool is_asked_again(struct shmipc_receiver *r)
+{
+	uint64_t then;
+
+	hear_nothing();
+	then = r->flags_ticks - A_WHILE_US * shmipc_ticks_per_us();
+	r->flags_ticks = then;
+	assert_int_equal(end_receive(&pair.server, in, 10, 0), -EAGAIN);
+	return r->flags_ticks != then;
+}
+
+/* It is known for as long as nobody can change it unseen. */
+static void flags_are_known(void)
+{
+	struct shmipc_receiver *r = &pair.server.rx;
+
+	pair_consent(&pair);
+	say(10, 0);
+	hear(BIG, 10);
+	fcntl(pair.server.fd, F_SETFL, O_RDWR | O_NONBLOCK);
+	assert_int_equal(end_receive(&pair.server, in, 10, 0), -EAGAIN);
+	assert_false(is_asked_again(r));
+	shmipc_receiver_flags_changed(r);
+	assert_true(is_asked_again(r));
+	r->foreign = SHMIPC_FOREIGN_HOLDERS;
+	assert_true(is_asked_again(r));
+	r->foreign = SHMIPC_FOREIGN_NONE;
+	assert_false(is_asked_again(r));
+	shmipc_relaxing = SHMIPC_RELAXING_FORBIDDEN;
+	assert_true(is_asked_again(r));
+	shmipc_relaxing = SHMIPC_RELAXING_ALLOWED;
+}
+BOTH(flags_are_known)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -138,6 +179,7 @@ int main(void)
 		TESTS(a_token_is_a_look),
 		TESTS(a_receive_is_a_look),
 		TESTS(a_receive_is_told_what_a_send_met),
+		TESTS(flags_are_known),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
