@@ -205,7 +205,7 @@ static int look(const struct shim_set_wait *wait, struct epoll_event *events, in
 	bool due = wait->mask || kernel_is_due(set);
 	bool kernel_first = due && its_turn(set), asked = false;
 	int n, told, most = room;
-	uint64_t now;
+	uint64_t now = 0; /* when the kernel knew all that it was to know */
 
 	if (!shim_set_enter(set))
 		return -EINTR;
@@ -225,9 +225,10 @@ static int look(const struct shim_set_wait *wait, struct epoll_event *events, in
 	}
 	n = told = collect(set, events, most, &due);
 	due = due || (n == 0 && !sleeps_then && !asked);
-	if (due && n < room)
+	if (due && n < room) {
 		shim_set_tell_kernel(set);
-	now = shmipc_ticks();
+		now = shmipc_ticks();
+	}
 	shim_set_leave(set);
 	if (due && n < room)
 		n = add_kernel(wait, events, n, room, now);
