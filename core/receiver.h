@@ -178,7 +178,8 @@ static inline void shmipc_receiver_was_reported(struct shmipc_receiver *r)
 	atomic_store_explicit(&r->reported, true, memory_order_relaxed);
 }
 
-/* A poll has asked the kernel for its bytes, ends and errors. */
+/* A poll has asked the kernel for its bytes, ends and errors.  What a set was told once is still to
+ * be asked for. */
 void shmipc_receiver_was_looked_at(struct shmipc_receiver *r, uint64_t ticks);
 
 /* Nothing but bytes can be told of this end, unless its peer was killed, and memory knows them: it

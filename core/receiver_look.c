@@ -73,7 +73,6 @@ bool shmipc_receiver_is_nonblocking(struct shmipc_receiver *r, const struct shmi
 
 void shmipc_receiver_was_looked_at(struct shmipc_receiver *r, uint64_t ticks)
 {
-	atomic_store_explicit(&r->reported, false, memory_order_relaxed);
 	atomic_store_explicit(&r->looked_ticks, ticks, memory_order_relaxed);
 }
 

@@ -100,10 +100,11 @@ static bool peek(struct shmipc_receiver *r, int fd)
 {
 	uint64_t now = shmipc_ticks(); /* what is seen is not older than that */
 	char value;
+	bool reported;
 	ssize_t n;
 
 	/* first: what is reported from here on is to be asked for again */
-	atomic_store_explicit(&r->reported, false, memory_order_relaxed);
+	reported = atomic_exchange_explicit(&r->reported, false, memory_order_relaxed);
 	n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
 	if (n == -EAGAIN) {
 		r->asked_ticks = now;
@@ -114,6 +115,8 @@ static bool peek(struct shmipc_receiver *r, int fd)
 		shmipc_receiver_socket_said(r, n);
 		return false;
 	}
+	if (reported) /* of what lies behind this byte nothing is known yet */
+		shmipc_receiver_was_reported(r);
 	if (promised_tokens(r) == r->taken) {
 		/* nobody promised it: better an error than a stream with a hole */
 		if (value == SHMIPC_TOKEN_WAKE)

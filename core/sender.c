@@ -271,15 +271,17 @@ __attribute__((noinline)) bool shmipc_sender_look_for_peer(struct shmipc_sender 
 							   uint64_t now)
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
+	int n;
 
 	atomic_store_explicit(&s->looked_ticks, now, memory_order_relaxed);
 	s->half_closed = shmipc_sender_must_ask(s);
 	if (s->half_closed)
 		shmipc_sender_ask(s, fd);
-	if (sys_poll(&real, 1, 0) <= 0) {
+	n = sys_poll(&real, 1, 0);
+	if (n == 0) /* one that fails (RLIMIT_NOFILE) knows nothing */
 		shmipc_sender_found_alive(s, now);
+	if (n <= 0)
 		return false;
-	}
 	shmipc_ending_look_behind_shutdown(s, fd);
 	/* before anything of this call is in the ring: what the peer left unread counts now */
 	shmipc_ending_of(s, real.revents);

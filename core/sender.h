@@ -106,6 +106,9 @@ struct shmipc_sender {
 	 * this one, be it of others; it counts if that is later than `watch_since` */
 	const _Atomic uint64_t *_Atomic watch;
 	_Atomic uint64_t watch_since;
+	/* at `watch_since` the kernel has told what it may not tell again: first the socket itself
+	 * must be asked, later than that */
+	_Atomic bool watch_spent;
 	uint64_t look_every_ticks;
 	_Atomic uint32_t doing; /* enum shmipc_sender_doing: what a holder of the lock died in */
 	_Atomic bool
@@ -144,8 +147,9 @@ static inline void shmipc_sender_found_alive(struct shmipc_sender *s, uint64_t t
 {
 	atomic_store_explicit(&s->looked_ticks, ticks, memory_order_relaxed);
 	atomic_store_explicit(&s->alive_ticks, ticks, memory_order_relaxed);
-	if (atomic_load_explicit(&s->watch_since, memory_order_relaxed) == UINT64_MAX)
-		atomic_store_explicit(&s->watch_since, ticks, memory_order_relaxed);
+	if (atomic_load_explicit(&s->watch_spent, memory_order_acquire) &&
+	    ticks > atomic_load_explicit(&s->watch_since, memory_order_relaxed))
+		atomic_store_explicit(&s->watch_spent, false, memory_order_relaxed);
 }
 
 /* When the kernel last knew of no end, as far as anybody has asked. */
@@ -154,7 +158,7 @@ static inline uint64_t shmipc_sender_alive(const struct shmipc_sender *s)
 	uint64_t alive = atomic_load_explicit(&s->alive_ticks, memory_order_relaxed), asked;
 	const _Atomic uint64_t *watch = atomic_load_explicit(&s->watch, memory_order_acquire);
 
-	if (!watch)
+	if (!watch || atomic_load_explicit(&s->watch_spent, memory_order_acquire))
 		return alive;
 	asked = atomic_load_explicit(watch, memory_order_relaxed);
 	return asked > alive && asked > atomic_load_explicit(&s->watch_since, memory_order_relaxed)
@@ -162,19 +166,21 @@ static inline uint64_t shmipc_sender_alive(const struct shmipc_sender *s)
 		       : alive;
 }
 
-/* What is told by `watch` counts from `since` on; what is known so far stays known.  UINT64_MAX:
- * the kernel has just told of this socket what it may not tell again, so first it must be asked. */
-static inline void shmipc_sender_watch_from(struct shmipc_sender *s, uint64_t since)
+/* What is told by `watch` counts from `since` on; what is known so far stays known.  spent: it has
+ * just been told of this socket, once. */
+static inline void shmipc_sender_watch_from(struct shmipc_sender *s, uint64_t since, bool spent)
 {
 	atomic_store_explicit(&s->alive_ticks, shmipc_sender_alive(s), memory_order_relaxed);
+	/* first since when: whoever has looked before does not undo it */
 	atomic_store_explicit(&s->watch_since, since, memory_order_relaxed);
+	atomic_store_explicit(&s->watch_spent, spent, memory_order_release);
 }
 
 /* Whoever writes it speaks for this socket too, from `since` on.  NULL: nobody does. */
 static inline void shmipc_sender_watch(struct shmipc_sender *s, const _Atomic uint64_t *watch,
 				       uint64_t since)
 {
-	shmipc_sender_watch_from(s, since);
+	shmipc_sender_watch_from(s, since, false);
 	/* a look by another thread that still sees the old one makes of it at most that the socket
 	 * was alive a moment later than it was */
 	atomic_store_explicit(&s->watch, watch, memory_order_release);

@@ -204,8 +204,9 @@ int shim_set_sleep(const struct shim_set_wait *wait, struct epoll_event *events,
 	if (!news)
 		n = shim_set_ask_kernel(wait, events, room,
 					owing ? shim_wait_soon(deadline_ns) : deadline_ns, true);
-	/* it looks when it returns; another thread may have changed something meanwhile */
-	if (shmipc_single_threaded())
+	/* it looks when it returns; meanwhile another thread may have changed something, or a
+	 * handler have heard of an end */
+	if (shmipc_single_threaded() && !shmipc_postpone.ran)
 		told = shmipc_ticks();
 	all = !news && n >= 0 && n < room;
 	if (shim_set_enter(set)) {
@@ -216,7 +217,8 @@ int shim_set_sleep(const struct shim_set_wait *wait, struct epoll_event *events,
 		if (all) /* [watch] */
 			shim_set_told_all(set, told);
 	}
-	shim_set_looked_at(set, shmipc_ticks());
+	if (!news)
+		shim_set_looked_at(set, shmipc_ticks());
 	wake_up(set);
 	shmipc_postpone_end();
 	return n;

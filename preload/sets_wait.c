@@ -236,12 +236,13 @@ static int look(const struct shim_set_wait *wait, struct epoll_event *events, in
 	return n;
 }
 
-/* An epoll set is itself a descriptor that can be polled. */
-static bool kernel_has_events(const struct shim_set_wait *wait)
+/* An epoll set is itself a descriptor that can be polled.  1: there is something; 0, or an error.
+ */
+static int poll_kernel(const struct shim_set_wait *wait)
 {
 	struct pollfd all = { .fd = wait->epfd, .events = POLLIN };
 
-	return sys_poll(&all, 1, 0) > 0;
+	return sys_poll(&all, 1, 0);
 }
 
 static bool hot_news(const struct shim_set *set)
@@ -260,6 +261,7 @@ static bool any_news(void *argument)
 	struct shim_set *set = wait->set;
 	bool threads = !shmipc_single_threaded(), due, news;
 	uint64_t now;
+	int answer;
 
 	due = raise_by_one(&set->looks) % LOOKS_PER_KERNEL == 0 && kernel_is_due(set);
 	/* another one might close a connection under our eyes */
@@ -274,11 +276,13 @@ static bool any_news(void *argument)
 	if (news || !due)
 		return news;
 	shim_set_looked_at(set, now);
-	if (!kernel_has_events(wait)) {
+	answer = poll_kernel(wait);
+	if (answer == 0) {
 		asked_in_vain(set);
 		shim_set_told_all(set, now);
-		return false;
 	}
+	if (answer <= 0)
+		return false;
 	set->quiet_looks = 0; /* ask what */
 	return true;
 }

@@ -48,7 +48,6 @@ void shim_set_unwatch(const struct shim_set *set, const struct shim_registration
 void shim_set_watch_told(const struct shim_set *set, const struct shim_registration *r)
 {
 	if (is_watched(set, r))
-		shmipc_sender_watch_from(&r->conn->tx, r->event.events & (uint32_t)EPOLLET
-							       ? UINT64_MAX
-							       : shmipc_ticks());
+		shmipc_sender_watch_from(&r->conn->tx, shmipc_ticks(),
+					 r->event.events & (uint32_t)EPOLLET);
 }

@@ -3,8 +3,10 @@
 /* Who has asked the kernel for a peer that was killed, and for whom that counts; and that an error
  * which somebody has met there is told. */
 #include <fcntl.h>
+#include <sys/resource.h>
 
 #include "core/cpu.h"
+#include "core/receiver_parts.h"
 #include "core/relaxing.h"
 #include "tests/unit/conversation.h"
 
@@ -22,7 +24,7 @@ static void a_watch_counts_from_its_beginning(void)
 	watch = 101;
 	assert_int_equal(shmipc_sender_alive(s), 101);
 	/* told of something now: what was known so far stays known */
-	shmipc_sender_watch_from(s, 150);
+	shmipc_sender_watch_from(s, 150, false);
 	watch = 140;
 	assert_int_equal(shmipc_sender_alive(s), 101);
 	watch = 160;
@@ -38,9 +40,13 @@ static void what_is_told_once_must_be_asked_for(void)
 {
 	struct shmipc_sender *s = &pair.client.tx;
 
-	shmipc_sender_watch(s, &watch, UINT64_MAX);
+	watch = 0;
+	shmipc_sender_watch(s, &watch, 100);
+	shmipc_sender_watch_from(s, 900, true);
 	watch = 1000;
 	assert_int_equal(shmipc_sender_alive(s), 0);
+	shmipc_sender_found_alive(s, 800); /* another thread's look, from before */
+	assert_int_equal(shmipc_sender_alive(s), 800);
 	shmipc_sender_found_alive(s, 1100); /* asked */
 	assert_int_equal(shmipc_sender_alive(s), 1100);
 	watch = 1200;
@@ -114,6 +120,46 @@ static void a_receive_is_a_look(void)
 }
 BOTH(a_receive_is_a_look)
 
+/* An edge that a set was told stands until the socket itself is asked, whoever polls meanwhile. */
+static void a_poll_forgets_no_edge(void)
+{
+	struct shmipc_receiver *r = &pair.server.rx;
+
+	pair_consent(&pair);
+	say(10, 0);
+	hear(BIG, 10);
+	shmipc_receiver_relax(r);
+	hear_nothing();
+	assert_true(shmipc_receiver_is_quiet(r));
+	close(pair.client.fd); /* as if killed */
+	pair.client.fd = -1;
+	let_arrive();
+	shmipc_receiver_was_reported(r);
+	shmipc_receiver_was_looked_at(r, shmipc_ticks());
+	assert_int_equal(end_receive(&pair.server, in, 10, MSG_DONTWAIT), 0);
+}
+BOTH(a_poll_forgets_no_edge)
+
+/* poll() refuses any number of descriptors beyond the limit: that is no answer. */
+static void a_look_that_fails_finds_nobody_alive(void)
+{
+	struct shmipc_sender *s = &pair.client.tx;
+	struct rlimit limit, none;
+	uint64_t alive;
+
+	pair_consent(&pair);
+	say(10, 0);
+	hear(BIG, 10);
+	alive = s->looked_ticks = s->alive_ticks = 0;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = (struct rlimit){ 0, limit.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	end_send(&pair.client, out, 10, 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(shmipc_sender_alive(s), alive);
+}
+BOTH(a_look_that_fails_finds_nobody_alive)
+
 /* ---- what was met ---- */
 
 /* Whatever call of ours has taken it off the socket: the application's next one is told. */
@@ -178,6 +224,8 @@ int main(void)
 		TESTS(a_watched_sender_does_not_look),
 		TESTS(a_token_is_a_look),
 		TESTS(a_receive_is_a_look),
+		TESTS(a_poll_forgets_no_edge),
+		TESTS(a_look_that_fails_finds_nobody_alive),
 		TESTS(a_receive_is_told_what_a_send_met),
 		TESTS(flags_are_known),
 	};
