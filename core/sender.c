@@ -41,7 +41,7 @@ void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *dire
 	s->want = &direction->wait;
 	s->ring = ring;
 	shmipc_sender_begin(s);
-	s->look_every_ticks = LOOK_EVERY_US * shmipc_ticks_per_us();
+	s->look_every_ticks = (uint32_t)(LOOK_EVERY_US * shmipc_ticks_per_us());
 	if (shmipc_membarrier_registered())
 		atomic_fetch_or(&s->tx->flags, SHMIPC_TX_UNFENCED);
 	s->attached = true;
@@ -293,11 +293,8 @@ static bool peer_is_gone(struct shmipc_sender *s, int fd)
 	uint64_t looked = atomic_load_explicit(&s->looked_ticks, memory_order_relaxed);
 	uint64_t now = shmipc_ticks();
 
-	if (now - looked >= s->look_every_ticks) {
-		uint64_t alive = shmipc_sender_alive(s);
-
-		looked = alive > looked ? alive : looked;
-	}
+	if (now - looked >= s->look_every_ticks)
+		looked = shmipc_sender_alive(s);
 	if (__builtin_expect(now - looked < s->look_every_ticks, 1) && !s->half_closed &&
 	    shmipc_is_newer_than_ends(looked))
 		return false;

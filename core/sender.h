@@ -49,8 +49,9 @@ struct shmipc_sender {
 	_Atomic uint64_t kernel_bytes;
 	struct shmipc_status_tx *count;
 	bool is_unix;
-	bool attached; /* the words below point into a segment */
-	bool verified; /* Unix: the receiver's byte count has been seen to agree */
+	bool attached;	     /* the words below point into a segment */
+	bool verified;	     /* Unix: the receiver's byte count has been seen to agree */
+	_Atomic bool broken; /* an owner of the lock died half way: only an error can follow */
 	uint32_t verifications;
 	bool settled;		   /* kernel_bytes is known to be exact */
 	_Atomic bool no_more_ring; /* downgraded for good, or the peer is gone */
@@ -63,19 +64,25 @@ struct shmipc_sender {
 	_Atomic int kept_error;	   /* taken from the socket by us or our receiver, not told yet */
 	_Atomic bool reverse_shut; /* shutdown(SHUT_RD) of ours: RDHUP says nothing */
 	bool died_first;	   /* the peer did, before both directions were shut by us */
+	uint8_t crowded;	   /* restarts in a row for a message that fills much of the lead */
+	_Atomic bool grown;	   /* the loop has been used since its memory was given back */
 	uint32_t promised_when_shut; /* tokens of the peer's until then */
 	uint32_t segments_when_shut; /* TCP segments with bytes that had come by then */
 	_Atomic bool sent_late;	     /* and one more has come since */
 	_Atomic bool half_closed; /* the peer has ended its own direction (shmipc_sender_ask()) */
-	_Atomic uint32_t ending;  /* enum shmipc_ending of a peer that died, once it is known */
-	_Atomic bool late;	  /* by then it had ended its own direction */
-	_Atomic bool owing;	  /* of a stopped ring something still has to go by the kernel */
-	_Atomic bool shut;	  /* shutdown(SHUT_WR): the kernel answers from now on */
-	_Atomic bool token_owed;  /* a token met a full socket */
+	_Atomic bool
+		count_lost; /* a kernel call was left without its count: kernel_bytes is wrong */
+	/* at `watch_since` the kernel has told what it may not tell again: first the socket itself
+	 * must be asked, later than that */
+	_Atomic bool watch_spent;
+	_Atomic uint32_t ending; /* enum shmipc_ending of a peer that died, once it is known */
+	_Atomic bool late;	 /* by then it had ended its own direction */
+	_Atomic bool owing;	 /* of a stopped ring something still has to go by the kernel */
+	_Atomic bool shut;	 /* shutdown(SHUT_WR): the kernel answers from now on */
+	_Atomic bool token_owed; /* a token met a full socket */
 	/* sends that took, or tried to take, the kernel's way: whether there is room has been its
 	 * word since */
 	_Atomic uint32_t by_kernel;
-	_Atomic bool broken; /* an owner of the lock died half way: only an error can follow */
 
 	struct shmipc_tx_line *tx;
 	const struct shmipc_rx_line *rx;
@@ -93,12 +100,11 @@ struct shmipc_sender {
 	uint64_t head;	     /* consumer's position as last seen, clamped, never back */
 	uint64_t restart_at; /* a message that ends beyond it: is the ring empty? (sender_room.c) */
 	uint32_t restart_step; /* and how far it is to the one after it */
-	uint8_t crowded;       /* restarts in a row for a message that fills much of the lead */
-	_Atomic bool grown;    /* the loop has been used since its memory was given back */
-	uint64_t grown_ticks;  /* last at that time */
-	uint64_t resend_to;    /* downgrade on request: ring bytes [head, resend_to) still go by the
-				  kernel */
-	uint64_t resent;       /* bytes that were sent twice: by the ring, and by the kernel */
+	uint32_t look_every_ticks;
+	uint64_t grown_ticks; /* last at that time */
+	uint64_t resend_to;   /* downgrade on request: ring bytes [head, resend_to) still go by the
+				 kernel */
+	uint64_t resent;      /* bytes that were sent twice: by the ring, and by the kernel */
 	int64_t former_besides;	       /* shmipc_sender_besides_kernel() of former streams */
 	_Atomic uint64_t looked_ticks; /* last look at the real socket for a dead peer */
 	_Atomic uint64_t alive_ticks;  /* the last one that found none */
@@ -106,19 +112,16 @@ struct shmipc_sender {
 	 * this one, be it of others; it counts if that is later than `watch_since` */
 	const _Atomic uint64_t *_Atomic watch;
 	_Atomic uint64_t watch_since;
-	/* at `watch_since` the kernel has told what it may not tell again: first the socket itself
-	 * must be asked, later than that */
-	_Atomic bool watch_spent;
-	uint64_t look_every_ticks;
 	_Atomic uint32_t doing; /* enum shmipc_sender_doing: what a holder of the lock died in */
-	_Atomic bool
-		count_lost; /* a kernel call was left without its count: kernel_bytes is wrong */
 	_Atomic uint32_t phase; /* waits look at it without the lock */
 	uint32_t tokens;
 	uint32_t cpu;
 	struct shmipc_spin spin;
 	struct shmipc_status_tx uncounted; /* when the status table had no row */
 };
+
+/* Five cache lines, of which each connection pays two sets. */
+_Static_assert(sizeof(struct shmipc_sender) <= 320, "a connection's record grows");
 
 /* Taken over from a dead owner: bring the words into a state that is true, or give up the stream.
  */
