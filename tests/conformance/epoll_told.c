@@ -18,25 +18,13 @@ static void leave(int fd, size_t bytes)
 	send_pat(fd, bytes, 0);
 }
 
-/* The peer is gone, with `left` bytes of ours unread; the set has told what it tells, and has been
- * asked again and again since. */
-static int set_with_dead_peer(int fd, uint32_t events, size_t left)
+/* The loop goes on. */
+static void ask_on(int set)
 {
-	int set = running_set(fd, events, 1);
 	struct epoll_event e;
 
-	if (left > 0)
-		leave(fd, left);
-	tell(0);
-	await_peer_exit();
-	for (int i = 0; i < WAITS; i++) {
-		memset(&e, 0, sizeof(e));
-		if (i == 0)
-			obs_epoll("told", epoll_wait(set, &e, 1, CONF_WAIT_MS), &e);
-		else
-			epoll_wait(set, &e, 1, 1);
-	}
-	return set;
+	for (int i = 0; i < WAITS; i++)
+		epoll_wait(set, &e, 1, 1);
 }
 
 static void sends(int fd)
@@ -68,9 +56,24 @@ static void killed_client(int fd)
 	raise(SIGKILL);
 }
 
+/* The peer is gone, with `left` bytes of ours unread; the set has told what it tells. */
+static int ask_of_the_dead(int fd, uint32_t events, size_t left)
+{
+	int set = running_set(fd, events, 1);
+	struct epoll_event e = { 0 };
+
+	if (left > 0)
+		leave(fd, left);
+	tell(0);
+	await_peer_exit();
+	obs_epoll("told", epoll_wait(set, &e, 1, CONF_WAIT_MS), &e);
+	ask_on(set);
+	return set;
+}
+
 static void level(int fd)
 {
-	int set = set_with_dead_peer(fd, EPOLLIN, 0);
+	int set = ask_of_the_dead(fd, EPOLLIN, 0);
 
 	sends(fd);
 	receives(fd);
@@ -80,7 +83,7 @@ CASE("epoll_told.level", level, killed_client, CONF_KILLED);
 
 static void level_left(int fd)
 {
-	int set = set_with_dead_peer(fd, EPOLLIN, LEFT_BYTES);
+	int set = ask_of_the_dead(fd, EPOLLIN, LEFT_BYTES);
 
 	sends(fd);
 	receives(fd);
@@ -90,7 +93,7 @@ CASE("epoll_told.level_left", level_left, killed_client, CONF_KILLED);
 
 static void edge(int fd)
 {
-	int set = set_with_dead_peer(fd, EPOLLIN | EPOLLET, 0);
+	int set = ask_of_the_dead(fd, EPOLLIN | EPOLLET, 0);
 
 	sends(fd);
 	receives(fd);
@@ -100,7 +103,7 @@ CASE("epoll_told.edge", edge, killed_client, CONF_KILLED);
 
 static void edge_left(int fd)
 {
-	int set = set_with_dead_peer(fd, EPOLLIN | EPOLLET, LEFT_BYTES);
+	int set = ask_of_the_dead(fd, EPOLLIN | EPOLLET, LEFT_BYTES);
 
 	sends(fd);
 	receives(fd);
@@ -110,7 +113,7 @@ CASE("epoll_told.edge_left", edge_left, killed_client, CONF_KILLED);
 
 static void edge_error(int fd)
 {
-	int set = set_with_dead_peer(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, LEFT_BYTES);
+	int set = ask_of_the_dead(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, LEFT_BYTES);
 
 	asks(fd);
 	sends(fd);
@@ -121,7 +124,7 @@ CASE("epoll_told.edge_error", edge_error, killed_client, CONF_KILLED);
 
 static void edge_receives(int fd)
 {
-	int set = set_with_dead_peer(fd, EPOLLIN | EPOLLET, LEFT_BYTES);
+	int set = ask_of_the_dead(fd, EPOLLIN | EPOLLET, LEFT_BYTES);
 
 	receives(fd);
 	sends(fd);
@@ -133,13 +136,11 @@ CASE("epoll_told.edge_receives", edge_receives, killed_client, CONF_KILLED);
 static void not_asked_for(int fd)
 {
 	int set = running_set(fd, EPOLLPRI, 1);
-	struct epoll_event e;
 
 	leave(fd, LEFT_BYTES);
 	tell(0);
 	await_peer_exit();
-	for (int i = 0; i < WAITS; i++)
-		epoll_wait(set, &e, 1, 1);
+	ask_on(set);
 	sends(fd);
 	receives(fd);
 	close(set);
@@ -158,8 +159,7 @@ static void oneshot(int fd)
 	leave(fd, LEFT_BYTES);
 	tell(0);
 	await_peer_exit();
-	for (int i = 0; i < WAITS; i++)
-		epoll_wait(set, &e, 1, 1);
+	ask_on(set);
 	sends(fd);
 	receives(fd);
 	close(set);
@@ -185,8 +185,7 @@ static void edge_of_both(int fd)
 	nap_ms(CONF_NAP_MS);
 	obs_val("told", epoll_wait(set, &e, 1, CONF_WAIT_MS));
 	recv_pat(fd, LEFT_BYTES, 0);
-	for (int i = 0; i < WAITS; i++)
-		epoll_wait(set, &e, 1, 1);
+	ask_on(set);
 	sends(fd);
 	ready(fd, POLLHUP);
 	sends(fd);
@@ -206,7 +205,6 @@ static void removed(int fd)
 {
 	int ends[2];
 	int set = running_set(fd, EPOLLIN, 1);
-	struct epoll_event e;
 
 	socketpair(AF_UNIX, SOCK_STREAM, 0, ends);
 	obs("add", change(set, EPOLL_CTL_ADD, ends[0], EPOLLIN, 2));
@@ -214,8 +212,7 @@ static void removed(int fd)
 	leave(fd, LEFT_BYTES);
 	tell(0);
 	await_peer_exit();
-	for (int i = 0; i < WAITS; i++)
-		epoll_wait(set, &e, 1, 1);
+	ask_on(set);
 	sends(fd);
 	receives(fd);
 	close(set);
