@@ -96,8 +96,7 @@ struct shmipc_receiver {
 	_Atomic bool doubtful;
 	uint64_t asked_ticks;	/* when the socket last said that it has nothing */
 	int64_t former_besides; /* shmipc_receiver_besides_kernel() of former streams */
-	/* since the socket was asked the kernel has reported to a wait what it may not report again
-	 */
+	/* since the socket was asked the kernel has told a wait what it may not tell again */
 	_Atomic bool reported;
 	_Atomic uint64_t looked_ticks; /* when a poll has last asked the kernel of it */
 	/* O_NONBLOCK, which the kernel keeps: seen set at flags_ticks, when calls of ours had

@@ -44,6 +44,8 @@ void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *dire
 	s->look_every_ticks = (uint32_t)(LOOK_EVERY_US * shmipc_ticks_per_us());
 	if (shmipc_membarrier_registered())
 		atomic_fetch_or(&s->tx->flags, SHMIPC_TX_UNFENCED);
+	/* whoever watched a former stream has not been told since */
+	atomic_store_explicit(&s->watch, NULL, memory_order_relaxed);
 	s->attached = true;
 }
 

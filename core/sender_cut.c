@@ -74,8 +74,7 @@ static int send_token(struct shmipc_sender *s, int fd)
 		shmipc_count(&s->count->tokens, 1);
 	else
 		take_promise_back(s);
-	/* a Unix socket takes nothing for one that is gone; whether that still sends it does not
-	 * say
+	/* a Unix socket takes nothing for one that is gone; that it still sends this does not say
 	 */
 	if (n == 1 && s->is_unix)
 		atomic_store_explicit(&s->looked_ticks, now, memory_order_relaxed);

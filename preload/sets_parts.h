@@ -245,6 +245,8 @@ void shim_set_tell_kernel(struct shim_set *set);
 
 /* It is new, or changed: does the set's own asking tell of its peer's end? */
 void shim_set_watch(struct shim_set *set, const struct shim_registration *r);
+/* Told of by memory: it may have been attached since it was registered. */
+void shim_set_watch_late(struct shim_set *set, const struct shim_registration *r);
 /* It is no longer the set's to tell. */
 void shim_set_unwatch(const struct shim_set *set, const struct shim_registration *r);
 /* The kernel has told something of it, in a question that is not yet noted. */

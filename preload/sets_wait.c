@@ -148,8 +148,10 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room, b
 		}
 		events[n].events = said;
 		events[n++].data.u64 = r->tag;
-		if (said & SHIM_SET_IN_EVENTS)
+		if (said & SHIM_SET_IN_EVENTS) {
 			shim_registration_told(r);
+			shim_set_watch_late(set, r);
+		}
 		if (said & SHIM_SET_OUT_EVENTS)
 			shim_registration_told_room(r);
 		shim_registration_told_end(r, said);
@@ -236,8 +238,7 @@ static int look(const struct shim_set_wait *wait, struct epoll_event *events, in
 	return n;
 }
 
-/* An epoll set is itself a descriptor that can be polled.  1: there is something; 0, or an error.
- */
+/* An epoll set is itself a descriptor that can be polled.  1 if there is something; 0; an error. */
 static int poll_kernel(const struct shim_set_wait *wait)
 {
 	struct pollfd all = { .fd = wait->epfd, .events = POLLIN };

@@ -33,21 +33,35 @@ static bool is_watched(const struct shim_set *set, const struct shim_registratio
 
 void shim_set_watch(struct shim_set *set, const struct shim_registration *r)
 {
+	/* one that never grows up costs nothing here; attaching begins with no watch */
+	if (!shim_conn_is_attached(r->conn))
+		return;
 	if (!must_be_told(set, r))
 		shim_set_unwatch(set, r);
 	else if (!is_watched(set, r) || (r->event.events & (uint32_t)EPOLLET))
 		shmipc_sender_watch(&r->conn->tx, &set->told_ticks, shmipc_ticks());
 }
 
+void shim_set_watch_late(struct shim_set *set, const struct shim_registration *r)
+{
+	if (!shim_conn_is_attached(r->conn) || atomic_load(&r->conn->tx.watch) ||
+	    !must_be_told(set, r))
+		return;
+	shmipc_sender_watch(&r->conn->tx, &set->told_ticks, shmipc_ticks());
+	/* its edge may have been told long ago */
+	if (r->event.events & (uint32_t)EPOLLET)
+		shmipc_sender_watch_from(&r->conn->tx, shmipc_ticks(), true);
+}
+
 void shim_set_unwatch(const struct shim_set *set, const struct shim_registration *r)
 {
-	if (is_watched(set, r))
+	if (shim_conn_is_attached(r->conn) && is_watched(set, r))
 		shmipc_sender_watch(&r->conn->tx, NULL, 0);
 }
 
 void shim_set_watch_told(const struct shim_set *set, const struct shim_registration *r)
 {
-	if (is_watched(set, r))
+	if (shim_conn_is_attached(r->conn) && is_watched(set, r))
 		shmipc_sender_watch_from(&r->conn->tx, shmipc_ticks(),
 					 r->event.events & (uint32_t)EPOLLET);
 }

@@ -14,9 +14,8 @@ enum {
 	SHIM_POLL_HANGUP = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP,
 };
 
-enum {
-	SHIM_POLL_ARMED_MAX = 64
-}; /* accelerated descriptors in one call; more than these are strict */
+/* Accelerated descriptors in one call; more than these are strict. */
+enum { SHIM_POLL_ARMED_MAX = 64 };
 
 struct shim_poll_wait {
 	struct pollfd *fds;
