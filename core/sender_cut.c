@@ -284,13 +284,18 @@ static void leave_stopped(struct shmipc_sender *s)
 }
 
 /* LAST is in the socket before the phase says so: whoever sees the phase finds LAST.  It stands in
- * the ledger like a token: a receiver that stops or closes finds it there. */
+ * the ledger like a token: a receiver that stops or closes finds it there.  Behind a shutdown
+ * nothing follows, and LAST would find the socket closed: we stay. */
 int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 {
 	const char last = SHMIPC_TOKEN_LAST;
-	uint32_t want = promise(s);
+	uint32_t want;
 	ssize_t n;
 
+	/* by another thread, while this one's call waited for room: no end of the peer's */
+	if (s->shut)
+		return 0;
+	want = promise(s);
 	shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
 	if (want & SHMIPC_WANT_STOPPED) {
 		take_promise_back(s);

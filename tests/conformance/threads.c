@@ -393,6 +393,21 @@ static void shut_under_send_server(int fd)
 }
 CASE("threads.shutdown_under_send", shut_under_send_server, drain_client, ANY);
 
+/* Slowly, so that the sender waits for room again and again. */
+static void trickle_client(int fd)
+{
+	char *bytes = big_buffer();
+	ssize_t n;
+
+	do
+		nap_ms(1);
+	while ((n = recv(fd, bytes, 65536, 0)) > 0);
+	obs("last", n);
+	await();
+	both();
+}
+CASE("threads.shutdown_under_slow_send", shut_under_send_server, trickle_client, ANY);
+
 enum { WRITERS = 4, MIXED_RECORDS = 600 };
 
 /* Records of many sizes: the length says how many equal bytes follow. */
