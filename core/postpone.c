@@ -26,6 +26,13 @@ void shmipc_postpone_deliver(void)
 		deliver_one();
 }
 
+void shmipc_postpone_over(void)
+{
+	shmipc_postpone.carried = false;
+	if (shmipc_postpone.waiting)
+		shmipc_postpone_deliver();
+}
+
 bool shmipc_postpone_in_child(void)
 {
 	bool waited = shmipc_postpone.waiting;

@@ -10,7 +10,9 @@
  *
  * A wait is one such part from its first look on, so that a signal that comes while it spins ends
  * it as one does that comes while it sleeps: the spin is left (spin.c), and the sleep begins with
- * the signal (sleep.c).
+ * the signal (sleep.c).  So does the next sleep of the same part where one has ended for a reason
+ * of our own, a nap that was over or a token, just when a handler ran: the application's call would
+ * not have ended then, and the handler has to end it.
  *
  * Invariant: while a handler of the application runs, its thread holds no lock and has noted
  * nothing that it would not note while it sleeps in the kernel (sleep.h); what a sleeper has noted
@@ -32,7 +34,8 @@ struct shmipc_postpone {
 	volatile bool waiting;
 	bool interrupted; /* a handler without SA_RESTART has run since shmipc_sleep6() began */
 	bool ran;	  /* any handler has, that we know of */
-	bool stayed_out;  /* and ended it before the kernel was entered */
+	bool carried;	  /* that sleep ended otherwise: the next one of this call begins with it */
+	bool stayed_out;  /* a handler ended it before the kernel was entered */
 	/* frame of the innermost handler that runs, or has been left by a jump; 0: none */
 	uintptr_t handler_frame;
 };
@@ -43,6 +46,7 @@ extern __thread struct shmipc_postpone shmipc_postpone __attribute__((tls_model(
  * not come by way of us, whether all ask for calls to be restarted (and there are some). */
 void shmipc_postpone_use(void (*deliver)(void), bool (*unseen_restart)(void));
 void shmipc_postpone_deliver(void);
+void shmipc_postpone_over(void); /* the outermost part, if there is something to do about it */
 bool shmipc_postpone_unseen_restart(void);
 
 /* A forked child: what was held belongs to the parent, and the signal that waits too.  True: one
@@ -75,8 +79,8 @@ static inline void shmipc_postpone_end(void)
 	if (--shmipc_postpone.depth > 0)
 		return;
 	atomic_signal_fence(memory_order_seq_cst);
-	if (__builtin_expect(shmipc_postpone.waiting, 0))
-		shmipc_postpone_deliver();
+	if (__builtin_expect(shmipc_postpone.waiting | shmipc_postpone.carried, 0))
+		shmipc_postpone_over();
 }
 
 #endif

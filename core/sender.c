@@ -182,16 +182,18 @@ static void undo_unlocked_sleep(void *argument)
 
 /* Nobody sleeps with the lock: other threads may send meanwhile, or end the direction, and a signal
  * handler may run, so after this nothing is known but what is looked at again.  Locked before and
- * after. */
+ * after.  A signal that came while we held the lock is the sleep's, and ends it. */
 static int sleep_unlocked(struct shmipc_sender *s, struct shmipc_io *io, const long call[7])
 {
 	struct sleeper sleeper = { s, io };
 	int result;
 
+	shmipc_postpone_begin();
 	shmipc_lock_drop(&s->lock, io->private_use);
 	result = (int)shmipc_sleep6(call, undo_unlocked_sleep, &sleeper);
 	shmipc_io_follow(io);
 	shmipc_sender_lock(s, io->fd, io->private_use);
+	shmipc_postpone_end();
 	return result;
 }
 
@@ -204,7 +206,7 @@ static int nap_for_space(struct shmipc_sender *s, struct shmipc_io *io, struct s
 	int result = 0;
 
 	atomic_store_explicit(&s->tx->space_wanted, 1, memory_order_seq_cst);
-	if (!has_space(space))
+	if (shmipc_postpone.waiting || !has_space(space))
 		result = sleep_unlocked(s, io,
 					(const long[7]){ SYS_futex, (long)&s->rx->space_bell,
 							 FUTEX_WAIT, bell, (long)&nap });
@@ -214,15 +216,15 @@ static int nap_for_space(struct shmipc_sender *s, struct shmipc_io *io, struct s
 
 /* The ring is full.  0: there is room for `enough` bytes now (for any, if the call does not wait).
  * -EAGAIN: go on by the kernel, whose blocking, EAGAIN, POLLOUT and time-outs are then the
- * application's.  -EINTR: a signal came. */
+ * application's.  -EINTR: a signal came, also if room did: as TCP has it. */
 static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io, uint64_t enough)
 {
-	/* spinning, wait for more than is needed: else each small piece of room is fetched for
-	 * itself */
+	/* more than is needed: else a spin fetches each small piece of room for itself */
 	struct space space = { s, s->ring.ring_bytes / 4 };
 
 	if (shmipc_spin_until(&s->spin, has_space, &space, atomic_load(&s->rx->cpu)) ==
-	    SHMIPC_SPIN_WON)
+		    SHMIPC_SPIN_WON &&
+	    !shmipc_postpone.waiting)
 		return 0;
 	if (shmipc_io_is_nonblocking(io))
 		return shmipc_sender_load_head(s), free_bytes(s) > 0 ? 0 : -EAGAIN;
@@ -230,12 +232,12 @@ static int wait_for_space(struct shmipc_sender *s, struct shmipc_io *io, uint64_
 		uint64_t head = s->head;
 		int error = nap_for_space(s, io, &space);
 
+		if (error == -EINTR)
+			return -EINTR;
 		if (!is_on_clear_ring(s))
 			return -EAGAIN;
 		if (shmipc_sender_load_head(s), free_bytes(s) >= enough)
 			return 0;
-		if (error == -EINTR)
-			return -EINTR;
 		if (s->head != head)
 			i = -1; /* it moves: slow, but reading */
 		if (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED)
@@ -441,13 +443,11 @@ static int leave_ring(struct shmipc_sender *s, struct shmipc_io *io)
 	while (shmipc_sender_on_ring(s) && shmipc_sender_cut_to_kernel(s, io->fd) == -EAGAIN) {
 		struct pollfd real = { .fd = io->fd, .events = POLLOUT };
 		struct timespec left = nap; /* the kernel writes into it */
-		int n;
+		const long call[7] = { SYS_ppoll, (long)&real, 1, (long)&left };
 
 		if (shmipc_io_is_nonblocking(io))
 			return -EAGAIN;
-		n = sleep_unlocked(s, io,
-				   (const long[7]){ SYS_ppoll, (long)&real, 1, (long)&left });
-		if (n == -EINTR && !shmipc_sleep_restarts())
+		if (sleep_unlocked(s, io, call) == -EINTR && !shmipc_sleep_restarts())
 			return -EINTR;
 	}
 	return 0;

@@ -2,8 +2,11 @@
 #include "core/sleep.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
 
 #include "core/postpone.h"
 #include "core/sys.h"
@@ -38,14 +41,44 @@ static bool is_wait(long number)
 	       number == SYS_futex || number == SYS_nanosleep;
 }
 
-/* A signal that came while we were busy comes now, as if we slept already.  True: that ends the
- * sleep. */
-static bool waiting_signal_ends(long number)
+/* A signal that came while we were busy comes now, as if we slept already; and what came at the end
+ * of this call's last sleep and did not end it, ends this one.  True: so it is. */
+static bool signal_ends(long number)
 {
-	if (__builtin_expect(!shmipc_postpone.waiting, 1))
-		return false;
-	shmipc_postpone_deliver();
+	if (__builtin_expect(shmipc_postpone.waiting, 0))
+		shmipc_postpone_deliver();
 	return shmipc_postpone.interrupted || (shmipc_postpone.ran && is_wait(number));
+}
+
+/* The place of the flags among the arguments of a call that moves bytes; 0: there is none. */
+static int flags_at(long number)
+{
+	if (number == SYS_sendto || number == SYS_recvfrom)
+		return 4;
+	return number == SYS_sendmsg || number == SYS_recvmsg ? 3 : 0;
+}
+
+/* To the kernel a signal that is pending ends a sleep; it keeps no call from what can be done
+ * without one, and a call that never sleeps does not look at it. */
+static long call_awake(const long call[7])
+{
+	long awake[7], result;
+	int flags = flags_at(call[0]);
+
+	if (!flags)
+		return -EINTR;
+	memcpy(awake, call, sizeof(awake));
+	awake[flags] |= MSG_DONTWAIT;
+	result = call_now(awake);
+	if (result != -EAGAIN || (call[flags] & MSG_DONTWAIT) ||
+	    (sys_fcntl((int)call[1], F_GETFL, 0) & O_NONBLOCK))
+		return result;
+	return -EINTR;
+}
+
+static long call_asleep(const long call[7])
+{
+	return shmipc_single_threaded() ? call_now(call) : call_cancellable(call);
 }
 
 __attribute__((noinline)) long shmipc_sleep6(const long call[7], void (*undo)(void *argument),
@@ -53,18 +86,20 @@ __attribute__((noinline)) long shmipc_sleep6(const long call[7], void (*undo)(vo
 {
 	struct _pthread_cleanup_buffer buffer;
 	uint32_t depth = shmipc_postpone.depth;
-	long result = -EINTR;
 	bool stays_out;
+	long result;
 
 	_pthread_cleanup_push(&buffer, undo, argument);
-	shmipc_postpone.ran = shmipc_postpone.interrupted = false;
+	if (!shmipc_postpone.carried)
+		shmipc_postpone.ran = shmipc_postpone.interrupted = false;
+	shmipc_postpone.carried = false;
 	shmipc_postpone.depth = 0; /* from here on a handler runs at once */
 	atomic_signal_fence(memory_order_seq_cst);
-	stays_out = waiting_signal_ends(call[0]);
-	if (!stays_out)
-		result = shmipc_single_threaded() ? call_now(call) : call_cancellable(call);
+	stays_out = signal_ends(call[0]);
+	result = stays_out ? call_awake(call) : call_asleep(call);
 	atomic_signal_fence(memory_order_seq_cst);
 	shmipc_postpone.depth = depth;
+	shmipc_postpone.carried = depth > 0 && result != -EINTR && shmipc_postpone.ran;
 	shmipc_postpone.stayed_out = stays_out; /* last: a handler may have slept meanwhile */
 	_pthread_cleanup_pop(&buffer, 0);
 	return result;
