@@ -25,7 +25,9 @@ struct shmipc_io {
 	bool control_dropped; /* receiver.c's own: descriptors came with the bytes, without room */
 	bool message_filled;  /* receiver.c's own: the kernel has answered in *message */
 	/* the number may be closed by another thread meanwhile: a duplicate of it, plus 1, is found
-	 * here; NULL: cannot happen */
+	 * here; NULL: cannot happen.  Who closes writes it, waits until the lock of each direction
+	 * has been free, and closes: whoever follows when it has taken the lock has a number that
+	 * is good as long as it holds it. */
 	const _Atomic int *moved;
 	/* other than 0: this end is held by others too, since a signal handler forked while the
 	 * call slept; NULL: cannot happen */
@@ -42,7 +44,7 @@ static inline void shmipc_io_skip(struct shmipc_io *io, size_t bytes)
 		shmipc_cursor_skip(&io->cursor, bytes);
 }
 
-/* After a sleep, before the next system call and before a lock is taken. */
+/* After a sleep, before the next system call; and before and after a lock is taken. */
 static inline void shmipc_io_follow(struct shmipc_io *io)
 {
 	int moved = io->moved ? atomic_load_explicit(io->moved, memory_order_acquire) : 0;

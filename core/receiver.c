@@ -355,6 +355,7 @@ static ssize_t sleep_for_more(struct shmipc_receiver *r, struct shmipc_io *io,
 						  : shmipc_receiver_wait(r, io, wait);
 	shmipc_io_follow(io);
 	shmipc_receiver_lock(r, io->private_use);
+	shmipc_io_follow(io);
 	return n;
 }
 
@@ -473,6 +474,7 @@ ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io)
 
 	if (!shmipc_receiver_lock(r, io->private_use))
 		return -EAGAIN;
+	shmipc_io_follow(io);
 	if (io->message)
 		io->control_room = io->message->msg_controllen;
 	if (r->is_unix) /* has no such queue and does not look at the flag */

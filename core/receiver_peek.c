@@ -263,6 +263,7 @@ static ssize_t peek_until_full(struct shmipc_receiver *r, struct shmipc_io *io,
 		error = shmipc_receiver_nap(r, io, &wait);
 		shmipc_io_follow(io);
 		shmipc_receiver_lock(r, io->private_use);
+		shmipc_io_follow(io);
 		io->cursor = *start;
 		n = peek_once(r, io);
 		if (error || n < before || r->broken)

@@ -192,7 +192,7 @@ static int sleep_unlocked(struct shmipc_sender *s, struct shmipc_io *io, const l
 	shmipc_lock_drop(&s->lock, io->private_use);
 	result = (int)shmipc_sleep6(call, undo_unlocked_sleep, &sleeper);
 	shmipc_io_follow(io);
-	shmipc_sender_lock(s, io->fd, io->private_use);
+	shmipc_sender_lock_for(s, io);
 	shmipc_postpone_end();
 	return result;
 }
@@ -460,8 +460,7 @@ static bool wants_kernel(const struct shmipc_io *io)
 	       (io->message && (io->message->msg_controllen > 0 || io->message->msg_namelen > 0));
 }
 
-/* Locked; drops the lock.  The rest of the call, `done` bytes of which are in the ring, goes by the
- * kernel. */
+/* Locked; drops the lock.  The rest of the call, behind `done` bytes in the ring, by the kernel. */
 static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssize_t done)
 {
 	bool ended = s->gone || (s->attached && (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED));
@@ -480,20 +479,22 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 	shmipc_postpone_begin();
 	atomic_fetch_add(&s->kernel_senders, 1);
 	shmipc_lock_drop(&s->lock, io->private_use);
+	io->flags |= done ? MSG_NOSIGNAL : 0;
 	n = kernel_send_counted(s, io);
+	if (n < 0 && done) {
+		shmipc_sender_keep_reset(s, n);
+		return done;
+	}
 	shmipc_sender_note_told(s, n);
 	if (n > 0 && ended) {
 		s->answered = true;
 		if (!io->from_file) /* our windows are small */
 			n = shmipc_ending_takes(n, (size_t)n + io->cursor.left);
 	}
-	if (n < 0)
-		return done ? done : n;
-	return done + n;
+	return n < 0 ? n : done + n;
 }
 
-/* Locked, phase odd; drops the lock.  Of this call `done` bytes are in the ring: leave it, send the
- * rest. */
+/* Locked, phase odd; drops the lock.  Leave the ring, send the rest. */
 static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
 							struct shmipc_io *io, ssize_t done)
 {
@@ -502,8 +503,7 @@ static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
 
 	atomic_fetch_add_explicit(&s->by_kernel, 1, memory_order_relaxed);
 	error = leave_ring(s, io);
-	/* another thread may have ended the direction: what is done is done, and no SIGPIPE for it
-	 */
+	/* another thread may have ended the direction: no SIGPIPE for what is done */
 	if (!error && s->broken)
 		error = -ECONNRESET;
 	/* LAST has found out what the application's bytes would have */
@@ -580,7 +580,7 @@ ssize_t shmipc_sender_send(struct shmipc_sender *s, struct shmipc_io *io)
 	bool go_by_kernel = false;
 	ssize_t done;
 
-	if (!shmipc_sender_lock(s, io->fd, io->private_use))
+	if (!shmipc_sender_lock_for(s, io))
 		return -EAGAIN;
 	if (!is_on_clear_ring(s) || wants_kernel(io) || io->cursor.left == 0 ||
 	    peer_is_gone(s, io->fd))

@@ -43,13 +43,6 @@ static void take_promise_back(struct shmipc_sender *s)
 	atomic_store_explicit(&s->tx->tokens_promised, s->tokens, memory_order_seq_cst);
 }
 
-/* The kernel tells it once: the application's next call has to hear of it. */
-static void keep_reset(struct shmipc_sender *s, ssize_t result)
-{
-	if (result == -ECONNRESET)
-		atomic_store(&s->kept_error, ECONNRESET);
-}
-
 static bool is_passing(ssize_t result)
 {
 	return result == -EAGAIN || result == -ENOBUFS || result == -ENOMEM || result == -EINTR;
@@ -79,7 +72,7 @@ static int send_token(struct shmipc_sender *s, int fd)
 	if (n == 1 && s->is_unix)
 		atomic_store_explicit(&s->looked_ticks, now, memory_order_relaxed);
 	s->token_owed = is_passing(n);
-	keep_reset(s, n);
+	shmipc_sender_keep_reset(s, n);
 	shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 	return is_passing(n) ? 0 : (int)n;
 }
@@ -308,7 +301,7 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 		    : sys_sendto(fd, &last, 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 	if (n != 1)
 		take_promise_back(s);
-	keep_reset(s, n);
+	shmipc_sender_keep_reset(s, n);
 	if (is_passing(n)) {
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 		return -EAGAIN;

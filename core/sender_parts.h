@@ -36,6 +36,14 @@ static inline uint64_t shmipc_sender_load_head(struct shmipc_sender *s)
 
 /* ---- sender.c ---- */
 
+static inline bool shmipc_sender_lock_for(struct shmipc_sender *s, struct shmipc_io *io)
+{
+	if (!shmipc_sender_lock(s, io->fd, io->private_use))
+		return false;
+	shmipc_io_follow(io);
+	return true;
+}
+
 /* Is it gone?  The real socket is asked now, and how the peer ended is judged. */
 bool shmipc_sender_look_for_peer(struct shmipc_sender *s, int fd, uint64_t now_ticks);
 
@@ -46,6 +54,14 @@ static inline void shmipc_sender_note_told(struct shmipc_sender *s, ssize_t n)
 		s->reset_told = true;
 	if (n == -EPIPE)
 		s->pipe_told = true;
+}
+
+/* The kernel has said it to a call of ours, or to one that has done a part and tells of that: it is
+ * for the application's next call. */
+static inline void shmipc_sender_keep_reset(struct shmipc_sender *s, ssize_t n)
+{
+	if (n == -ECONNRESET)
+		atomic_store(&s->kept_error, ECONNRESET);
 }
 
 /* ---- sender_room.c ---- */

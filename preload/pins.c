@@ -91,6 +91,15 @@ static void raise_touched(uint32_t limit)
 		;
 }
 
+/* From here on no call uses the number under a lock, but the duplicate (core/io.h). */
+static void let_calls_follow(struct shim_conn *conn, int fd)
+{
+	if (shmipc_sender_lock(&conn->tx, fd, false))
+		shmipc_lock_drop(&conn->tx.lock, false);
+	if (shmipc_receiver_lock(&conn->rx, false))
+		shmipc_lock_drop(&conn->rx.lock, false);
+}
+
 bool shim_pins_leave(struct shim_conn *conn, int fd)
 {
 	struct shim_pins *pins = &table[shim_conn_index(conn)];
@@ -100,8 +109,10 @@ bool shim_pins_leave(struct shim_conn *conn, int fd)
 	if (atomic_load(&pins->inside) == 0)
 		return false;
 	copy = fd < 0 ? -1 : sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH_NUMBER);
-	if (copy >= 0)
+	if (copy >= 0) {
 		atomic_store(&pins->moved, shim_fd_hide(copy) + 1);
+		let_calls_follow(conn, fd); /* nobody ends the connection before `leaving` */
+	}
 	raise_touched(shim_conn_index(conn) + 1);
 	atomic_store(&pins->leaving, 1);
 	if (atomic_load(&pins->inside) != 0 || atomic_exchange(&pins->leaving, 0) == 0)
