@@ -160,6 +160,8 @@ __attribute__((hot)) void shim_conn_forget(int fd)
 		return;
 	index = shim_fd_index(word);
 	conn = shim_conn_at(index);
+	if (atomic_load(&shim_conn_descriptors[index]) == 1)
+		shim_pins_move(conn, fd);
 	if (shim_fd_set(fd, 0) != word)
 		return; /* another thread closes the same number */
 	shim_set_number_closed(fd);

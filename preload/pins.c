@@ -100,18 +100,36 @@ static void let_calls_follow(struct shim_conn *conn, int fd)
 		shmipc_lock_drop(&conn->rx.lock, false);
 }
 
+void shim_pins_move(struct shim_conn *conn, int fd)
+{
+	struct shim_pins *pins = &table[shim_conn_index(conn)];
+	int copy, none = 0;
+
+	if (atomic_load(&pins->inside) == 0 || atomic_load(&pins->moved) != 0)
+		return;
+	copy = sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH_NUMBER);
+	if (copy < 0)
+		return;
+	copy = shim_fd_hide(copy);
+	raise_touched(shim_conn_index(conn) + 1);
+	if (atomic_compare_exchange_strong(&pins->moved, &none, copy + 1)) {
+		let_calls_follow(conn, fd);
+	} else { /* another thread closes it too */
+		shim_fd_unhide(copy);
+		sys_close(copy);
+	}
+}
+
 bool shim_pins_leave(struct shim_conn *conn, int fd)
 {
 	struct shim_pins *pins = &table[shim_conn_index(conn)];
-	int copy;
 
 	atomic_thread_fence(memory_order_seq_cst); /* [pin] */
-	if (atomic_load(&pins->inside) == 0)
+	if (fd >= 0)
+		shim_pins_move(conn, fd); /* nobody ends the connection before `leaving` */
+	if (atomic_load(&pins->inside) == 0) {
+		drop_duplicate(pins);
 		return false;
-	copy = fd < 0 ? -1 : sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH_NUMBER);
-	if (copy >= 0) {
-		atomic_store(&pins->moved, shim_fd_hide(copy) + 1);
-		let_calls_follow(conn, fd); /* nobody ends the connection before `leaving` */
 	}
 	raise_touched(shim_conn_index(conn) + 1);
 	atomic_store(&pins->leaving, 1);

@@ -36,13 +36,13 @@ struct shim_pins {
 int shim_pins_start(void);
 void shim_pins_in_child(void);
 
-/* False: the number is not this connection's any more. */
 /* May the number be closed, or the call be left, while it is under way? */
 static inline bool shim_pins_wanted(void)
 {
 	return !shmipc_single_threaded() || shmipc_postpone_expects_handlers();
 }
 
+/* False: the number is not this connection's any more. */
 bool shim_pin(struct shim_conn *conn, int fd);
 void shim_unpin(struct shim_conn *conn);
 
@@ -51,6 +51,10 @@ bool shim_pins_are_alone(const struct shim_conn *conn);
 
 /* Where calls that are inside find the descriptor, see struct shmipc_io. */
 const _Atomic int *shim_pins_moved(const struct shim_conn *conn);
+
+/* The number is going to be closed: calls under way go on by a duplicate.  Before it is forgotten,
+ * for from then on whoever calls asks the kernel by it. */
+void shim_pins_move(struct shim_conn *conn, int fd);
 
 /* The number has been taken away and is still open (fd < 0: it is not).  True: calls are inside,
  * and the last one will call shim_conn_end(). */
