@@ -17,6 +17,7 @@ struct shmipc_io {
 	/* sending: the bytes are those of `file` before file_end, and the cursor only counts them
 	 */
 	bool from_file;
+	bool part;	   /* of it is done: the next handler ends it, none restarts it */
 	bool file_is_over; /* sender_file.c's own: its end came before the count */
 	int file;
 	off_t file_end;
@@ -54,6 +55,15 @@ static inline void shmipc_io_follow(struct shmipc_io *io)
 	if (io->private_use && io->shared &&
 	    atomic_load_explicit(io->shared, memory_order_relaxed) != 0)
 		io->private_use = false;
+}
+
+/* After -EBADF: another thread has closed the number in this moment, and a duplicate is there. */
+static inline bool shmipc_io_was_moved(struct shmipc_io *io)
+{
+	int fd = io->fd;
+
+	shmipc_io_follow(io);
+	return io->fd != fd;
 }
 
 static inline void shmipc_io_release(const struct shmipc_io *io)

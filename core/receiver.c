@@ -353,7 +353,8 @@ static ssize_t sleep_for_more(struct shmipc_receiver *r, struct shmipc_io *io,
 	shmipc_lock_drop(&r->lock, io->private_use);
 	n = peek && shmipc_receiver_was_peeked(r) ? shmipc_receiver_nap(r, io, wait)
 						  : shmipc_receiver_wait(r, io, wait);
-	shmipc_io_follow(io);
+	if (shmipc_io_was_moved(io) && n == -EBADF)
+		n = 0;
 	shmipc_receiver_lock(r, io->private_use);
 	shmipc_io_follow(io);
 	return n;
@@ -398,6 +399,7 @@ static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 				break;
 			continue;
 		}
+		wait.part = total > 0 && shmipc_postpone_expects_handlers();
 		n = sleep_for_more(r, io, &wait, peek);
 		if (r->broken)
 			return total ? total : -ECONNRESET;

@@ -179,12 +179,13 @@ struct shmipc_sleeper {
 void shmipc_receiver_undo_plain(void *argument);
 
 struct shmipc_receiver_wait {
-	uint32_t taken;	      /* tokens, when the call began */
-	bool judged;	      /* whether this call shows that the application waits here */
-	bool here;	      /* it does */
-	bool slept;	      /* once, under the kernel's own time limit */
-	bool known;	      /* is there a time limit? */
-	uint64_t started;     /* ticks, at the first sleep */
+	uint32_t taken;	  /* tokens, when the call began */
+	bool judged;	  /* whether this call shows that the application waits here */
+	bool here;	  /* it does */
+	bool slept;	  /* once, under the kernel's own time limit */
+	bool part;	  /* of what it wants is here: the next handler ends it, none restarts it */
+	bool known;	  /* is there a time limit? */
+	uint64_t started; /* ticks, at the first sleep */
 	uint64_t deadline_ns; /* 0: none */
 };
 

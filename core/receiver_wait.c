@@ -181,10 +181,11 @@ static void undo_wait(void *argument)
 	shmipc_io_release(sleeper->io);
 }
 
-/* deadline_ns 0: for ever. */
+/* By a call that is never restarted after a handler. */
 static ssize_t sleep_until(struct shmipc_receiver *r, const struct shmipc_io *io, short events,
-			   uint64_t deadline_ns)
+			   const struct shmipc_receiver_wait *wait)
 {
+	const uint64_t deadline_ns = wait->deadline_ns;
 	struct shmipc_sleeper sleeper = { r, io };
 	struct pollfd real = { .fd = io->fd, .events = events };
 	uint64_t now = shmipc_clock_ns();
@@ -194,7 +195,7 @@ static ssize_t sleep_until(struct shmipc_receiver *r, const struct shmipc_io *io
 				  deadline_ns ? &time : NULL, 0, 8, 0);
 
 	/* with a time limit the kernel restarts nothing either */
-	if (n == -EINTR && !deadline_ns && shmipc_sleep_restarts())
+	if (n == -EINTR && !deadline_ns && !wait->part && shmipc_sleep_restarts())
 		return 0;
 	return n == 0 ? -EAGAIN : n < 0 ? n : 0;
 }
@@ -240,26 +241,33 @@ static bool look_again(struct shmipc_receiver *r, const struct shmipc_io *io, bo
 	return there;
 }
 
+static void note_sleep(struct shmipc_receiver_wait *wait)
+{
+	if (wait->slept)
+		return;
+	wait->slept = true;
+	wait->started = shmipc_ticks();
+}
+
 /* The first sleep of a call is the kernel's: it knows O_NONBLOCK and the time limit.  From the
  * second on we count. */
 static ssize_t sleep_armed(struct shmipc_receiver *r, const struct shmipc_io *io,
 			   struct shmipc_receiver_wait *wait)
 {
 	bool owes = r->sibling && shmipc_sender_owes(r->sibling);
+	bool first = !wait->slept;
 
-	if (!wait->slept && !owes) {
-		wait->slept = true;
-		wait->started = shmipc_ticks();
+	note_sleep(wait);
+	if (first && !owes && !wait->part)
 		return sleep_on_socket(r, io);
-	}
 	if (!wait->known)
 		find_deadline(wait, io->fd);
-	if ((owes || wait->deadline_ns) && shmipc_io_is_nonblocking(io))
+	if ((owes || wait->part || wait->deadline_ns) && shmipc_io_is_nonblocking(io))
 		return -EAGAIN;
 	if (owes)
-		return sleep_until(r, io, POLLIN | POLLOUT, wait->deadline_ns);
-	return wait->deadline_ns ? sleep_until(r, io, POLLIN, wait->deadline_ns)
-				 : sleep_on_socket(r, io);
+		return sleep_until(r, io, POLLIN | POLLOUT, wait);
+	return wait->part || wait->deadline_ns ? sleep_until(r, io, POLLIN, wait)
+					       : sleep_on_socket(r, io);
 }
 
 /* Postponed. */
@@ -321,15 +329,12 @@ ssize_t shmipc_receiver_nap(struct shmipc_receiver *r, const struct shmipc_io *i
 
 	if (shmipc_io_is_nonblocking(io))
 		return -EAGAIN;
-	if (!wait->slept) {
-		wait->slept = true;
-		wait->started = shmipc_ticks();
-	}
+	note_sleep(wait);
 	if (!wait->known)
 		find_deadline(wait, io->fd);
 	if (wait->deadline_ns && shmipc_clock_ns() >= wait->deadline_ns)
 		return -EAGAIN;
 	n = (int)SHMIPC_SLEEP(undo_nap, &sleeper, SYS_nanosleep, &nap, 0, 0, 0, 0, 0);
 	/* with a time limit the kernel restarts nothing either */
-	return n == -EINTR && !wait->deadline_ns && shmipc_sleep_restarts() ? 0 : n;
+	return n == -EINTR && !wait->deadline_ns && !wait->part && shmipc_sleep_restarts() ? 0 : n;
 }

@@ -15,8 +15,7 @@
 #include "core/thread.h"
 
 enum {
-	CHUNK_BYTES = 32 *
-		      1024, /* published at a time: the consumer copies while we still produce */
+	CHUNK_BYTES = 32 * 1024, /* published at a time: the consumer copies meanwhile */
 	SPACE_NAP_NS = 1000 * 1000,
 	SPACE_NAPS = 5, /* without any movement of the reader; then the kernel takes over */
 	LOOK_EVERY_US = 1000,
@@ -104,9 +103,8 @@ static ssize_t kernel_send(struct shmipc_sender *s, struct shmipc_io *io,
 }
 
 /* Not locked: a blocking kernel send must not keep other threads out.  Signal handlers wait but for
- * the sleep, so none finds bytes that are sent and not counted.  kernel_senders was raised
- * under the lock, so no cut can pass us; the byte count is raised before the number of senders
- * falls. */
+ * the sleep, so none finds bytes that are sent and not counted.  kernel_senders was raised under
+ * the lock, so no cut can pass us; the byte count is raised before the number of senders falls. */
 static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io)
 {
 	struct iovec iov[KERNEL_IOV];
@@ -122,7 +120,9 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 		bytes = io->from_file
 				? io->cursor.left
 				: shmipc_io_message(io, io->cursor.left, iov, KERNEL_IOV, &message);
-		n = kernel_send(s, io, &message, bytes, flags);
+		do
+			n = kernel_send(s, io, &message, bytes, flags);
+		while (n == -EBADF && shmipc_io_was_moved(io));
 		if (n > 0) {
 			atomic_fetch_add_explicit(&s->kernel_bytes, (uint64_t)n,
 						  memory_order_relaxed);
@@ -211,7 +211,7 @@ static int nap_for_space(struct shmipc_sender *s, struct shmipc_io *io, struct s
 					(const long[7]){ SYS_futex, (long)&s->rx->space_bell,
 							 FUTEX_WAIT, bell, (long)&nap });
 	atomic_store_explicit(&s->tx->space_wanted, 0, memory_order_relaxed);
-	return result == -EINTR && shmipc_sleep_restarts() ? 0 : result;
+	return result == -EINTR && !io->part && shmipc_sleep_restarts() ? 0 : result;
 }
 
 /* The ring is full.  0: there is room for `enough` bytes now (for any, if the call does not wait).
@@ -401,7 +401,6 @@ static ssize_t ring_send(struct shmipc_sender *s, struct shmipc_io *io, bool *go
 		if (n == -EFAULT || io->file_is_over)
 			return done ? done : n;
 		if (n < 0) {
-			/* part of the call is done: a signal ends it, as in the kernel */
 			*go_by_kernel = n == -EAGAIN;
 			shmipc_count(&s->count->overflow, *go_by_kernel);
 			if (done == 0 && n == -EINTR)
@@ -418,6 +417,7 @@ static ssize_t ring_send(struct shmipc_sender *s, struct shmipc_io *io, bool *go
 				return reader_is_gone(s, io, &start, done, error, go_by_kernel);
 		}
 		done += n;
+		io->part = true;
 	}
 	shmipc_count(&s->count->ring_messages, done > 0);
 	shmipc_reach_grow_old(s->count->ring_messages);
@@ -447,7 +447,7 @@ static int leave_ring(struct shmipc_sender *s, struct shmipc_io *io)
 
 		if (shmipc_io_is_nonblocking(io))
 			return -EAGAIN;
-		if (sleep_unlocked(s, io, call) == -EINTR && !shmipc_sleep_restarts())
+		if (sleep_unlocked(s, io, call) == -EINTR && (io->part || !shmipc_sleep_restarts()))
 			return -EINTR;
 	}
 	return 0;
