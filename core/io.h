@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
+#include "core/postpone.h"
 #include "core/ring.h"
 
 struct shmipc_io {
@@ -57,13 +58,14 @@ static inline void shmipc_io_follow(struct shmipc_io *io)
 		io->private_use = false;
 }
 
-/* After -EBADF: another thread has closed the number in this moment, and a duplicate is there. */
+/* After -EBADF: another thread has closed the number in this moment, and a duplicate is there.
+ * Where a handler of this thread has run, it was that, and the call is not restarted. */
 static inline bool shmipc_io_was_moved(struct shmipc_io *io)
 {
 	int fd = io->fd;
 
 	shmipc_io_follow(io);
-	return io->fd != fd;
+	return io->fd != fd && !shmipc_postpone.ran;
 }
 
 static inline void shmipc_io_release(const struct shmipc_io *io)
