@@ -350,6 +350,7 @@ static ssize_t sleep_for_more(struct shmipc_receiver *r, struct shmipc_io *io,
 {
 	ssize_t n;
 
+	shmipc_postpone_begin(); /* a signal that came while we held the lock ends the wait */
 	shmipc_lock_drop(&r->lock, io->private_use);
 	n = peek && shmipc_receiver_was_peeked(r) ? shmipc_receiver_nap(r, io, wait)
 						  : shmipc_receiver_wait(r, io, wait);
@@ -357,6 +358,7 @@ static ssize_t sleep_for_more(struct shmipc_receiver *r, struct shmipc_io *io,
 		n = 0;
 	shmipc_receiver_lock(r, io->private_use);
 	shmipc_io_follow(io);
+	shmipc_postpone_end();
 	return n;
 }
 

@@ -259,11 +259,13 @@ static ssize_t peek_until_full(struct shmipc_receiver *r, struct shmipc_io *io,
 	       !shmipc_io_is_nonblocking(io)) {
 		ssize_t error, before = n;
 
+		shmipc_postpone_begin(); /* as in sleep_for_more() */
 		shmipc_lock_drop(&r->lock, io->private_use);
 		error = shmipc_receiver_nap(r, io, &wait);
 		shmipc_io_follow(io);
 		shmipc_receiver_lock(r, io->private_use);
 		shmipc_io_follow(io);
+		shmipc_postpone_end();
 		io->cursor = *start;
 		n = peek_once(r, io);
 		if (error || n < before || r->broken)
