@@ -357,7 +357,7 @@ static void dont_wait_server(int fd)
 			longest = now_ms() - begin;
 	} while (n > 0);
 	obs("send", n);
-	obs_val("soon", longest < 1000);
+	obs_val("soon", longest < CONF_WAIT_MS);
 	obs("cancel", pthread_cancel(t));
 	pthread_join(t, NULL);
 	tell(0);
