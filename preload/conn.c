@@ -160,8 +160,12 @@ __attribute__((hot)) void shim_conn_forget(int fd)
 		return;
 	index = shim_fd_index(word);
 	conn = shim_conn_at(index);
-	if (atomic_load(&shim_conn_descriptors[index]) == 1)
+	/* pinned, for another thread may close it too, and the record serve another connection */
+	if (atomic_load(&shim_conn_descriptors[index]) == 1 && shim_pins_are_inside(conn) &&
+	    shim_pin(conn, fd)) {
 		shim_pins_move(conn, fd);
+		shim_unpin(conn);
+	}
 	if (shim_fd_set(fd, 0) != word)
 		return; /* another thread closes the same number */
 	shim_set_number_closed(fd);

@@ -46,6 +46,9 @@ static inline bool shim_pins_wanted(void)
 bool shim_pin(struct shim_conn *conn, int fd);
 void shim_unpin(struct shim_conn *conn);
 
+/* At least one call is. */
+bool shim_pins_are_inside(const struct shim_conn *conn);
+
 /* No call of this process but the caller's own, if that is pinned, is inside. */
 bool shim_pins_are_alone(const struct shim_conn *conn);
 
