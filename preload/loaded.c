@@ -16,6 +16,7 @@
 #include "core/thread.h"
 #include "preload/conn_parts.h"
 #include "preload/config.h"
+#include "preload/findings.h"
 #include "preload/log.h"
 #include "preload/sets.h"
 #include "preload/system_calls.h"
@@ -125,7 +126,7 @@ static uint64_t identity(const struct dl_phdr_info *info)
 		    shim_object_has(&object, notes, h->p_memsz))
 			value = hash(value, (const void *)notes, h->p_memsz);
 	}
-	return value;
+	return value ? value : 1; /* 0 is none */
 }
 
 static bool is_known(uint64_t object, uint32_t position)
@@ -214,11 +215,41 @@ static enum outcome go_through(const struct shim_object *object, const ElfW(Phdr
 	return NEXT;
 }
 
-static int visit(struct dl_phdr_info *info, size_t bytes, void *argument)
+/* In the object's executable segments; from where the last step ended, if it ended in this one. */
+static enum outcome look_for_calls(const struct dl_phdr_info *info, uint64_t it, struct step *step)
 {
 	const struct shim_object object = { info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum };
-	struct step *step = argument;
 	enum outcome outcome = NEXT;
+
+	if (looked.current != it)
+		looked.at = 0;
+	looked.current = it;
+	for (size_t i = 0; i < info->dlpi_phnum && outcome == NEXT; i++)
+		if (info->dlpi_phdr[i].p_type == PT_LOAD && (info->dlpi_phdr[i].p_flags & PF_X))
+			outcome = go_through(&object, &info->dlpi_phdr[i], step);
+	if (outcome != UNFINISHED)
+		shim_findings_add(it, outcome == FOUND ? SHIM_FINDING_CALLS : SHIM_FINDING_CLEAN,
+				  step->found_at);
+	return outcome;
+}
+
+/* If a relative of ours has not done it before us. */
+static enum outcome find_out(const struct dl_phdr_info *info, uint64_t it, struct step *step)
+{
+	switch (shim_findings_of(it, &step->found_at)) {
+	case SHIM_FINDING_CLEAN:
+		return NEXT;
+	case SHIM_FINDING_CALLS:
+		return FOUND;
+	default:
+		return look_for_calls(info, it, step);
+	}
+}
+
+static int visit(struct dl_phdr_info *info, size_t bytes, void *argument)
+{
+	struct step *step = argument;
+	enum outcome outcome;
 	uint64_t it;
 
 	(void)bytes;
@@ -228,12 +259,7 @@ static int visit(struct dl_phdr_info *info, size_t bytes, void *argument)
 	it = identity(info);
 	if (is_known(it, step->position++))
 		return NEXT;
-	if (looked.current != it)
-		looked.at = 0;
-	looked.current = it;
-	for (size_t i = 0; i < info->dlpi_phnum && outcome == NEXT; i++)
-		if (info->dlpi_phdr[i].p_type == PT_LOAD && (info->dlpi_phdr[i].p_flags & PF_X))
-			outcome = go_through(&object, &info->dlpi_phdr[i], step);
+	outcome = find_out(info, it, step);
 	if (outcome == NEXT && looked.known_count == OBJECTS_MAX)
 		outcome = FOUND;
 	if (outcome == NEXT)
@@ -401,6 +427,7 @@ void shim_loaded_before_fork(void)
 		idle = 0;
 		sys_call3(SYS_nanosleep, (long)&moment, 0, 0);
 	}
+	shim_findings_share();
 	holds_steps = moments < MOMENTS_MAX;
 	forks_blind = !holds_steps || !shmipc_single_threaded();
 }

@@ -11,6 +11,7 @@
  * segments of all objects are gone through in steps of a fraction of a millisecond, one in each
  * wait that asks; until they are through, every end stays strict.  What is loaded later is noticed
  * by the next wait that sleeps, a millisecond later at the most often, and looked at likewise.
+ * What a process finds its parent, brothers and children need not look for (findings.h).
  *
  * Not judged: code that no file was loaded for by the dynamic loader (what a program writes
  * itself).
