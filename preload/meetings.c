@@ -14,6 +14,22 @@ enum {
 };
 
 static struct shim_meeting *meetings;
+/* Those behind it have never been taken.  It only rises, so walks, of which a fork makes one too,
+ * touch no page for nothing. */
+static _Atomic uint32_t touched;
+
+static uint32_t count_of_touched(void)
+{
+	return atomic_load_explicit(&touched, memory_order_relaxed);
+}
+
+static void touch(uint32_t index)
+{
+	uint32_t now = count_of_touched();
+
+	while (now <= index && !atomic_compare_exchange_weak(&touched, &now, index + 1))
+		;
+}
 
 int shim_meetings_start(void)
 {
@@ -37,14 +53,14 @@ static uint32_t names_at(uint64_t endpoint)
 {
 	uint32_t count = 0;
 
-	for (int i = 0; i < MEETINGS_MAX; i++)
+	for (uint32_t i = 0; i < count_of_touched(); i++)
 		count += is_name_at(&meetings[i], endpoint);
 	return count;
 }
 
 bool shim_meeting_is_offered(const struct shim_conn *conn, uint64_t endpoint)
 {
-	for (int i = 0; i < MEETINGS_MAX; i++)
+	for (uint32_t i = 0; i < count_of_touched(); i++)
 		if (is_name_at(&meetings[i], endpoint) && meetings[i].conn != conn)
 			return true;
 	return false;
@@ -59,7 +75,7 @@ static struct shim_meeting *oldest(uint64_t name_at)
 	uint64_t now = shmipc_ticks();
 	struct shim_meeting *found = NULL;
 
-	for (int i = 0; i < MEETINGS_MAX; i++) {
+	for (uint32_t i = 0; i < count_of_touched(); i++) {
 		struct shim_meeting *one = &meetings[i];
 
 		if (atomic_load(&one->used) && one->conn &&
@@ -98,7 +114,7 @@ static void make_place(uint64_t name_at)
 
 bool shim_meeting_vacate(int fd)
 {
-	for (int i = 0; i < MEETINGS_MAX; i++) {
+	for (uint32_t i = 0; i < count_of_touched(); i++) {
 		struct shim_meeting *one = &meetings[i];
 		struct shim_conn *conn = one->conn;
 
@@ -117,9 +133,10 @@ bool shim_meeting_vacate(int fd)
 
 static struct shim_meeting *free_one(void)
 {
-	for (int i = 0; i < MEETINGS_MAX; i++) {
+	for (uint32_t i = 0; i < MEETINGS_MAX; i++) {
 		uint32_t used = 0;
 
+		touch(i); /* before it is taken: a fork at this moment finds it */
 		if (!atomic_load(&meetings[i].used) &&
 		    atomic_compare_exchange_strong(&meetings[i].used, &used, 1))
 			return &meetings[i];
@@ -169,7 +186,7 @@ void shim_meeting_end(struct shim_upgrade *u)
 
 void shim_meetings_in_child(void)
 {
-	for (int i = 0; i < MEETINGS_MAX; i++) {
+	for (uint32_t i = 0; i < count_of_touched(); i++) {
 		if (!atomic_load(&meetings[i].used))
 			continue;
 		shim_channel_close(&meetings[i].listener);
