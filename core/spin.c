@@ -13,6 +13,19 @@ enum {
 	PREEMPTED_US = 15,	  /* a gap this long between two readings: we did not run */
 	PROBE_EVERY = 32,	  /* without credit, spin only in each 32nd wait */
 	SAME_CPU_YIELDS_MAX = 64, /* a yield that finds nobody else to run returns at once */
+	YIELD_AFTER_US = 4,	  /* a peer that is at it answers sooner */
+	SOMEBODY_RAN_US = 5,	  /* a yield that took so long */
+	GIVEN_MAX = 32,
+	CROWDED_US = 10, /* beside others to whom it had better not yield: about what a sleep costs
+			  */
+};
+
+/* A spin, in ticks. */
+struct turn {
+	uint64_t last; /* the clock, when it was read last */
+	uint64_t own;  /* so long we have looked, without those that we gave way to */
+	uint64_t next; /* own, when the core is offered again: ever later while nobody takes it */
+	uint32_t given;
 };
 
 static uint32_t budget_us = 50;
@@ -116,23 +129,36 @@ enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready
 	return shmipc_spin_for(spin, ready, argument, peer_cpu, budget_us);
 }
 
-enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(void *),
-					void *argument, uint32_t peer_cpu, uint32_t wait_us)
+/* Somebody else may want this core, or the peer not be running for want of one: to whoever is
+ * there the core is given after a moment, and what he takes of it is none of our waiting.  False:
+ * so many have had it that sleeping is better. */
+static bool give_way(struct turn *turn)
 {
-	uint64_t rate = shmipc_ticks_per_us();
-	uint64_t budget = wait_us * rate;
-	uint64_t start, last;
+	uint64_t rate = shmipc_ticks_per_us(), ticks;
 
-	if (budget == 0)
-		return SHMIPC_SPIN_SKIPPED;
-	start = last = shmipc_ticks();
-	shmipc_crowd_begin_wait(&shmipc_crowd, start);
-	if (is_skipped(spin))
-		return SHMIPC_SPIN_SKIPPED;
-	if (peer_cpu != 0 && peer_cpu == shmipc_spin_cpu())
-		return yield_until(spin, ready, argument, budget);
+	if (turn->own < turn->next || !shmipc_crowd_may_yield(&shmipc_crowd))
+		return true;
+	sys_sched_yield();
+	ticks = shmipc_ticks() - turn->last;
+	turn->last += ticks;
+	shmipc_crowd_yielded(&shmipc_crowd, turn->last, ticks);
+	if (ticks >= SOMEBODY_RAN_US * rate)
+		return ++turn->given <= GIVEN_MAX; /* he may be there still: again after a look */
+	turn->own += ticks;
+	turn->next = 2 * turn->own;
+	return true;
+}
+
+static enum shmipc_spin_result look_until(struct shmipc_spin *spin, bool (*ready)(void *),
+					  void *argument, uint64_t budget)
+{
+	struct turn turn = {
+		.last = shmipc_ticks(),
+		.next = YIELD_AFTER_US * shmipc_ticks_per_us(),
+	};
+
 	for (;;) {
-		uint64_t now;
+		uint64_t ticks;
 
 		for (int i = 0; i < LOOKS_PER_CLOCK; i++) {
 			if (ready(argument))
@@ -141,11 +167,31 @@ enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(
 		}
 		if (shmipc_postpone.waiting)
 			return SHMIPC_SPIN_SKIPPED;
-		now = shmipc_ticks();
-		if (now - start >= budget || now - last >= PREEMPTED_US * rate)
+		ticks = shmipc_ticks() - turn.last;
+		turn.last += ticks;
+		turn.own += ticks;
+		if (turn.own >= budget || ticks >= PREEMPTED_US * shmipc_ticks_per_us() ||
+		    !give_way(&turn))
 			return lost(spin);
-		last = now;
 	}
+}
+
+enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(void *),
+					void *argument, uint32_t peer_cpu, uint32_t wait_us)
+{
+	uint64_t budget = wait_us * shmipc_ticks_per_us();
+	uint64_t most = CROWDED_US * shmipc_ticks_per_us();
+
+	if (budget == 0)
+		return SHMIPC_SPIN_SKIPPED;
+	shmipc_crowd_begin_wait(&shmipc_crowd, shmipc_ticks());
+	if (is_skipped(spin))
+		return SHMIPC_SPIN_SKIPPED;
+	if (peer_cpu != 0 && peer_cpu == shmipc_spin_cpu())
+		return yield_until(spin, ready, argument, budget);
+	if (budget > most && !shmipc_crowd_may_yield(&shmipc_crowd))
+		budget = most;
+	return look_until(spin, ready, argument, budget);
 }
 
 enum shmipc_spin_result shmipc_spin_glance(struct shmipc_spin *glance, bool (*ready)(void *),

@@ -6,6 +6,10 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <string.h>
+
+#include "core/crowd.h"
+#include "core/cpu.h"
 #include "core/spin.h"
 
 enum {
@@ -14,6 +18,8 @@ enum {
 	NO_CPU = 0,
 	LOSSES = 4 * SHMIPC_SPIN_CREDIT_MAX,
 	LATE = 20, /* looks */
+	LONG_US = 200,
+	ELSEWHERE = 1 << 20, /* no CPU of ours */
 };
 
 struct looks {
@@ -132,9 +138,64 @@ static void test_no_budget_no_spin(void **none)
 	shmipc_spin_set_budget(BUDGET_US);
 }
 
+/* ---- others who want the core ---- */
+
+/* Whether anybody takes it or not, and though the peer is not known to be on this core. */
+static bool offers_the_core(enum shmipc_crowd_way crowd_way)
+{
+	bool offered = false;
+
+	memset(&shmipc_crowd, 0, sizeof(shmipc_crowd)); /* as if nobody had been met */
+	atomic_store(&shmipc_crowd.way, crowd_way);
+	/* an interruption ends a spin before it comes to that */
+	for (int tries = 0; tries < LOSSES && !offered; tries++) {
+		struct shmipc_spin state;
+
+		shmipc_spin_init(&state);
+		shmipc_spin_for(&state, look, &(struct looks){ 0 }, ELSEWHERE, LONG_US);
+		offered = atomic_load(&shmipc_crowd.asked);
+	}
+	memset(&shmipc_crowd, 0, sizeof(shmipc_crowd));
+	return offered;
+}
+
+static void test_a_spin_offers_the_core(void **none)
+{
+	(void)none;
+	assert_true(offers_the_core(SHMIPC_CROWD_YIELD));
+	assert_false(offers_the_core(SHMIPC_CROWD_SLEEP));
+}
+
+static uint64_t ticks_of_a_lost_spin(void)
+{
+	struct shmipc_spin state;
+	uint64_t start = shmipc_ticks();
+
+	shmipc_spin_init(&state);
+	assert_int_equal(shmipc_spin_for(&state, look, &(struct looks){ 0 }, ELSEWHERE, LONG_US),
+			 SHMIPC_SPIN_LOST);
+	return shmipc_ticks() - start;
+}
+
+/* Where yielding has been found bad.  Some may be interrupted. */
+static void test_beside_others_a_spin_is_short(void **none)
+{
+	int count_short = 0;
+
+	(void)none;
+	memset(&shmipc_crowd, 0, sizeof(shmipc_crowd));
+	shmipc_crowd_meet(&shmipc_crowd, shmipc_ticks(), shmipc_clock_ns());
+	for (int i = 0; i < LOSSES; i++)
+		count_short += ticks_of_a_lost_spin() < LONG_US / 2 * shmipc_ticks_per_us();
+	memset(&shmipc_crowd, 0, sizeof(shmipc_crowd));
+	assert_true(count_short > LOSSES / 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_spin_offers_the_core),
+		cmocka_unit_test(test_beside_others_a_spin_is_short),
 		cmocka_unit_test(test_what_comes_in_time_wins),
 		cmocka_unit_test(test_without_credit_one_in_many_is_tried),
 		cmocka_unit_test(test_a_win_brings_credit_back),
