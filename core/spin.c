@@ -16,8 +16,7 @@ enum {
 	YIELD_AFTER_US = 4,	  /* a peer that is at it answers sooner */
 	SOMEBODY_RAN_US = 5,	  /* a yield that took so long */
 	GIVEN_MAX = 32,
-	CROWDED_US = 10, /* beside others to whom it had better not yield: about what a sleep costs
-			  */
+	KEEP_TIMES = 100, /* what is lost to one that computes is a hundredth */
 };
 
 /* A spin, in ticks. */
@@ -29,6 +28,7 @@ struct turn {
 };
 
 static uint32_t budget_us = 50;
+static _Atomic uint64_t keep_until; /* ticks: this process offers its core to nobody before */
 
 void shmipc_spin_set_budget(uint32_t us)
 {
@@ -130,18 +130,22 @@ enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready
 }
 
 /* Somebody else may want this core, or the peer not be running for want of one: to whoever is
- * there the core is given after a moment, and what he takes of it is none of our waiting.  False:
- * so many have had it that sleeping is better. */
+ * there the core is given after a moment, and what he takes of it is none of our waiting.  Who
+ * takes a whole time slice is no peer of anybody's and computes: for long he is not asked again.
+ * False: so many have had the core that sleeping is better. */
 static bool give_way(struct turn *turn)
 {
 	uint64_t rate = shmipc_ticks_per_us(), ticks;
 
-	if (turn->own < turn->next || !shmipc_crowd_may_yield(&shmipc_crowd))
+	if (turn->own < turn->next ||
+	    turn->last < atomic_load_explicit(&keep_until, memory_order_relaxed))
 		return true;
 	sys_sched_yield();
 	ticks = shmipc_ticks() - turn->last;
 	turn->last += ticks;
-	shmipc_crowd_yielded(&shmipc_crowd, turn->last, ticks);
+	if (ticks >= SHMIPC_CROWD_LONG_US * rate)
+		atomic_store_explicit(&keep_until, turn->last + KEEP_TIMES * ticks,
+				      memory_order_relaxed);
 	if (ticks >= SOMEBODY_RAN_US * rate)
 		return ++turn->given <= GIVEN_MAX; /* he may be there still: again after a look */
 	turn->own += ticks;
@@ -180,7 +184,6 @@ enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(
 					void *argument, uint32_t peer_cpu, uint32_t wait_us)
 {
 	uint64_t budget = wait_us * shmipc_ticks_per_us();
-	uint64_t most = CROWDED_US * shmipc_ticks_per_us();
 
 	if (budget == 0)
 		return SHMIPC_SPIN_SKIPPED;
@@ -189,8 +192,6 @@ enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(
 		return SHMIPC_SPIN_SKIPPED;
 	if (peer_cpu != 0 && peer_cpu == shmipc_spin_cpu())
 		return yield_until(spin, ready, argument, budget);
-	if (budget > most && !shmipc_crowd_may_yield(&shmipc_crowd))
-		budget = most;
 	return look_until(spin, ready, argument, budget);
 }
 

@@ -8,6 +8,11 @@
  * one (or sleeps, where others make that better: core/crowd.h), and stops when it finds that it was
  * preempted in between (the machine is oversubscribed).
  *
+ * Nor does it keep a core from others that have work, where peers are more than cores: after a
+ * moment it offers the core, at first often and ever more seldom if nobody takes it.  Who then runs
+ * may be the peer of one who waits elsewhere, and neither of them has been woken.  One who takes a
+ * whole time slice computes: for a hundred times as long the process offers nothing more.
+ *
  * Who waits for several peers at once, and does not spin, glances: for no longer than the system
  * calls of a sleep take, because one of many is likely to answer in that time.  By the kernel's
  * sockets, whose calls take longer than ours, such a program never comes to sleep.

@@ -6,9 +6,12 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include <string.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
-#include "core/crowd.h"
 #include "core/cpu.h"
 #include "core/spin.h"
 
@@ -19,6 +22,9 @@ enum {
 	LOSSES = 4 * SHMIPC_SPIN_CREDIT_MAX,
 	LATE = 20, /* looks */
 	LONG_US = 200,
+	OFFERS_MAX = 8,
+	LATER_TRIES = 1000,
+	SLICE_US = 500,	     /* who takes so much of a core computes */
 	ELSEWHERE = 1 << 20, /* no CPU of ours */
 };
 
@@ -140,33 +146,51 @@ static void test_no_budget_no_spin(void **none)
 
 /* ---- others who want the core ---- */
 
-/* Whether anybody takes it or not, and though the peer is not known to be on this core. */
-static bool offers_the_core(enum shmipc_crowd_way crowd_way)
+static volatile int offers, slow_us;
+
+static void wait_for_ticks(uint64_t ticks)
 {
-	bool offered = false;
+	uint64_t start = shmipc_ticks();
 
-	memset(&shmipc_crowd, 0, sizeof(shmipc_crowd)); /* as if nobody had been met */
-	atomic_store(&shmipc_crowd.way, crowd_way);
-	/* an interruption ends a spin before it comes to that */
-	for (int tries = 0; tries < LOSSES && !offered; tries++) {
-		struct shmipc_spin state;
-
-		shmipc_spin_init(&state);
-		shmipc_spin_for(&state, look, &(struct looks){ 0 }, ELSEWHERE, LONG_US);
-		offered = atomic_load(&shmipc_crowd.asked);
-	}
-	memset(&shmipc_crowd, 0, sizeof(shmipc_crowd));
-	return offered;
+	while (shmipc_ticks() - start < ticks)
+		;
 }
 
-static void test_a_spin_offers_the_core(void **none)
+/* Instead of the kernel, which has nothing to count by. */
+static void take_offer(int signal, siginfo_t *info, void *context)
 {
-	(void)none;
-	assert_true(offers_the_core(SHMIPC_CROWD_YIELD));
-	assert_false(offers_the_core(SHMIPC_CROWD_SLEEP));
+	(void)signal;
+	(void)info;
+	(void)context;
+	offers++;
+	wait_for_ticks((uint64_t)slow_us * shmipc_ticks_per_us());
 }
 
-static uint64_t ticks_of_a_lost_spin(void)
+/* In each test: cmocka has set its own. */
+static void count_offers(int us_each)
+{
+	struct sigaction action = { .sa_sigaction = take_offer, .sa_flags = SA_SIGINFO };
+
+	slow_us = us_each;
+	assert_int_equal(sigaction(SIGSYS, &action, NULL), 0);
+}
+
+/* For the rest of this process. */
+static void catch_offers(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_yield, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = { sizeof(code) / sizeof(code[0]), code };
+
+	assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+static uint64_t spin_in_vain(void)
 {
 	struct shmipc_spin state;
 	uint64_t start = shmipc_ticks();
@@ -177,32 +201,66 @@ static uint64_t ticks_of_a_lost_spin(void)
 	return shmipc_ticks() - start;
 }
 
-/* Where yielding has been found bad.  Some may be interrupted. */
-static void test_beside_others_a_spin_is_short(void **none)
+/* Though the peer is not known to be on this core; and ever more seldom while nobody takes it. */
+static void test_a_spin_offers_the_core(void **none)
 {
-	int count_short = 0;
+	(void)none;
+	count_offers(0);
+	/* an interruption ends a spin before it comes to that */
+	for (int i = 0; i < LOSSES; i++) {
+		int before = offers;
+
+		spin_in_vain();
+		assert_true(offers - before <= OFFERS_MAX);
+	}
+	assert_true(offers > 0);
+}
+
+/* A stop of the whole machine in the middle proves nothing. */
+static void test_who_computes_is_not_asked_again_soon(void **none)
+{
+	const uint64_t kept = 100 * SLICE_US * shmipc_ticks_per_us();
+	uint64_t passed = kept;
+	int before;
 
 	(void)none;
-	memset(&shmipc_crowd, 0, sizeof(shmipc_crowd));
-	shmipc_crowd_meet(&shmipc_crowd, shmipc_ticks(), shmipc_clock_ns());
-	for (int i = 0; i < LOSSES; i++)
-		count_short += ticks_of_a_lost_spin() < LONG_US / 2 * shmipc_ticks_per_us();
-	memset(&shmipc_crowd, 0, sizeof(shmipc_crowd));
-	assert_true(count_short > LOSSES / 2);
+	count_offers(SLICE_US);
+	for (int tries = 0; tries < LOSSES && passed >= kept; tries++) {
+		uint64_t start;
+
+		wait_for_ticks(kept);
+		before = offers;
+		for (int i = 0; i < LOSSES && offers == before; i++)
+			spin_in_vain();
+		start = shmipc_ticks();
+		before = offers;
+		for (int i = 0; i < 10; i++)
+			spin_in_vain();
+		passed = shmipc_ticks() - start;
+	}
+	assert_int_equal(offers, before);
+	/* later he is; one who was himself kept from the core for long counts as slower still */
+	slow_us = 0;
+	for (int i = 0; i < LATER_TRIES && offers == before; i++) {
+		wait_for_ticks(kept / 10);
+		spin_in_vain();
+	}
+	assert_true(offers > before);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_a_spin_offers_the_core),
-		cmocka_unit_test(test_beside_others_a_spin_is_short),
 		cmocka_unit_test(test_what_comes_in_time_wins),
 		cmocka_unit_test(test_without_credit_one_in_many_is_tried),
 		cmocka_unit_test(test_a_win_brings_credit_back),
 		cmocka_unit_test(test_what_is_skipped_is_known_before),
 		cmocka_unit_test(test_no_budget_no_spin),
+		cmocka_unit_test(test_a_spin_offers_the_core),
+		cmocka_unit_test(test_who_computes_is_not_asked_again_soon),
 	};
 
 	shmipc_spin_set_budget(BUDGET_US);
+	catch_offers();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
