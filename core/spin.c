@@ -15,7 +15,7 @@ enum {
 	SAME_CPU_YIELDS_MAX = 64, /* a yield that finds nobody else to run returns at once */
 	YIELD_AFTER_US = 4,	  /* a peer that is at it answers sooner */
 	SOMEBODY_RAN_US = 5,	  /* a yield that took so long */
-	GIVEN_MAX = 32,
+	BUDGETS_MAX = 20, /* all in all, with those that we gave way to: a time-out may run */
 	KEEP_TIMES = 100, /* what is lost to one that computes is a hundredth */
 };
 
@@ -24,7 +24,6 @@ struct turn {
 	uint64_t last; /* the clock, when it was read last */
 	uint64_t own;  /* so long we have looked, without those that we gave way to */
 	uint64_t next; /* own, when the core is offered again: ever later while nobody takes it */
-	uint32_t given;
 };
 
 static uint32_t budget_us = 50;
@@ -131,15 +130,14 @@ enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready
 
 /* Somebody else may want this core, or the peer not be running for want of one: to whoever is
  * there the core is given after a moment, and what he takes of it is none of our waiting.  Who
- * takes a whole time slice is no peer of anybody's and computes: for long he is not asked again.
- * False: so many have had the core that sleeping is better. */
-static bool give_way(struct turn *turn)
+ * takes a whole time slice is no peer of anybody's and computes: for long he is not asked again. */
+static void give_way(struct turn *turn)
 {
 	uint64_t rate = shmipc_ticks_per_us(), ticks;
 
 	if (turn->own < turn->next ||
 	    turn->last < atomic_load_explicit(&keep_until, memory_order_relaxed))
-		return true;
+		return;
 	sys_sched_yield();
 	ticks = shmipc_ticks() - turn->last;
 	turn->last += ticks;
@@ -147,10 +145,9 @@ static bool give_way(struct turn *turn)
 		atomic_store_explicit(&keep_until, turn->last + KEEP_TIMES * ticks,
 				      memory_order_relaxed);
 	if (ticks >= SOMEBODY_RAN_US * rate)
-		return ++turn->given <= GIVEN_MAX; /* he may be there still: again after a look */
+		return; /* he may be there still: again after a look */
 	turn->own += ticks;
 	turn->next = 2 * turn->own;
-	return true;
 }
 
 static enum shmipc_spin_result look_until(struct shmipc_spin *spin, bool (*ready)(void *),
@@ -160,6 +157,7 @@ static enum shmipc_spin_result look_until(struct shmipc_spin *spin, bool (*ready
 		.last = shmipc_ticks(),
 		.next = YIELD_AFTER_US * shmipc_ticks_per_us(),
 	};
+	const uint64_t start = turn.last;
 
 	for (;;) {
 		uint64_t ticks;
@@ -174,9 +172,10 @@ static enum shmipc_spin_result look_until(struct shmipc_spin *spin, bool (*ready
 		ticks = shmipc_ticks() - turn.last;
 		turn.last += ticks;
 		turn.own += ticks;
-		if (turn.own >= budget || ticks >= PREEMPTED_US * shmipc_ticks_per_us() ||
-		    !give_way(&turn))
+		if (turn.own >= budget || turn.last - start >= BUDGETS_MAX * budget ||
+		    ticks >= PREEMPTED_US * shmipc_ticks_per_us())
 			return lost(spin);
+		give_way(&turn);
 	}
 }
 
