@@ -15,8 +15,8 @@ enum {
 	SAME_CPU_YIELDS_MAX = 64, /* a yield that finds nobody else to run returns at once */
 	YIELD_AFTER_US = 4,	  /* a peer that is at it answers sooner */
 	SOMEBODY_RAN_US = 5,	  /* a yield that took so long */
-	BUDGETS_MAX = 20, /* all in all, with those that we gave way to: a time-out may run */
-	KEEP_TIMES = 100, /* what is lost to one that computes is a hundredth */
+	GIVEN_US = 1000,	  /* to all that we give way to in one wait: a time-out may run */
+	KEEP_TIMES = 100,	  /* what is lost to one that computes is a hundredth */
 };
 
 /* A spin, in ticks. */
@@ -172,7 +172,8 @@ static enum shmipc_spin_result look_until(struct shmipc_spin *spin, bool (*ready
 		ticks = shmipc_ticks() - turn.last;
 		turn.last += ticks;
 		turn.own += ticks;
-		if (turn.own >= budget || turn.last - start >= BUDGETS_MAX * budget ||
+		if (turn.own >= budget ||
+		    turn.last - start >= budget + GIVEN_US * shmipc_ticks_per_us() ||
 		    ticks >= PREEMPTED_US * shmipc_ticks_per_us())
 			return lost(spin);
 		give_way(&turn);
