@@ -304,17 +304,22 @@ static bool has_several(const struct shim_set *set)
 	return hot && shim_registration_next_hot(hot);
 }
 
+/* Not locked, as no other thread is there: a spin comes before the sleep.  Nothing may be hot, or
+ * only what has no ring yet. */
+static bool spins_alone(const struct shim_set *set)
+{
+	return shmipc_single_threaded() && spins_for(set) &&
+	       shmipc_crowd_may_yield(&shmipc_crowd) && !shmipc_spin_is_skipped(&set->spin, 0);
+}
+
 /* Memory has nothing, and no look at it comes before the sleep, which asks the kernel itself.  A
- * set that may spin does not take the lock for this. */
+ * set that spins does not take the lock for this. */
 static bool sleeps_at_once(struct shim_set *set)
 {
 	const struct shmipc_receiver *end;
 	bool at_once;
 
-	if (!set->strict && shmipc_crowd_may_yield(&shmipc_crowd) &&
-	    !shmipc_spin_is_skipped(&set->spin, 0))
-		return false;
-	if (!shim_set_enter(set))
+	if (spins_alone(set) || !shim_set_enter(set))
 		return false;
 	end = spins_for(set);
 	at_once = (!end || (!has_several(set) &&

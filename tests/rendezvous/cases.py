@@ -5,6 +5,7 @@ import sys
 
 import harness
 import cases_addresses  # noqa: F401
+import cases_costs  # noqa: F401
 import cases_crowds  # noqa: F401
 import cases_limits  # noqa: F401
 import cases_peers  # noqa: F401
