@@ -11,6 +11,7 @@
 #include "preload/config.h"
 #include "preload/conn.h"
 #include "preload/downgrade.h"
+#include "preload/eligible.h"
 #include "preload/handover.h"
 #include "preload/identity.h"
 #include "preload/numbers.h"
@@ -258,7 +259,7 @@ static int fcntl_by(fcntl_call *call, int fd, int command, va_list *arguments)
 	long argument = va_arg(*arguments, long);
 	int result;
 
-	if (conn && command == F_SETFL && (argument & O_ASYNC))
+	if (conn && command == F_SETFL && !shim_eligible_flags(argument))
 		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	result = call(fd, command, argument);
 	if (conn && command == F_SETFL)

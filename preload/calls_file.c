@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 
 #include "core/bypass.h"
+#include "core/reach.h"
 #include "core/sleep.h"
 #include "core/sys.h"
 #include "core/thread.h"
@@ -151,10 +152,11 @@ static ssize_t send_made_by_kernel(struct shim_conn *conn, const long call[7])
 }
 
 /* call: as the application made it; at: its place in the file.  libc's is no cancellation point. */
-static ssize_t send_undisturbed(struct shim_conn *conn, const long call[7], off64_t at)
+static ssize_t send_undisturbed(struct shim_conn *conn, const long call[7], off64_t at,
+				bool by_kernel)
 {
 	int out = (int)call[1], in = (int)call[2];
-	bool threads = !shmipc_single_threaded(), by_kernel = is_made_by_kernel(in, at);
+	bool threads = !shmipc_single_threaded();
 	off64_t *offset = (off64_t *)call[3];
 	ssize_t n;
 	int state;
@@ -167,10 +169,12 @@ static ssize_t send_undisturbed(struct shim_conn *conn, const long call[7], off6
 		pthread_setcancelstate(state, NULL);
 	if (n <= 0 || by_kernel)
 		return n;
-	if (offset)
-		*offset = at + n;
-	else
+	if (!offset)
 		lseek64(in, at + n, SEEK_SET);
+	else if (!shmipc_reach(offset, sizeof(*offset), SHMIPC_REACH_WRITE))
+		return shim_edge(-EFAULT); /* the bytes are gone, as by the kernel */
+	else
+		*offset = at + n;
 	return n;
 }
 
@@ -199,10 +203,51 @@ static bool send_file_by_kernel(struct shim_conn *conn, const long call[7], ssiz
 	return begun || n < 0;
 }
 
+/* Nothing that sendfile() would refuse or wait for, and bytes that a read gives as well.  *at:
+ * where they are. */
+static bool is_usual(const struct shim_conn *conn, int in, const off64_t *offset, off64_t *at)
+{
+	struct stat status;
+
+	if (!shmipc_sender_has_room(&conn->tx) || sys_fstat(in, &status) < 0 ||
+	    !S_ISREG(status.st_mode))
+		return false;
+	if (offset && !shmipc_reach(offset, sizeof(*offset), SHMIPC_REACH_READ))
+		return false;
+	*at = offset ? *offset : lseek64(in, 0, SEEK_CUR);
+	return *at >= 0 && *at < status.st_size;
+}
+
+static bool goes_too_far(off64_t at, size_t count)
+{
+	return at < 0 || count > (size_t)(INT64_MAX - at);
+}
+
+/* Has the kernel's own look at descriptors and place, and its errors, by a call for nothing.  True:
+ * there is more to do, from *at on. */
+static bool may_send(int out, int in, off64_t *offset, size_t count, off64_t *at, ssize_t *result)
+{
+	bool readable = offset && shmipc_reach(offset, sizeof(*offset), SHMIPC_REACH_READ);
+
+	if (readable)
+		*at = *offset;
+	*result = real.sendfile64(out, in, readable && count > 0 ? at : offset, 0);
+	if (*result < 0 && errno == EOVERFLOW && goes_too_far(*at, count))
+		errno = EINVAL; /* looked at before the place */
+	if (*result < 0 || count == 0)
+		return false;
+	if (!offset)
+		*at = lseek64(in, 0, SEEK_CUR);
+	if (*at < 0)
+		*result = -1;
+	return *at >= 0;
+}
+
 static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offset, size_t count)
 {
 	const long call[7] = { SYS_sendfile, out, in, (long)offset, (long)count };
-	off64_t at;
+	off64_t at = 0;
+	bool usual;
 	ssize_t n;
 
 	if (shim_conn_is_attached(conn) && !conn->tx.settled)
@@ -210,16 +255,12 @@ static ssize_t send_file(struct shim_conn *conn, int out, int in, off64_t *offse
 	/* an attached one is cut over by its sender */
 	if (send_file_by_kernel(conn, call, &n))
 		return n;
-	/* of nothing: the kernel's own look at descriptors and offset, and its errors */
-	n = real.sendfile64(out, in, offset, 0);
-	if (n < 0 || count == 0)
+	usual = count > 0 && is_usual(conn, in, offset, &at);
+	if (!usual && !may_send(out, in, offset, count, &at, &n))
 		return n;
-	at = offset ? *offset : lseek64(in, 0, SEEK_CUR);
-	if (at < 0)
-		return -1;
-	if (count > (size_t)(INT64_MAX - at))
+	if (goes_too_far(at, count))
 		return shim_edge(-EINVAL);
-	return send_undisturbed(conn, call, at);
+	return send_undisturbed(conn, call, at, !usual && is_made_by_kernel(in, at));
 }
 
 /* ---- splice ---- */

@@ -65,6 +65,11 @@ bool shim_eligible_option(int level, int name, const void *value, socklen_t byte
 	return true;
 }
 
+bool shim_eligible_flags(long flags)
+{
+	return !(flags & (O_ASYNC | O_APPEND));
+}
+
 bool shim_eligible_option_is_of_one_family(int level, int name)
 {
 	return level == SOL_SOCKET && name == SO_INQ;
@@ -81,7 +86,7 @@ static bool options_allow(int fd)
 		if (!shim_eligible_option(rules[i].level, rules[i].name, &value, sizeof(value)))
 			return false;
 	}
-	return !(sys_fcntl(fd, F_GETFL, 0) & O_ASYNC);
+	return shim_eligible_flags(sys_fcntl(fd, F_GETFL, 0));
 }
 
 /* TCP or a Unix stream: neither SCTP, MPTCP nor SOCK_SEQPACKET. */

@@ -34,5 +34,8 @@ bool shim_eligible_option(int level, int name, const void *value, socklen_t byte
 /* Of those options, one that sockets of the other family refuse, and that says nothing of what is
  * sent or received before it is set: the kernel may be asked first. */
 bool shim_eligible_option_is_of_one_family(int level, int name);
+/* Nor one with these status flags (fcntl(F_GETFL)): signals for what arrives; and what sendfile()
+ * refuses to write to. */
+bool shim_eligible_flags(long flags);
 
 #endif
