@@ -59,7 +59,8 @@ struct shmipc_receiver {
 	_Atomic bool stopped;	   /* the ring is read no more: downgrade on our request */
 	bool unsettled;		   /* stopped, but a promised token or LAST is not there yet */
 	bool blocks;		   /* the last receive that found nothing was a blocking one */
-	bool last_seen; /* LAST was taken off the socket: the ring ends at its present tail */
+	_Atomic bool
+		last_seen; /* LAST was taken off the socket: the ring ends at its present tail */
 	bool reset_told;
 	_Atomic bool shut; /* shutdown(SHUT_RD) */
 	bool in_kernel; /* the lock's holder is taking bytes off the socket that are not yet counted
@@ -187,6 +188,10 @@ bool shmipc_receiver_is_memorys(const struct shmipc_receiver *r);
 /* A poll has asked the kernel of it a moment ago. */
 bool shmipc_receiver_was_seen(const struct shmipc_receiver *r);
 
+/* The peer sends no more, as far as we know: what there is of bytes comes before the end.  Ready.
+ */
+bool shmipc_receiver_knows_end(const struct shmipc_receiver *r);
+
 /* As far as shared memory tells, what comes next comes by the ring: no cut, no end, no request to
  * stop. */
 bool shmipc_receiver_follows_ring(const struct shmipc_receiver *r);
@@ -259,6 +264,10 @@ static inline bool shmipc_receiver_reset_told(const struct shmipc_receiver *r)
 {
 	return r->reset_told || (r->sibling && r->sibling->reset_told);
 }
+
+/* SO_ERROR is 0, and the kernel need not be asked: it knew of no end a moment ago, and memory of
+ * none since.  Not locked. */
+bool shmipc_receiver_has_no_error(const struct shmipc_receiver *r);
 
 /* SO_ERROR: `error` is what the kernel has just said.  The error to be told, once, or 0. */
 int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, bool private_use);

@@ -297,6 +297,14 @@ static short look_for_end(struct shmipc_receiver *r, int fd, int error)
 	return n < 0 ? 0 : real.revents;
 }
 
+bool shmipc_receiver_has_no_error(const struct shmipc_receiver *r)
+{
+	const struct shmipc_sender *s = r->sibling;
+
+	return shmipc_receiver_judges_end(r) && !r->pending_error && !r->eof && s &&
+	       !s->swallowed && shmipc_sender_has_room(s) && shmipc_receiver_is_quiet(r);
+}
+
 int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, bool private_use)
 {
 	struct pollfd real = { .fd = fd };

@@ -27,14 +27,19 @@ bool shmipc_receiver_hint(const struct shmipc_receiver *r)
 	       (shmipc_receiver_sender_ahead(r) && shmipc_receiver_before_cut(r) == 0);
 }
 
-bool shmipc_receiver_follows_ring(const struct shmipc_receiver *r)
+bool shmipc_receiver_knows_end(const struct shmipc_receiver *r)
 {
 	const uint32_t ends = SHMIPC_TX_FIN | SHMIPC_TX_CLOSED | SHMIPC_TX_RESET;
 
+	return r->last_seen || shmipc_receiver_at_end(r) ||
+	       (atomic_load_explicit(&r->tx->flags, memory_order_relaxed) & ends);
+}
+
+bool shmipc_receiver_follows_ring(const struct shmipc_receiver *r)
+{
 	return atomic_load_explicit(&r->ready, memory_order_acquire) && !r->stopped && !r->broken &&
-	       !r->shut && shmipc_receiver_on_ring(r) && !r->last_seen &&
-	       !shmipc_receiver_sender_ahead(r) && !shmipc_receiver_at_end(r) &&
-	       !(atomic_load_explicit(&r->tx->flags, memory_order_relaxed) & ends);
+	       !r->shut && shmipc_receiver_on_ring(r) && !shmipc_receiver_sender_ahead(r) &&
+	       !shmipc_receiver_knows_end(r);
 }
 
 bool shmipc_receiver_holds_bytes(const struct shmipc_receiver *r)

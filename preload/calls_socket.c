@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/ending.h"
+#include "core/reach.h"
 #include "core/sys.h"
 #include "preload/config.h"
 #include "preload/conn.h"
@@ -242,6 +243,19 @@ SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sockl
 	return result;
 }
 
+/* nginx asks before each request that it passes on.  What the kernel would refuse is its to say. */
+static bool has_no_error(const struct shim_conn *conn, void *value, socklen_t *bytes)
+{
+	const int none = 0;
+
+	if (!shim_conn_is_attached(conn) || !shmipc_receiver_has_no_error(&conn->rx) ||
+	    !shmipc_reach(bytes, sizeof(*bytes), SHMIPC_REACH_WRITE) || *bytes != sizeof(none) ||
+	    !shmipc_reach(value, sizeof(none), SHMIPC_REACH_WRITE))
+		return false;
+	memcpy(value, &none, sizeof(none));
+	return true;
+}
+
 SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value,
 			   socklen_t *restrict bytes)
 {
@@ -250,8 +264,11 @@ SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value,
 
 	if (conn && shim_options_get(conn, level, name, value, bytes, &result))
 		return result;
-	if (conn && level == SOL_SOCKET && name == SO_ERROR)
+	if (conn && level == SOL_SOCKET && name == SO_ERROR) {
+		if (has_no_error(conn, value, bytes))
+			return 0;
 		shim_wait_ask(conn, fd);
+	}
 	result = real.getsockopt(fd, level, name, value, bytes);
 	if (conn && result == 0 && level == IPPROTO_TCP && name == TCP_INFO &&
 	    shim_conn_is_attached(conn))

@@ -77,9 +77,12 @@ static void used_up(struct shim_set *set, struct shim_registration *r)
 		shim_set_silence(set, r);
 }
 
+/* All at once, not as far as the kernel's answer has room for it: an edge and a one-shot, and what
+ * has ended, whose bytes, end and error the kernel tells together. */
 static bool tells_all(const struct shim_registration *r)
 {
-	return r->event.events & (EPOLLET | EPOLLONESHOT);
+	return (r->event.events & (EPOLLET | EPOLLONESHOT)) ||
+	       shmipc_receiver_knows_end(&r->conn->rx);
 }
 
 /* Nothing can be added to a one-shot once it is told: while the kernel is asked, it tells. */
@@ -88,8 +91,8 @@ static bool is_told_with_kernel(const struct shim_registration *r, bool due)
 	return due && (r->event.events & EPOLLONESHOT);
 }
 
-/* Each arrival is an edge of all that is true, and a one-shot is told all that is true, as by the
- * kernel; level-triggered the kernel may add the rest.  *due: it must. */
+/* Each arrival is an edge of all that is true, and a one-shot and an end are told all that is true,
+ * as by the kernel; else the kernel may add the rest.  *due: it must. */
 static uint32_t what_else(const struct shim_registration *r, bool *due)
 {
 	const uint32_t asked = r->event.events & (SHIM_SET_OUT_EVENTS | EPOLLPRI | EPOLLRDHUP);
