@@ -190,7 +190,7 @@ struct shmipc_receiver_wait {
 };
 
 /* Nothing there: sleep until there may be.  0, -EINTR, or -EAGAIN for a receive time-out. */
-ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *io,
+ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, struct shmipc_io *io,
 			     struct shmipc_receiver_wait *wait);
 
 /* There are bytes, but none that is asked for: look again in a moment.  0, or as above. */

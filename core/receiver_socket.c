@@ -36,9 +36,10 @@ static void set_taken(struct shmipc_receiver *r, uint32_t taken)
 
 void shmipc_receiver_socket_said(struct shmipc_receiver *r, ssize_t result)
 {
+	/* EBADF is no socket's word: another thread has just closed the number that was asked */
 	if (result == 0)
 		r->eof = true;
-	else if (result != -EAGAIN && result != -EINTR)
+	else if (result != -EAGAIN && result != -EINTR && result != -EBADF)
 		r->pending_error = (int)-result;
 	if (r->pending_error && r->sibling)
 		r->sibling->kept_error = r->pending_error;

@@ -225,12 +225,23 @@ static ssize_t sleep_on_socket(struct shmipc_receiver *r, const struct shmipc_io
 	return 0;
 }
 
+/* What this end owes the peer before it sleeps. */
+static void serve_sibling(struct shmipc_sender *s, struct shmipc_io *io)
+{
+	if (!shmipc_sender_has_to_serve(s) || !shmipc_sender_lock(s, io->fd, io->private_use))
+		return;
+	shmipc_io_follow(io);
+	shmipc_sender_serve_locked(s, io->fd);
+	shmipc_lock_drop(&s->lock, io->private_use);
+}
+
 /* Armed: is there a reason not to sleep? */
-static bool look_again(struct shmipc_receiver *r, const struct shmipc_io *io, bool thorough)
+static bool look_again(struct shmipc_receiver *r, struct shmipc_io *io, bool thorough)
 {
 	bool there;
 
 	shmipc_receiver_lock(r, io->private_use);
+	shmipc_io_follow(io); /* another thread may have closed the number while we slept */
 	if (r->stopped || r->broken)
 		there = true;
 	else if (shmipc_receiver_on_ring(r))
@@ -251,7 +262,7 @@ static void note_sleep(struct shmipc_receiver_wait *wait)
 
 /* The first sleep of a call is the kernel's: it knows O_NONBLOCK and the time limit.  From the
  * second on we count. */
-static ssize_t sleep_armed(struct shmipc_receiver *r, const struct shmipc_io *io,
+static ssize_t sleep_armed(struct shmipc_receiver *r, struct shmipc_io *io,
 			   struct shmipc_receiver_wait *wait)
 {
 	bool owes = r->sibling && shmipc_sender_owes(r->sibling);
@@ -271,14 +282,14 @@ static ssize_t sleep_armed(struct shmipc_receiver *r, const struct shmipc_io *io
 }
 
 /* Postponed. */
-static ssize_t wait_here(struct shmipc_receiver *r, const struct shmipc_io *io,
+static ssize_t wait_here(struct shmipc_receiver *r, struct shmipc_io *io,
 			 struct shmipc_receiver_wait *wait)
 {
 	ssize_t n = 0;
 	bool here;
 
 	if (r->sibling)
-		shmipc_sender_serve(r->sibling, io->fd, io->private_use);
+		serve_sibling(r->sibling, io);
 	here = waits_here(r, io->fd, wait);
 	if (here && shmipc_receiver_wants(r, SHMIPC_WANT_STRICT) && !atomic_load(&r->foreign))
 		shmipc_relaxing_settle();
@@ -302,7 +313,7 @@ static ssize_t wait_here(struct shmipc_receiver *r, const struct shmipc_io *io,
 	return n;
 }
 
-ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, const struct shmipc_io *io,
+ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, struct shmipc_io *io,
 			     struct shmipc_receiver_wait *wait)
 {
 	ssize_t n;

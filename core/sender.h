@@ -201,6 +201,7 @@ int shmipc_sender_downgrade(struct shmipc_sender *s, int fd);
 /* Serve what the receiver has asked for since (a stop of the ring); cheap when it has asked
  * nothing. */
 void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use);
+bool shmipc_sender_has_to_serve(const struct shmipc_sender *s);
 /* The same, for a caller that holds the lock. */
 void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd);
 

@@ -406,14 +406,16 @@ void shmipc_sender_serve_finally(struct shmipc_sender *s, int fd)
 	}
 }
 
+bool shmipc_sender_has_to_serve(const struct shmipc_sender *s)
+{
+	return s->attached && ((atomic_load_explicit(&s->want->want, memory_order_relaxed) &
+				SHMIPC_WANT_STOPPED) ||
+			       s->token_owed || shmipc_sender_owes(s));
+}
+
 void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use)
 {
-	if (!s->attached)
-		return;
-	if (!(atomic_load_explicit(&s->want->want, memory_order_relaxed) & SHMIPC_WANT_STOPPED) &&
-	    !s->token_owed && !shmipc_sender_owes(s))
-		return;
-	if (!shmipc_sender_lock(s, fd, private_use))
+	if (!shmipc_sender_has_to_serve(s) || !shmipc_sender_lock(s, fd, private_use))
 		return;
 	shmipc_sender_serve_locked(s, fd);
 	shmipc_lock_drop(&s->lock, private_use);
