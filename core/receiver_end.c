@@ -301,8 +301,9 @@ bool shmipc_receiver_has_no_error(const struct shmipc_receiver *r)
 {
 	const struct shmipc_sender *s = r->sibling;
 
-	return shmipc_receiver_judges_end(r) && !r->pending_error && !r->eof && s &&
-	       !s->swallowed && shmipc_sender_has_room(s) && shmipc_receiver_is_quiet(r);
+	return atomic_load_explicit(&r->ready, memory_order_acquire) && !r->pending_error &&
+	       !r->eof && s && !s->swallowed && shmipc_sender_has_room(s) &&
+	       shmipc_receiver_is_quiet(r);
 }
 
 int shmipc_receiver_take_error(struct shmipc_receiver *r, int fd, int error, bool private_use)
