@@ -68,6 +68,13 @@ static inline bool shmipc_io_was_moved(struct shmipc_io *io)
 	return io->fd != fd && !shmipc_postpone.ran;
 }
 
+/* A send that only the kernel can serve, in its place among the bytes. */
+static inline bool shmipc_io_wants_kernel(const struct shmipc_io *io)
+{
+	return (io->flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) ||
+	       (io->message && (io->message->msg_controllen > 0 || io->message->msg_namelen > 0));
+}
+
 static inline void shmipc_io_release(const struct shmipc_io *io)
 {
 	if (io->release)

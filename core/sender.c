@@ -374,6 +374,13 @@ static ssize_t reader_is_gone(struct shmipc_sender *s, struct shmipc_io *io,
 	*go_by_kernel = false;
 	if (error == -ECONNRESET)
 		shmipc_ending_of(s, POLLERR); /* while we are on the ring */
+	if (done > 0 && s->is_unix && error == -EPIPE && !io->from_file) {
+		/* it says so before its socket is closed, whose kernel ends this call */
+		io->cursor = *start;
+		shmipc_io_skip(io, (size_t)done);
+		*go_by_kernel = true;
+		return done;
+	}
 	if (done > 0)
 		return s->is_unix || s->shut || io->from_file
 			       ? done
@@ -453,13 +460,6 @@ static int leave_ring(struct shmipc_sender *s, struct shmipc_io *io)
 	return 0;
 }
 
-/* Calls that only the kernel can serve, in their place among the bytes. */
-static bool wants_kernel(const struct shmipc_io *io)
-{
-	return (io->flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) ||
-	       (io->message && (io->message->msg_controllen > 0 || io->message->msg_namelen > 0));
-}
-
 /* Locked; drops the lock.  The rest of the call, behind `done` bytes in the ring, by the kernel. */
 static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssize_t done)
 {
@@ -522,7 +522,7 @@ static __attribute__((noinline)) ssize_t leave_and_send(struct shmipc_sender *s,
 /* Locked; drops the lock.  Everything that is not a plain send into a ring in use. */
 static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, struct shmipc_io *io)
 {
-	bool kernel_only = s->shut || wants_kernel(io);
+	bool kernel_only = s->shut || shmipc_io_wants_kernel(io);
 	bool go_by_kernel = false, gone;
 	uint32_t want;
 	ssize_t done;
@@ -537,7 +537,7 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 	}
 	if (want & (SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED))
 		s->no_more_ring = true;
-	if (s->attached && (io->cursor.left == 0 || wants_kernel(io)))
+	if (s->attached && (io->cursor.left == 0 || shmipc_io_wants_kernel(io)))
 		shmipc_sender_look_for_peer(s, io->fd, shmipc_ticks());
 	gone = s->attached && (s->gone || peer_is_gone(s, io->fd));
 	gone = gone || s->kept_error;
@@ -582,7 +582,7 @@ ssize_t shmipc_sender_send(struct shmipc_sender *s, struct shmipc_io *io)
 
 	if (!shmipc_sender_lock_for(s, io))
 		return -EAGAIN;
-	if (!is_on_clear_ring(s) || wants_kernel(io) || io->cursor.left == 0 ||
+	if (!is_on_clear_ring(s) || shmipc_io_wants_kernel(io) || io->cursor.left == 0 ||
 	    peer_is_gone(s, io->fd))
 		return send_slowly(s, io);
 	publish_cpu(s);
