@@ -375,11 +375,10 @@ static ssize_t reader_is_gone(struct shmipc_sender *s, struct shmipc_io *io,
 	if (error == -ECONNRESET)
 		shmipc_ending_of(s, POLLERR); /* while we are on the ring */
 	if (done > 0 && s->is_unix && error == -EPIPE && !io->from_file) {
-		/* it says so before its socket is closed, whose kernel ends this call */
-		io->cursor = *start;
-		shmipc_io_skip(io, (size_t)done);
+		/* it says so before its socket is closed, whose kernel ends this call.  The chunk
+		 * stays sent: who has shut his receiving may read it */
 		*go_by_kernel = true;
-		return done;
+		return (ssize_t)(start->left - io->cursor.left);
 	}
 	if (done > 0)
 		return s->is_unix || s->shut || io->from_file
