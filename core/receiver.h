@@ -100,6 +100,8 @@ struct shmipc_receiver {
 	/* since the socket was asked the kernel has told a wait what it may not tell again */
 	_Atomic bool reported;
 	_Atomic uint64_t looked_ticks; /* when a poll has last asked the kernel of it */
+	_Atomic int
+		lies_in; /* where - 1 somebody sleeps for it and for others together; 0: nowhere */
 	/* O_NONBLOCK, which the kernel keeps: seen set at flags_ticks, when calls of ours had
 	 * changed the flags flags_seen - 1 times; 0: not seen so */
 	_Atomic uint32_t flags_changed, flags_seen;
@@ -220,9 +222,18 @@ size_t shmipc_receiver_pending(struct shmipc_receiver *r, int fd, bool private_u
 void shmipc_receiver_arm(struct shmipc_receiver *r);
 void shmipc_receiver_disarm(struct shmipc_receiver *r);
 /* Armed once, by a sleeper that looks at all connections of this sleep when it wakes: a token to
- * any of them is enough.  Tokens that were there have been taken.  A fence and a look follow.  0:
- * no more. */
-void shmipc_receiver_sleep_together(struct shmipc_receiver *r, uint64_t sleep);
+ * any of them is enough.  Tokens that were there have been taken.  A fence and a look follow.
+ * `where`: what ends the sleep of a thread beside others, for shmipc_receiver_rouse; -1: there are
+ * none. */
+void shmipc_receiver_lie_down(struct shmipc_receiver *r, uint64_t sleep, int where);
+/* The sleeper is awake, or is sent a token by each of them from now on.  A fence and a look at all
+ * follow, if it goes on sleeping. */
+void shmipc_receiver_get_up(struct shmipc_receiver *r);
+/* Any thread, locked or not.  The token that is to end the sleep may not do so any more: it has
+ * been taken, or the sleeper does not hear of this connection. */
+void shmipc_receiver_disturb(struct shmipc_receiver *r);
+/* Ends the sleep there.  Called under any locks.  Set once, before anybody lies down. */
+extern void (*shmipc_receiver_rouse)(int where);
 
 /* Waiters that we cannot see may exist (edge: and be edge-triggered) / certainly do not. */
 void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge);

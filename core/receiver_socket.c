@@ -59,6 +59,7 @@ void shmipc_receiver_token_came(struct shmipc_receiver *r, char value)
 		met_last(r);
 	else
 		set_taken(r, r->taken + 1);
+	shmipc_receiver_disturb(r);
 }
 
 /* Declared before it is removed: a sender that publishes after the declaration sends a new token,
@@ -82,7 +83,9 @@ int shmipc_receiver_take_token(struct shmipc_receiver *r, int fd, bool anyway)
 	else if (n != 1)
 		set_taken(r, taken);
 	r->in_kernel = false;
-	if (n != 1)
+	if (n == 1)
+		shmipc_receiver_disturb(r); /* [together] only now: it may have come meanwhile */
+	else
 		shmipc_receiver_socket_said(r, n);
 	return n == 1;
 }

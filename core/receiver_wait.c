@@ -14,6 +14,8 @@
 #include "core/sys.h"
 #include "core/thread.h"
 
+void (*shmipc_receiver_rouse)(int where);
+
 enum {
 	OWN_WAITS = 3,
 	NAP_NS = 200 * 1000,
@@ -43,10 +45,36 @@ void shmipc_receiver_disarm(struct shmipc_receiver *r)
 	atomic_fetch_sub_explicit(&r->want->want, 1, memory_order_relaxed);
 }
 
-void shmipc_receiver_sleep_together(struct shmipc_receiver *r, uint64_t sleep)
+/* [together] `lies_in` before the number: the token of a sender that read the number is found by a
+ * thread that sees `lies_in`. */
+void shmipc_receiver_lie_down(struct shmipc_receiver *r, uint64_t sleep, int where)
 {
-	if (atomic_load_explicit(&r->want->sleep, memory_order_relaxed) != sleep)
-		atomic_store_explicit(&r->want->sleep, sleep, memory_order_relaxed);
+	if (where >= 0)
+		atomic_store_explicit(&r->lies_in, where + 1, memory_order_relaxed);
+	atomic_store_explicit(&r->want->sleep, sleep, memory_order_release);
+}
+
+void shmipc_receiver_get_up(struct shmipc_receiver *r)
+{
+	if (atomic_load_explicit(&r->lies_in, memory_order_relaxed))
+		atomic_store_explicit(&r->lies_in, 0, memory_order_relaxed);
+	if (atomic_load_explicit(&r->want->sleep, memory_order_relaxed))
+		atomic_store_explicit(&r->want->sleep, 0, memory_order_relaxed);
+}
+
+/* Its sleeper may lie down anew meanwhile: then it is roused from that sleep, and this connection
+ * lies alone in it. */
+void shmipc_receiver_disturb(struct shmipc_receiver *r)
+{
+	int where;
+
+	if (__builtin_expect(!atomic_load_explicit(&r->lies_in, memory_order_relaxed), 1))
+		return;
+	where = atomic_exchange(&r->lies_in, 0);
+	if (where == 0)
+		return;
+	atomic_store_explicit(&r->want->sleep, 0, memory_order_relaxed);
+	shmipc_receiver_rouse(where - 1);
 }
 
 void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge)

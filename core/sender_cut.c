@@ -85,16 +85,19 @@ static int send_token(struct shmipc_sender *s, int fd)
  * that it takes before it sleeps are taken; then fence, then a last look at all rings.  So if we
  * find a number here, behind our fence, either it is that of a sleep which has not ended, or its
  * sleeper is awake, or it sees our tail in that last look.  `woken` is written when a token lies in
- * the socket of a connection with that number, and nobody but the sleeper takes it off there: in
- * the receiving socket, for such a connection has nothing unread in it that could keep a token on
- * our side.  Only for a sleeper that is the only one, and relaxed; and not where the token is also
- * to ask whether the peer still lives.
+ * the socket of a connection with that number: in the receiving socket, for such a connection has
+ * nothing unread in it that could keep a token on our side.  Whoever takes it off there, but for
+ * the sleeper, or keeps the sleeper from hearing of it, looks at `lies_in` behind that, and ends
+ * the sleep (shmipc_receiver_disturb).  The sleeper wrote `lies_in` before the number, we read the
+ * number before we sent the token: so who takes it sees `lies_in`, or the sleep has ended.  Only
+ * for a sleeper that is the only one, and relaxed; and not where the token is also to ask whether
+ * the peer still lives.
  */
 static uint64_t sleep_together(const struct shmipc_sender *s, uint32_t want)
 {
 	if (!s->woken || s->half_closed || (want & ~(uint32_t)SHMIPC_WANT_FENCE) != 1)
 		return 0;
-	return atomic_load_explicit(&s->want->sleep, memory_order_relaxed);
+	return atomic_load_explicit(&s->want->sleep, memory_order_acquire);
 }
 
 static int wake_sleepers(struct shmipc_sender *s, int fd, uint32_t want)

@@ -14,7 +14,6 @@
 #include "preload/waits.h"
 
 struct shim_set *shim_sets;
-struct shim_set *_Atomic shim_set_together;
 static _Atomic int set_limit; /* sets at and above were never used */
 
 int shim_sets_limit(void)
@@ -51,7 +50,8 @@ void shim_set_opened(int epfd)
 		set->birth++;
 		set->generation = shmipc_process_generation();
 		set->strict = set->apart = shmipc_relaxing_is_forbidden();
-		set->kicked = false;
+		set->kicked = set->rousable = set->roused = false;
+		set->asleep = set->together = false;
 		set->tagged = false;
 		set->forked = false;
 		set->lent = NULL;
@@ -104,6 +104,7 @@ void shim_set_silence(struct shim_set *set, struct shim_registration *r)
 	struct epoll_event none = { 0 };
 
 	r->disabled = true;
+	shmipc_receiver_disturb(&r->conn->rx); /* a sleeper does not hear of it any more */
 	if (r->stray) /* out of reach: its event is dropped when it comes */
 		return;
 	if (!set->strict && shmipc_relaxing_is_allowed()) {
@@ -177,6 +178,8 @@ void shim_set_make_strict(struct shim_set *set)
 		return;
 	shim_set_tell_kernel(set);
 	set->strict = true;
+	/* [together] then each becomes strict, which is a fence, and is looked at */
+	shim_set_lie_alone(set);
 	for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
 	     r = shim_registration_next(r)) {
 		shim_set_unwatch(set, r);
@@ -222,7 +225,7 @@ static bool take_lone_tokens(struct shim_set *set)
 bool shim_set_clear(int epfd)
 {
 	struct shim_set *set = shim_set_of(epfd);
-	bool any, was_kicked;
+	bool any, was_kicked, was_roused;
 
 	if (!shim_set_is_doubtful(epfd) || !shim_set_enter(set))
 		return false;
@@ -230,7 +233,10 @@ bool shim_set_clear(int epfd)
 	was_kicked = set->kicked;
 	if (was_kicked) /* another process may have been the last that held what it was for */
 		shim_set_unkick(set);
-	any |= was_kicked && !set->kicked;
+	was_roused = atomic_load(&set->roused) && !set->together;
+	if (was_roused) /* and has looked without asking the kernel */
+		shim_set_kick_came(set);
+	any |= (was_kicked && !set->kicked) || was_roused;
 	shim_set_leave(set);
 	return any;
 }
@@ -284,14 +290,14 @@ void shim_sets_after_fork(void)
 /* The sleepers and what they armed are the parent's; the registrations are ours too. */
 void shim_sets_in_child(void)
 {
-	atomic_store(&shim_set_together, NULL);
+	shim_set_lies_down(NULL);
 	for (int i = 0; i < atomic_load(&set_limit); i++) {
 		struct shim_set *set = &shim_sets[i];
 		struct shim_registration *r = shim_registration_first(&set->registrations);
 
 		atomic_store(&set->lock.owner, 0);
 		atomic_store(&set->sleepers, 0);
-		set->held_for_fork = false;
+		set->held_for_fork = set->asleep = set->together = false;
 		set->generation = shmipc_process_generation();
 		for (; atomic_load(&set->used) && r; r = shim_registration_next(r)) {
 			r->armed = false;

@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Waking sleepers of our own process: an eventfd that is always readable lies in the kernel's set
- * for as long as memory has something that no token tells of.
+ * for as long as memory has something that no token tells of (a kick), or a thread sleeps there
+ * whose token another one has taken (rousing).
+ *
+ * A set in which a thread of several sleeps for many connections has it as a member for good, with
+ * no events wanted; to want some wakes it, which needs no lock: of a number that means something
+ * else by now the kernel knows no such member.  Kicks are begun and ended under the set's lock, and
+ * none ends while somebody lies there, so no rousing is undone before it is heard.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,9 +38,40 @@ void shim_sets_prepare(void)
 	}
 }
 
+/* The kernel's set tells of the eventfd, or does not. */
+static int control_kick(int epfd, int operation, bool tells)
+{
+	struct epoll_event event = { .events = tells ? EPOLLIN : 0,
+				     .data.u64 = SHIM_SET_KICK_DATA };
+
+	return sys_epoll_ctl(epfd, operation, atomic_load(&kick_fd), &event);
+}
+
+/* Not locked.  If the number means another set by now, that one is told to look. */
+static void rouse(int epfd)
+{
+	struct shim_set *set = shim_set_of(epfd);
+
+	if (set)
+		atomic_store(&set->roused, true);
+	control_kick(epfd, EPOLL_CTL_MOD, true);
+}
+
+bool shim_set_make_rousable(struct shim_set *set)
+{
+	if (set->rousable)
+		return true;
+	shim_sets_prepare();
+	if (set->kicked || atomic_load(&kick_fd) < 0 ||
+	    control_kick(set->epfd, EPOLL_CTL_ADD, false) != 0)
+		return false; /* lies with nobody */
+	shmipc_receiver_rouse = rouse;
+	set->rousable = true;
+	return true;
+}
+
 void shim_set_kick(struct shim_set *set)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.u64 = SHIM_SET_KICK_DATA };
 	int error;
 
 	if (set->kicked)
@@ -42,7 +79,7 @@ void shim_set_kick(struct shim_set *set)
 	shim_sets_prepare();
 	if (atomic_load(&kick_fd) < 0)
 		return;
-	error = sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, atomic_load(&kick_fd), &event);
+	error = control_kick(set->epfd, set->rousable ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, true);
 	if (error && error != -EEXIST)
 		return; /* another time */
 	set->kicked = true;
@@ -57,19 +94,34 @@ void shim_set_forget_kick(struct shim_set *set)
 	atomic_fetch_sub(&shim_sets_kicked, 1);
 }
 
+/* Where this thread sleeps for all that are hot. */
+static __thread struct shim_set *lying_in __attribute__((tls_model("initial-exec")));
+
+void shim_set_lies_down(struct shim_set *set)
+{
+	lying_in = set;
+	atomic_signal_fence(memory_order_seq_cst); /* handlers of this thread */
+}
+
+void shim_set_lie_alone(struct shim_set *set)
+{
+	set->together = false;
+	for (struct shim_registration *r = shim_registration_hot(&set->registrations); r;
+	     r = shim_registration_next_hot(r))
+		if (r->armed)
+			shmipc_receiver_get_up(&r->conn->rx);
+}
+
 /* The handler may take the token that wakes for all, or look at some of them and leave them cold:
  * whatever it does finds each of them asleep alone, and none is sent a token less from here on. */
 struct shim_set *shim_set_get_up(void)
 {
-	struct shim_set *set = atomic_load(&shim_set_together);
+	struct shim_set *set = lying_in;
 
 	if (!set || !shim_set_enter(set))
 		return NULL;
-	atomic_store(&shim_set_together, NULL);
-	for (struct shim_registration *r = shim_registration_hot(&set->registrations); r;
-	     r = shim_registration_next_hot(r))
-		if (r->armed)
-			shmipc_receiver_sleep_together(&r->conn->rx, 0);
+	lying_in = NULL;
+	shim_set_lie_alone(set);
 	atomic_thread_fence(memory_order_seq_cst); /* [together] who looks sees the others' tails */
 	shim_set_leave(set);
 	return set;
@@ -93,11 +145,23 @@ void shim_set_was_interrupted(struct shim_set *set)
 
 void shim_set_stop_kick(struct shim_set *set)
 {
-	struct epoll_event event = { 0 };
-
 	if (set->kicked)
-		sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, atomic_load(&kick_fd), &event);
+		control_kick(set->epfd, set->rousable ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, false);
+	atomic_store(&set->roused, false);
 	shim_set_forget_kick(set);
+}
+
+void shim_set_kick_came(struct shim_set *set)
+{
+	if (set->kicked) {
+		shim_set_unkick(set);
+		return;
+	}
+	/* who is roused has not heard of it; in a set that others hold it may be theirs */
+	if (set->together || !set->rousable || (set->forked && !atomic_load(&set->roused)))
+		return;
+	atomic_store(&set->roused, false);
+	control_kick(set->epfd, EPOLL_CTL_MOD, false);
 }
 
 /* Do others wait for what the set was kicked for? */
@@ -119,7 +183,7 @@ static bool is_lent(struct shim_set *set)
  * whoever kicks or stops to kick does so under the set's lock. */
 bool shim_sets_vacate(int fd)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.u64 = SHIM_SET_KICK_DATA };
+	struct epoll_event none = { 0 };
 	int copy;
 
 	if (atomic_load(&kick_fd) != fd)
@@ -134,9 +198,10 @@ bool shim_sets_vacate(int fd)
 
 		if (!atomic_load(&set->used) || !shim_set_enter(set))
 			continue;
-		sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, fd, &event);
-		if (set->kicked)
-			sys_epoll_ctl(set->epfd, EPOLL_CTL_ADD, copy, &event);
+		sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, fd, &none);
+		/* who lies there may have been roused by the former number */
+		if (set->kicked || set->rousable)
+			control_kick(set->epfd, EPOLL_CTL_ADD, set->kicked || set->together);
 		shim_set_leave(set);
 	}
 	shim_fd_unhide(fd);
@@ -148,6 +213,8 @@ void shim_set_unkick(struct shim_set *set)
 {
 	struct shim_registration *r = shim_registration_first(&set->registrations);
 
+	if (set->together)
+		return;
 	while (r && !shim_registration_has_news(r))
 		r = shim_registration_next(r);
 	if (!r && !is_lent(set))

@@ -20,7 +20,8 @@ static bool input_is_true(struct shim_set *set, struct shim_registration *r)
 		shim_registration_told(r); /* what is here before the ring is */
 		return true;
 	}
-	if (!set->strict)
+	if (!set->strict &&
+	    !set->asleep) /* which another thread may be, and must hear of the next */
 		shim_registration_disarm(r);
 	shim_registration_make_hot(&set->registrations, r);
 	if (shim_registration_has_news(r)) {
@@ -144,8 +145,10 @@ static struct shim_registration *find(struct shim_set *set, struct epoll_event *
 	struct shim_registration *r = shim_registration_by_tag(&set->registrations,
 							       event->data.u64);
 
-	for (; r && (event->events & ~(uint32_t)SHIM_SET_OUT_EVENTS);
-	     r = shim_registration_same_tag(r)) {
+	for (; r; r = shim_registration_same_tag(r)) {
+		shmipc_receiver_disturb(&r->conn->rx); /* an edge may be another thread's */
+		if (!(event->events & ~(uint32_t)SHIM_SET_OUT_EVENTS))
+			continue;
 		shim_set_watch_told(set, r);
 		if (is_told_once(r, event->events))
 			shmipc_receiver_was_reported(&r->conn->rx);
@@ -174,7 +177,7 @@ int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int 
 		int same = 0;
 
 		if (event.data.u64 == SHIM_SET_KICK_DATA) {
-			shim_set_unkick(set);
+			shim_set_kick_came(set);
 			set->quiet_looks = 0;
 			continue;
 		}

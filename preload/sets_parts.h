@@ -30,7 +30,12 @@ struct shim_set {
 	uint32_t birth;		  /* how often the record has been taken */
 	uint32_t generation;	  /* of the process that speaks for it */
 	_Atomic bool waited;	  /* by a call of ours: until then, who knows by whom */
-	_Atomic bool kicked;	  /* the kernel's set holds our eventfd */
+	_Atomic bool kicked;	  /* the kernel's set holds our eventfd, and tells of it */
+	/* it holds it in any case: a thread may be roused that sleeps for all that are hot */
+	bool rousable;
+	bool asleep;	     /* a thread is in the kernel, or on its way: all are armed for it */
+	bool together;	     /* it does: on the rousing all of them depend */
+	_Atomic bool roused; /* and nobody has heard of it yet, as far as is known */
 	/* That is for other processes that hold the set, and this connection, which we have closed:
 	 * theirs to take out. */
 	struct shim_conn *lent;
@@ -59,8 +64,6 @@ struct shim_set {
 };
 
 extern struct shim_set *shim_sets;
-/* The set whose hot connections lie in one sleep, in a process of one thread; sets_sleep.c */
-extern struct shim_set *_Atomic shim_set_together;
 extern const char shim_set_kick_mark; /* its address is the data of our own registration */
 
 #define SHIM_SET_KICK_DATA ((uint64_t)(uintptr_t)&shim_set_kick_mark ^ 0x5b1d000000000000ULL)
@@ -137,7 +140,7 @@ static inline void shim_registration_told(struct shim_registration *r)
 static inline void shim_registration_disarm(struct shim_registration *r)
 {
 	if (r->armed) {
-		shmipc_receiver_sleep_together(&r->conn->rx, 0);
+		shmipc_receiver_disturb(&r->conn->rx); /* unless its sleeper itself is awake */
 		shmipc_receiver_disarm(&r->conn->rx);
 	}
 	r->armed = false;
@@ -190,6 +193,15 @@ void shim_set_unkick(struct shim_set *set);
 /* It is taken out, whatever is there / it has gone with the set, or is another process's. */
 void shim_set_stop_kick(struct shim_set *set);
 void shim_set_forget_kick(struct shim_set *set);
+/* The kernel has told of it. */
+void shim_set_kick_came(struct shim_set *set);
+/* Can a sleep in it be ended without its lock?  Once it can, it always can. */
+bool shim_set_make_rousable(struct shim_set *set);
+/* Who lies together lies alone from now on.  A fence and a look follow, if the thread goes on
+ * sleeping. */
+void shim_set_lie_alone(struct shim_set *set);
+/* This thread is about to sleep there for all that are hot, or (NULL) is awake: for handlers. */
+void shim_set_lies_down(struct shim_set *set);
 
 /* ---- sets_control.c; locked ---- */
 

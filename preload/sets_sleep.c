@@ -26,13 +26,10 @@ static void undo_sleep(void *argument)
 {
 	struct shim_set *set = argument;
 
-	atomic_store(&shim_set_together, NULL);
+	shim_set_lies_down(NULL);
 	if (shim_set_enter(set)) {
-		struct shim_registration *r = shim_registration_first(&set->registrations);
-
-		for (; r; r = shim_registration_next(r))
-			if (r->armed)
-				shmipc_receiver_sleep_together(&r->conn->rx, 0);
+		set->asleep = false;
+		shim_set_lie_alone(set);
 		shim_set_leave(set);
 	}
 	wake_up(set);
@@ -84,15 +81,16 @@ int shim_set_ask_kernel(const struct shim_set_wait *wait, struct epoll_event *ev
 
 /*
  * [together] One token wakes this sleep, to whichever of the hot ones it comes (sender_cut.c):
- * whoever wakes looks at all that are hot.  So only hot ones lie in it, and only where nobody else
- * takes tokens off while we sleep: in a process of one thread, which alone holds the connection.  A
- * signal handler may: shim_set_get_up().  And only those whose socket is empty, for what a sender
- * has given to TCP does not come here as long as there is no room for it behind what is unread.
+ * whoever wakes looks at all that are hot.  So only hot ones lie in it, and stay hot until it ends.
+ * A signal handler may take tokens off meanwhile: shim_set_get_up(); so may other threads, which
+ * rouse the sleeper then (shmipc_receiver_disturb), but no other process: only connections lie in
+ * it that this one alone holds.  And only those whose socket is empty, for what a sender has given
+ * to TCP does not come here as long as there is no room for it behind what is unread.
  */
 static bool lies_together(const struct shim_registration *r)
 {
 	return r->armed && shim_registration_wants_bytes(r) && !r->stray && !r->absent &&
-	       !r->blurred && !r->conn->rx.foreign && shim_conn_private(r->conn) &&
+	       !r->blurred && !r->conn->rx.foreign && atomic_load(&r->conn->shared) == 0 &&
 	       shmipc_receiver_follows_ring(&r->conn->rx) &&
 	       !shmipc_receiver_has_tokens(&r->conn->rx) && atomic_load(&r->conn->rx.watchers) == 1;
 }
@@ -110,17 +108,20 @@ static uint64_t next_sleep(void)
 static bool lie_down_together(struct shim_set *set)
 {
 	struct shim_registration *r = shim_registration_hot(&set->registrations);
+	const bool alone = shmipc_single_threaded();
 	uint64_t sleep;
 	bool news = false;
 
-	if (set->strict || !r || !shim_registration_next_hot(r) || !shmipc_single_threaded())
+	if (set->strict || !r || !shim_registration_next_hot(r) ||
+	    (!alone && !shim_set_make_rousable(set)))
 		return false;
 	sleep = next_sleep();
 	for (; r; r = shim_registration_next_hot(r))
 		if (lies_together(r))
-			shmipc_receiver_sleep_together(&r->conn->rx, sleep);
+			shmipc_receiver_lie_down(&r->conn->rx, sleep, alone ? -1 : set->epfd);
 	atomic_thread_fence(memory_order_seq_cst); /* [together] */
-	atomic_store(&shim_set_together, set);
+	set->together = true;
+	shim_set_lies_down(set);
 	for (r = shim_registration_hot(&set->registrations); r && !news;
 	     r = shim_registration_next_hot(r))
 		news = shim_registration_is_ready(set, r);
@@ -171,12 +172,14 @@ static void disarm_hot(struct shim_set *set)
 {
 	struct shim_registration *r = shim_registration_hot(&set->registrations);
 
-	atomic_store(&shim_set_together, NULL);
+	shim_set_lies_down(NULL);
+	set->asleep = set->together = false;
 	for (; r; r = shim_registration_next_hot(r)) {
+		if (!r->armed)
+			continue;
+		shmipc_receiver_get_up(&r->conn->rx);
 		if (!set->strict)
 			shim_registration_disarm(r);
-		else if (r->armed)
-			shmipc_receiver_sleep_together(&r->conn->rx, 0);
 	}
 }
 
@@ -200,6 +203,7 @@ int shim_set_sleep(const struct shim_set_wait *wait, struct epoll_event *events,
 		deadline_ns = shrink(set, deadline_ns);
 	}
 	told = shmipc_ticks();
+	set->asleep = !news;
 	shim_set_leave(set);
 	if (!news)
 		n = shim_set_ask_kernel(wait, events, room,
@@ -242,7 +246,8 @@ int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *e
 		n = shim_set_ask_kernel(wait, events, room, 0, false);
 		n = n != 0 ? n : -EINTR;
 	}
-	if (n > 0 && (atomic_load(&set->members) > 0 || set->kicked || set->tagged) &&
+	if (n > 0 &&
+	    (atomic_load(&set->members) > 0 || set->kicked || set->rousable || set->tagged) &&
 	    shim_set_enter(set)) {
 		n = shim_set_merge(set, events, 0, n);
 		shim_set_leave(set);

@@ -145,7 +145,7 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room, b
 		next = shim_registration_next_hot(r);
 		if (!said) {
 			/* armed and nothing there: the kernel will tell */
-			if (r->armed)
+			if (r->armed && !set->together) /* by a thread that looks at what is hot */
 				shim_registration_make_cold(&set->registrations, r);
 			continue;
 		}

@@ -106,7 +106,7 @@ def main():
         for _, row in wanted:
             print("%-26s %s" % (row.name, row.title))
         return 0
-    tools = Tools(os.environ.get("BUILD", os.path.join(ROOT, "build")))
+    tools = Tools(os.path.abspath(os.environ.get("BUILD", os.path.join(ROOT, "build"))))
     if tools.missing():
         sys.exit("bench-apps: not built: " + ", ".join(tools.missing()))
     if chosen_options.hogs:

@@ -75,12 +75,12 @@ static void say_to_sleepers(int sleepers, uint64_t sleep, uint32_t tokens)
 
 	for (int i = 0; i < sleepers; i++)
 		shmipc_receiver_arm(&pair.server.rx);
-	shmipc_receiver_sleep_together(&pair.server.rx, sleep);
+	shmipc_receiver_lie_down(&pair.server.rx, sleep, -1);
 	assert_false(shmipc_receiver_hint(&pair.server.rx));
 	say(100, 0);
 	assert_true(shmipc_receiver_hint(&pair.server.rx));
 	assert_int_equal(atomic_load(&pair.client.tx.count->tokens) - before, tokens);
-	shmipc_receiver_sleep_together(&pair.server.rx, 0);
+	shmipc_receiver_get_up(&pair.server.rx);
 	for (int i = 0; i < sleepers; i++)
 		shmipc_receiver_disarm(&pair.server.rx);
 	hear(BIG, 100);
@@ -111,6 +111,63 @@ static void one_token_ends_a_sleep_together(void)
 	say_to_sleepers(1, 8, 1);
 }
 BOTH(one_token_ends_a_sleep_together)
+
+static int roused_in;
+
+static void rouse(int where)
+{
+	roused_in = where;
+}
+
+static void lie_down(uint64_t sleep, int where)
+{
+	roused_in = -1;
+	shmipc_receiver_arm(&pair.server.rx);
+	shmipc_receiver_lie_down(&pair.server.rx, sleep, where);
+	say(100, 0);
+	assert_int_equal(atomic_load(&woken), sleep);
+}
+
+static void stand_up(void)
+{
+	shmipc_receiver_get_up(&pair.server.rx);
+	shmipc_receiver_disarm(&pair.server.rx);
+}
+
+/* Another thread takes the token off: who sleeps there is told, once, and by no token after that.
+ */
+static void a_taken_token_rouses_the_sleeper(void)
+{
+	pair_consent(&pair);
+	shmipc_receiver_relax(&pair.server.rx);
+	say(100, 0);
+	hear(BIG, 100);
+	pair.client.tx.woken = &woken;
+	atomic_store(&woken, 0);
+	shmipc_receiver_rouse = rouse;
+	lie_down(21, 5);
+	hear(BIG, 100);
+	assert_int_equal(roused_in, -1); /* bytes, and the token lies there */
+	assert_false(shmipc_receiver_readable(&pair.server.rx, pair.server.fd, false));
+	assert_int_equal(roused_in, 5);
+	roused_in = -1;
+	say(100, 0); /* it lies alone, and is sent a token of its own */
+	assert_true(kernel_readable());
+	hear(BIG, 100);
+	assert_false(shmipc_receiver_readable(&pair.server.rx, pair.server.fd, false));
+	assert_int_equal(roused_in, -1);
+	stand_up();
+	lie_down(22, 6);
+	stand_up(); /* awake, it takes it itself */
+	hear(BIG, 100);
+	assert_false(shmipc_receiver_readable(&pair.server.rx, pair.server.fd, false));
+	assert_int_equal(roused_in, -1);
+	lie_down(23, 7);
+	shmipc_receiver_disturb(&pair.server.rx); /* it hears of this one no more */
+	assert_int_equal(roused_in, 7);
+	stand_up();
+}
+BOTH(a_taken_token_rouses_the_sleeper)
 
 /* It has ended its own direction: only the answer to a byte tells that it has died since. */
 static void a_half_closed_peer_is_asked(void)
@@ -238,6 +295,7 @@ int main(void)
 		TESTS(edges_never_end),
 		TESTS(relaxed_sends_tokens_to_sleepers_only),
 		TESTS(one_token_ends_a_sleep_together),
+		TESTS(a_taken_token_rouses_the_sleeper),
 		TESTS(a_half_closed_peer_is_asked),
 		TESTS(both_ways_at_once),
 	};
