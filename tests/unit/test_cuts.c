@@ -136,6 +136,26 @@ static void downgrade_for_good(void)
 }
 BOTH(downgrade_for_good)
 
+/* An edge of what came with it may be still to be told. */
+static void dropped_tokens_leave_last(void)
+{
+	char value = 0;
+
+	pair_consent(&pair);
+	say(100, 0);
+	hear(BIG, 100); /* on the ring */
+	say(100, 0);
+	cut_away();
+	let_arrive();
+	shmipc_receiver_drop_tokens(&pair.server.rx, pair.server.fd,
+				    shmipc_receiver_arrived(&pair.server.rx), false);
+	assert_int_equal(recv(pair.server.fd, &value, 1, MSG_PEEK | MSG_DONTWAIT), 1);
+	assert_int_equal(value, SHMIPC_TOKEN_LAST);
+	say(100, 0);
+	hear(BIG, 200);
+}
+BOTH(dropped_tokens_leave_last)
+
 /* After a stop the socket is a plain stream for whoever reads it. */
 static void stop_resends_what_was_not_read(void)
 {
@@ -247,6 +267,7 @@ int main(void)
 		TESTS(last_before_the_phase),
 		TESTS(the_end_does_not_overtake_a_cut),
 		TESTS(downgrade_for_good),
+		TESTS(dropped_tokens_leave_last),
 		TESTS(stop_resends_what_was_not_read),
 		TESTS(stop_of_an_empty_ring_needs_nobody),
 		TESTS(stop_by_the_kernel),
