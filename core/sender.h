@@ -97,7 +97,9 @@ struct shmipc_sender {
 	 * without the lock */
 	_Atomic uint64_t tail;
 	uint64_t base;
-	uint64_t head;	     /* consumer's position as last seen, clamped, never back */
+	/* consumer's position as last seen, clamped, never back; waiters read it without the lock
+	 */
+	_Atomic uint64_t head;
 	uint64_t restart_at; /* a message that ends beyond it: is the ring empty? (sender_room.c) */
 	uint32_t restart_step; /* and how far it is to the one after it */
 	uint32_t look_every_ticks;

@@ -28,10 +28,12 @@ static inline uint64_t shmipc_sender_load_head(struct shmipc_sender *s)
 	/* [head:acq] the consumer has copied everything below; pairs with [head:rel] in receiver.c
 	 */
 	uint64_t head = atomic_load_explicit(&s->rx->head, memory_order_acquire);
+	uint64_t known = atomic_load_explicit(&s->head, memory_order_relaxed);
 
-	if (head - s->head <= s->tail - s->head)
-		s->head = head;
-	return s->head;
+	if (head - known > s->tail - known)
+		return known;
+	atomic_store_explicit(&s->head, head, memory_order_relaxed);
+	return head;
 }
 
 /* ---- sender.c ---- */

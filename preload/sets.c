@@ -29,6 +29,7 @@ int shim_sets_start(void)
 	if (at < 0 && at > -4096)
 		return (int)at;
 	shim_sets = (struct shim_set *)at;
+	shim_sets_may_rouse();
 	return shim_registrations_start();
 }
 

@@ -57,6 +57,11 @@ static void rouse(int epfd)
 	control_kick(epfd, EPOLL_CTL_MOD, true);
 }
 
+void shim_sets_may_rouse(void)
+{
+	shmipc_receiver_rouse = rouse;
+}
+
 bool shim_set_make_rousable(struct shim_set *set)
 {
 	if (set->rousable)
@@ -65,7 +70,6 @@ bool shim_set_make_rousable(struct shim_set *set)
 	if (set->kicked || atomic_load(&kick_fd) < 0 ||
 	    control_kick(set->epfd, EPOLL_CTL_ADD, false) != 0)
 		return false; /* lies with nobody */
-	shmipc_receiver_rouse = rouse;
 	set->rousable = true;
 	return true;
 }

@@ -195,6 +195,8 @@ void shim_set_stop_kick(struct shim_set *set);
 void shim_set_forget_kick(struct shim_set *set);
 /* The kernel has told of it. */
 void shim_set_kick_came(struct shim_set *set);
+/* At the start, before there are threads. */
+void shim_sets_may_rouse(void);
 /* Can a sleep in it be ended without its lock?  Once it can, it always can. */
 bool shim_set_make_rousable(struct shim_set *set);
 /* Who lies together lies alone from now on.  A fence and a look follow, if the thread goes on
