@@ -165,7 +165,7 @@ void shim_set_make_foreign(struct shim_set *set, struct shim_registration *r)
 		return;
 	shmipc_receiver_strict(rx, true);
 	/* the edge of a token that lies there may have been told already */
-	if (shim_registration_has_news(r) &&
+	if (shim_registration_needs_kick(r) &&
 	    (!shmipc_receiver_has_tokens(rx) || (r->event.events & EPOLLET)))
 		shim_set_kick(set);
 	else if (shmipc_receiver_has_tokens(rx) && !shmipc_receiver_hint(rx))

@@ -66,7 +66,7 @@ struct shim_registration *shim_set_register(struct shim_set *set, struct shim_co
 	 * registrations */
 	if (set->strict || atomic_load(&set->sleepers) > 0) {
 		shim_set_arm(set, r);
-		if (shim_registration_has_news(r) && !shmipc_receiver_has_tokens(&conn->rx))
+		if (shim_registration_needs_kick(r) && !shmipc_receiver_has_tokens(&conn->rx))
 			shim_set_kick(set);
 	}
 	return r;

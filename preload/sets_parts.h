@@ -120,6 +120,13 @@ static inline bool shim_registration_has_news(const struct shim_registration *r)
 	       (shmipc_receiver_hint(rx) || shmipc_receiver_holds_bytes(rx));
 }
 
+/* Bytes of which the kernel may know nothing.  Of an end it knows, and tells once where we would
+ * make a second edge. */
+static inline bool shim_registration_needs_kick(const struct shim_registration *r)
+{
+	return shim_registration_has_news(r) && shmipc_receiver_holds_bytes(&r->conn->rx);
+}
+
 /* A wait of ours would tell of it, without the kernel. */
 static inline bool shim_registration_is_ready(const struct shim_set *set,
 					      const struct shim_registration *r)
