@@ -57,12 +57,14 @@ bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_us
 
 /* LAST stays: what came behind it, an urgent byte that TCP alone does not show for readable, may be
  * an edge that is still to be told, and from here on the sender sends no tokens. */
-static bool last_is_next(int fd)
+static bool token_is_next(struct shmipc_receiver *r, int fd)
 {
 	char value;
+	ssize_t n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
 
-	return sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL) == 1 &&
-	       value == SHMIPC_TOKEN_LAST;
+	if (n != 1)
+		shmipc_receiver_socket_said(r, n);
+	return n == 1 && value != SHMIPC_TOKEN_LAST;
 }
 
 void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen, bool private_use)
@@ -70,7 +72,7 @@ void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t see
 	if (!r->ready || !shmipc_receiver_lock(r, private_use))
 		return;
 	while (shmipc_receiver_on_ring(r) && !r->last_seen && !shmipc_receiver_at_end(r) &&
-	       shmipc_receiver_has_tokens(r) && !last_is_next(fd)) {
+	       shmipc_receiver_has_tokens(r) && token_is_next(r, fd)) {
 		uint32_t taken = r->taken;
 		uint64_t tail;
 

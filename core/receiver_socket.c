@@ -123,10 +123,12 @@ static bool peek(struct shmipc_receiver *r, int fd)
 		shmipc_receiver_was_reported(r);
 	if (promised_tokens(r) == r->taken) {
 		/* nobody promised it: better an error than a stream with a hole */
-		if (value == SHMIPC_TOKEN_WAKE)
+		if (value == SHMIPC_TOKEN_WAKE) {
 			sys_recvfrom(fd, &value, 1, MSG_DONTWAIT, NULL, NULL);
-		else
+			shmipc_receiver_disturb(r);
+		} else {
 			shmipc_receiver_socket_said(r, -ECONNRESET);
+		}
 	}
 	return true;
 }

@@ -51,7 +51,7 @@ void shim_set_opened(int epfd)
 		set->birth++;
 		set->generation = shmipc_process_generation();
 		set->strict = set->apart = shmipc_relaxing_is_forbidden();
-		set->kicked = set->rousable = set->roused = false;
+		set->kicked = set->rousable = set->roused = set->marked = false;
 		set->asleep = set->together = false;
 		set->tagged = false;
 		set->forked = false;
@@ -188,6 +188,8 @@ void shim_set_make_strict(struct shim_set *set)
 		if (r->disabled)
 			shim_set_silence(set, r);
 	}
+	if (set->rousable && !set->kicked) /* nobody depends on it, and others may see the set */
+		shim_set_stop_kick(set);
 }
 
 void shim_set_is_foreign(int epfd)
@@ -204,7 +206,7 @@ bool shim_set_is_doubtful(int epfd)
 {
 	struct shim_set *set = shim_set_of(epfd);
 
-	return set && (atomic_load(&set->members) > 0 || set->kicked);
+	return set && (atomic_load(&set->members) > 0 || atomic_load(&set->marked));
 }
 
 /* No token that lies before bytes of the ring: it may be what wakes somebody who waits for them. */
@@ -298,7 +300,7 @@ void shim_sets_in_child(void)
 
 		atomic_store(&set->lock.owner, 0);
 		atomic_store(&set->sleepers, 0);
-		set->held_for_fork = set->asleep = set->together = false;
+		set->held_for_fork = set->asleep = set->together = set->roused = false;
 		set->generation = shmipc_process_generation();
 		for (; atomic_load(&set->used) && r; r = shim_registration_next(r)) {
 			r->armed = false;
@@ -356,6 +358,7 @@ void shim_set_closed(int epfd)
 {
 	struct shim_set *set = shim_set_of(epfd);
 	struct shim_registration *r;
+	bool wakes;
 
 	if (!set)
 		return;
@@ -368,14 +371,19 @@ void shim_set_closed(int epfd)
 	}
 	if (atomic_load(&set->sleepers) > 0) /* for them it lives on, and we know it no more */
 		shim_set_make_strict(set);
+	wakes = atomic_load(&set->sleepers) > 0 && set->kicked;
 	set->lent = NULL;
 	if (set->forked) /* the kernel's set may live on: others have news of it */
 		shim_set_forget_kick(set);
 	while ((r = shim_registration_first(&set->registrations)))
 		shim_set_remove(set, r);
 	shim_set_stop_kick(set);
-	shim_set_leave(set);
+	if (wakes) { /* no token tells them, and we shall not */
+		shim_set_kick(set);
+		shim_set_forget_kick(set);
+	}
 	atomic_store(&set->closed, true);
+	shim_set_leave(set);
 	if (atomic_load(&set->sleepers) == 0)
 		shim_set_give_back(set);
 }
@@ -524,7 +532,7 @@ bool shim_set_concerns_us(int epfd, bool may_sleep)
 	struct shim_set *set = shim_set_of(epfd);
 
 	/* strict: another process that shares the set may have made it ready */
-	return set && (may_sleep || set->strict || set->tagged ||
+	return set && (may_sleep || set->strict || set->tagged || set->marked ||
 		       atomic_load_explicit(&set->members, memory_order_relaxed) > 0 ||
 		       shim_registration_changed(&set->registrations));
 }

@@ -52,9 +52,9 @@ static void rouse(int epfd)
 {
 	struct shim_set *set = shim_set_of(epfd);
 
-	if (set)
-		atomic_store(&set->roused, true);
 	control_kick(epfd, EPOLL_CTL_MOD, true);
+	if (set) /* behind it: whoever ends it in between hears of it once more */
+		atomic_store(&set->roused, true);
 }
 
 void shim_sets_may_rouse(void)
@@ -71,6 +71,7 @@ bool shim_set_make_rousable(struct shim_set *set)
 	    control_kick(set->epfd, EPOLL_CTL_ADD, false) != 0)
 		return false; /* lies with nobody */
 	set->rousable = true;
+	atomic_store(&set->marked, true);
 	return true;
 }
 
@@ -83,6 +84,7 @@ void shim_set_kick(struct shim_set *set)
 	shim_sets_prepare();
 	if (atomic_load(&kick_fd) < 0)
 		return;
+	atomic_store(&set->marked, true);
 	error = control_kick(set->epfd, set->rousable ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, true);
 	if (error && error != -EEXIST)
 		return; /* another time */
@@ -149,14 +151,17 @@ void shim_set_was_interrupted(struct shim_set *set)
 
 void shim_set_stop_kick(struct shim_set *set)
 {
-	if (set->kicked)
+	bool tells = atomic_exchange(&set->roused, false) || set->kicked;
+
+	if (tells)
 		control_kick(set->epfd, set->rousable ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, false);
-	atomic_store(&set->roused, false);
 	shim_set_forget_kick(set);
 }
 
 void shim_set_kick_came(struct shim_set *set)
 {
+	if (shim_set_of(set->epfd) != set) /* closed: the number may be another set's */
+		return;
 	if (set->kicked) {
 		shim_set_unkick(set);
 		return;
@@ -205,7 +210,9 @@ bool shim_sets_vacate(int fd)
 		sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, fd, &none);
 		/* who lies there may have been roused by the former number */
 		if (set->kicked || set->rousable)
-			control_kick(set->epfd, EPOLL_CTL_ADD, set->kicked || set->together);
+			set->rousable = control_kick(set->epfd, EPOLL_CTL_ADD,
+						     set->kicked || set->together) == 0 &&
+					set->rousable;
 		shim_set_leave(set);
 	}
 	shim_fd_unhide(fd);

@@ -33,7 +33,9 @@ struct shim_set {
 	_Atomic bool kicked;	  /* the kernel's set holds our eventfd, and tells of it */
 	/* it holds it in any case: a thread may be roused that sleeps for all that are hot */
 	bool rousable;
-	bool asleep;	     /* a thread is in the kernel, or on its way: all are armed for it */
+	_Atomic bool
+		marked; /* an event of the eventfd may be under way, as long as the set lives */
+	_Atomic bool asleep; /* a thread is in the kernel, or on its way: all are armed for it */
 	bool together;	     /* it does: on the rousing all of them depend */
 	_Atomic bool roused; /* and nobody has heard of it yet, as far as is known */
 	/* That is for other processes that hold the set, and this connection, which we have closed:

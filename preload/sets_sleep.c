@@ -35,9 +35,17 @@ static void undo_sleep(void *argument)
 	wake_up(set);
 }
 
-static void nothing_noted(void *set)
+/* It may have taken an edge from the kernel that ends the sleep of another thread. */
+static void undo_question(void *argument)
 {
-	(void)set;
+	struct shim_set *set = argument;
+	struct shim_registration *r;
+
+	if (!shim_set_enter(set))
+		return;
+	for (r = shim_registration_hot(&set->registrations); r; r = shim_registration_next_hot(r))
+		shmipc_receiver_disturb(&r->conn->rx);
+	shim_set_leave(set);
 }
 
 static long kernel_wait(struct shim_set *set, const long call[7], bool sleeps)
@@ -46,7 +54,7 @@ static long kernel_wait(struct shim_set *set, const long call[7], bool sleeps)
 		return shmipc_sleep6(call, undo_sleep, set);
 	/* under another mask a handler may run in the call, and must run before it returns */
 	if (call[5])
-		return shmipc_sleep6(call, nothing_noted, set);
+		return shmipc_sleep6(call, undo_question, set);
 	return sys_call6(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
 }
 
@@ -237,6 +245,7 @@ int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *e
 	shmipc_postpone_begin();
 	if (atomic_fetch_add(&set->sleepers, 1) > 0)
 		shim_set_is_foreign(wait->epfd);
+	atomic_store(&set->asleep, true);
 	/* [add], and [plain]: a member that is removed and of which the kernel is still to hear was
 	 * noted as a change before it ceased to be a member */
 	if (atomic_load(&set->members) == 0 && !shim_registration_changed(&set->registrations))
@@ -246,8 +255,8 @@ int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *e
 		n = shim_set_ask_kernel(wait, events, room, 0, false);
 		n = n != 0 ? n : -EINTR;
 	}
-	if (n > 0 &&
-	    (atomic_load(&set->members) > 0 || set->kicked || set->rousable || set->tagged) &&
+	atomic_store(&set->asleep, false);
+	if (n > 0 && (atomic_load(&set->members) > 0 || set->marked || set->tagged) &&
 	    shim_set_enter(set)) {
 		n = shim_set_merge(set, events, 0, n);
 		shim_set_leave(set);

@@ -378,6 +378,12 @@ static int look_after_all(const struct shim_set_wait *wait, struct epoll_event *
 	return n ? n : -EINTR;
 }
 
+/* A wait without a limit has found nothing: another thread has closed the set meanwhile. */
+static int without_set(int n, uint64_t deadline_ns)
+{
+	return n == 0 && deadline_ns == SHIM_WAIT_FOR_EVER ? -EINTR : n;
+}
+
 /* Postponed.  Sleeps once in any case, however late it is by now, unless `looked`: we have, and
  * there is no mask under which a signal may wait. */
 static int wait_for_news(struct shim_set_wait *wait, struct epoll_event *events, int room,
@@ -397,7 +403,7 @@ static int wait_for_news(struct shim_set_wait *wait, struct epoll_event *events,
 		}
 		n = look(wait, events, room, true);
 	}
-	return n;
+	return without_set(n, deadline_ns);
 }
 
 int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
@@ -418,7 +424,7 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 		deadline_ns = shim_wait_deadline(timeout);
 		n = shim_set_sleep_plain(&wait, events, room, deadline_ns);
 		if (n != 0 || shim_set_of(epfd) != set || shim_wait_is_over(deadline_ns))
-			return n;
+			return without_set(n, deadline_ns);
 	}
 	/* a set that always finds something sleeps seldom */
 	if (__builtin_expect(!shmipc_relaxing_is_allowed(), 0))
