@@ -29,7 +29,8 @@ static void restart_sender(struct shmipc_sender *s)
 	s->no_more_ring = false;
 	s->verifications = 0;
 	s->owing = false;
-	s->tail = s->base = s->head = s->restart_at = s->resend_to = 0;
+	s->tail = s->base = s->restart_at = s->resend_to = 0;
+	atomic_store(&s->head, 0);
 	s->grown = false;
 	s->looked_ticks = s->alive_ticks = 0;
 	s->phase = s->tokens = 0;

@@ -51,8 +51,11 @@ void shim_set_opened(int epfd)
 		set->birth++;
 		set->generation = shmipc_process_generation();
 		set->strict = set->apart = shmipc_relaxing_is_forbidden();
-		set->kicked = set->rousable = set->roused = set->marked = false;
-		set->asleep = set->together = false;
+		set->rousable = set->together = false;
+		atomic_store(&set->kicked, false);
+		atomic_store(&set->roused, false);
+		atomic_store(&set->marked, false);
+		atomic_store(&set->asleep, false);
 		set->tagged = false;
 		set->forked = false;
 		set->lent = NULL;
@@ -300,7 +303,9 @@ void shim_sets_in_child(void)
 
 		atomic_store(&set->lock.owner, 0);
 		atomic_store(&set->sleepers, 0);
-		set->held_for_fork = set->asleep = set->together = set->roused = false;
+		set->held_for_fork = set->together = false;
+		atomic_store(&set->asleep, false);
+		atomic_store(&set->roused, false);
 		set->generation = shmipc_process_generation();
 		for (; atomic_load(&set->used) && r; r = shim_registration_next(r)) {
 			r->armed = false;

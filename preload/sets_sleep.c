@@ -28,7 +28,7 @@ static void undo_sleep(void *argument)
 
 	shim_set_lies_down(NULL);
 	if (shim_set_enter(set)) {
-		set->asleep = false;
+		atomic_store(&set->asleep, false);
 		shim_set_lie_alone(set);
 		shim_set_leave(set);
 	}
@@ -181,7 +181,8 @@ static void disarm_hot(struct shim_set *set)
 	struct shim_registration *r = shim_registration_hot(&set->registrations);
 
 	shim_set_lies_down(NULL);
-	set->asleep = set->together = false;
+	atomic_store(&set->asleep, false);
+	set->together = false;
 	for (; r; r = shim_registration_next_hot(r)) {
 		if (!r->armed)
 			continue;
@@ -211,7 +212,7 @@ int shim_set_sleep(const struct shim_set_wait *wait, struct epoll_event *events,
 		deadline_ns = shrink(set, deadline_ns);
 	}
 	told = shmipc_ticks();
-	set->asleep = !news;
+	atomic_store(&set->asleep, !news);
 	shim_set_leave(set);
 	if (!news)
 		n = shim_set_ask_kernel(wait, events, room,
