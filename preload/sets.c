@@ -376,7 +376,8 @@ void shim_set_closed(int epfd)
 	}
 	if (atomic_load(&set->sleepers) > 0) /* for them it lives on, and we know it no more */
 		shim_set_make_strict(set);
-	wakes = atomic_load(&set->sleepers) > 0 && set->kicked;
+	/* others that hold it would be told for ever */
+	wakes = atomic_load(&set->sleepers) > 0 && set->kicked && !set->forked;
 	set->lent = NULL;
 	if (set->forked) /* the kernel's set may live on: others have news of it */
 		shim_set_forget_kick(set);

@@ -86,6 +86,10 @@ void shim_set_kick(struct shim_set *set)
 		return;
 	atomic_store(&set->marked, true);
 	error = control_kick(set->epfd, set->rousable ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, true);
+	if (error == -ENOENT) { /* another process that holds the set has taken it out */
+		set->rousable = false;
+		error = control_kick(set->epfd, EPOLL_CTL_ADD, true);
+	}
 	if (error && error != -EEXIST)
 		return; /* another time */
 	set->kicked = true;
