@@ -12,6 +12,7 @@
 enum {
 	QUIET_SLEEPS_MAX = 8, /* sleeps without news after which a registration is left armed */
 	SLEEP_BITS = 42,      /* a thread's number has no more than 22 */
+	CORRECTIONS = 64,     /* answers in a row of which nothing was true */
 };
 
 /* Awake. */
@@ -85,6 +86,24 @@ int shim_set_ask_kernel(const struct shim_set_wait *wait, struct epoll_event *ev
 		ms = (int64_t)left.tv_sec * 1000 + (left.tv_nsec + 999999) / 1000000;
 	old_call[4] = ms > INT32_MAX ? INT32_MAX : (long)ms;
 	return (int)kernel_wait(wait->set, old_call, sleeps);
+}
+
+int shim_set_correct(const struct shim_set_wait *wait, struct epoll_event *events, int n, int most,
+		     int *answered)
+{
+	struct shim_set *set = wait->set;
+	int told = 0;
+
+	for (int i = 0; *answered > 0 && shim_set_enter(set); i++) {
+		told = shim_set_merge(set, events, n, *answered) - n;
+		shim_set_leave(set);
+		if (told > 0 || *answered < most || i == CORRECTIONS)
+			break;
+		*answered = shim_set_ask_kernel(wait, events + n, most, 0, false);
+		if (*answered < 0) /* closed meanwhile; the first answer stands */
+			*answered = 0;
+	}
+	return told;
 }
 
 /*
@@ -257,11 +276,8 @@ int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *e
 		n = n != 0 ? n : -EINTR;
 	}
 	atomic_store(&set->asleep, false);
-	if (n > 0 && (atomic_load(&set->members) > 0 || set->marked || set->tagged) &&
-	    shim_set_enter(set)) {
-		n = shim_set_merge(set, events, 0, n);
-		shim_set_leave(set);
-	}
+	if (n > 0 && (atomic_load(&set->members) > 0 || set->marked || set->tagged))
+		n = shim_set_correct(wait, events, 0, room, &(int){ n });
 	wake_up(set);
 	shmipc_postpone_end();
 	return n;

@@ -176,20 +176,17 @@ static int add_kernel(const struct shim_set_wait *wait, struct epoll_event *even
 		      uint64_t began)
 {
 	struct shim_set *set = wait->set;
-	int most = room - n;
-	int k = shim_set_ask_kernel(wait, events + n, most, 0, false);
+	int most = room - n, k = 0;
+	int all = shim_set_ask_kernel(wait, events + n, most, 0, false);
 
 	asked_in_vain(set);
 	looked(set, began);
-	if (k > 0) {
-		if (!shim_set_enter(set))
-			return n;
-		n = shim_set_merge(set, events, n, k);
-		shim_set_leave(set);
-	}
-	if (k >= 0 && k < most) /* [watch] behind the merge, which takes out those that it told */
+	if (all > 0)
+		k = shim_set_correct(wait, events, n, most, &all);
+	if (all >= 0 &&
+	    all < most) /* [watch] behind the merge, which takes out those that it told */
 		shim_set_told_all(set, began);
-	return n > 0 || k > 0 ? n : k;
+	return n > 0 || all >= 0 ? n + k : all;
 }
 
 /* The kernel's, every second time. */

@@ -12,6 +12,7 @@ enum {
 	ENDS,
 	WARM_ROUNDS = 30,
 	ROUNDS = 1000,
+	SHORT_ROUNDS = 300,
 	CLOSINGS = 100, /* rounds, each with a first one of its own */
 	LATE_MS = 1500,
 	NAP_US = 400,
@@ -266,6 +267,80 @@ static void look_once_server(int listener)
 	disturbed_server(listener, EPOLLIN | EPOLLONESHOT, looks_too);
 }
 CASE("together_threads.look_once", look_once_server, sending_client, CONF_RAW | CONF_MUST);
+
+/* ---- room for one event, which the waking of a sleeper must not take ---- */
+
+static int ready_pipe[2];
+static _Atomic int asked;
+
+static void *writes_and_rouses(void *none)
+{
+	for (int i = 1; i <= SHORT_ROUNDS; i++) {
+		while (atomic_load(&asked) < i)
+			usleep(20);
+		pause_us(i, NAP_US);
+		write(ready_pipe[1], "p", 1);
+		change(set, EPOLL_CTL_MOD, ends[FIRST], EPOLLIN, FIRST);
+	}
+	return none;
+}
+
+/* Both have news, and the next sleep is for both. */
+static void have_both_answered(void)
+{
+	char byte = 'a';
+
+	for (int i = FIRST; i <= SECOND; i++)
+		send_exact(ends[i], &byte, 1);
+	for (int answers = 0; answers < 2;) {
+		struct epoll_event e;
+
+		if (epoll_wait(set, &e, 1, LATE_MS) != 1)
+			break;
+		answers += recv(ends[e.data.u64], &byte, 1, MSG_DONTWAIT) == 1;
+	}
+}
+
+static void short_array_server(int listener)
+{
+	struct epoll_event e;
+	pthread_t thread;
+	int missed = 0;
+	char byte;
+
+	accept_and_add(listener, EPOLLIN);
+	if (pipe(ready_pipe) < 0)
+		return;
+	change(set, EPOLL_CTL_ADD, ready_pipe[0], EPOLLIN, LAST);
+	thread = spawn(writes_and_rouses, NULL);
+	for (int i = 1; i <= SHORT_ROUNDS; i++) {
+		have_both_answered();
+		atomic_store(&asked, i);
+		missed += epoll_wait(set, &e, 1, LATE_MS) != 1;
+		missed += epoll_wait(set, &e, 1, 0) != 1;
+		missed += read(ready_pipe[0], &byte, 1) != 1;
+	}
+	obs_val("missed", missed);
+	pthread_join(thread, NULL);
+	close(ready_pipe[0]);
+	close(ready_pipe[1]);
+	close_ends();
+	close(set);
+}
+
+static void answering_client(int none)
+{
+	char byte;
+
+	(void)none;
+	connect_all();
+	for (int i = 0; i < SHORT_ROUNDS; i++)
+		for (int k = FIRST; k <= SECOND; k++)
+			if (recv_exact(ends[k], &byte, 1) == 1)
+				send_exact(ends[k], &byte, 1);
+	close_ends();
+}
+CASE("together_threads.short_array", short_array_server, answering_client, CONF_RAW | CONF_MUST);
 
 /* ---- it is closed, or something else gets its number ---- */
 
