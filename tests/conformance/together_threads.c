@@ -115,14 +115,55 @@ static bool is_told(struct epoll_event *e)
 	return false;
 }
 
+static void look_too(int i)
+{
+	int before = find_a_moment(i);
+	struct epoll_event e;
+
+	if (is_told(&e))
+		serve(&e);
+	hold_until_served(before);
+}
+
 static void *looks_too(void *none)
 {
+	for (int i = 0; !atomic_load(&is_over); i++)
+		look_too(i);
+	return none;
+}
+
+/* Whoever was told of the first. */
+static void ask_again(void)
+{
+	change(set, EPOLL_CTL_MOD, ends[FIRST], EPOLLIN | EPOLLONESHOT, FIRST);
+}
+
+static void *looks_once(void *none)
+{
+	for (int i = 0; !atomic_load(&is_over); i++) {
+		look_too(i);
+		ask_again();
+	}
+	return none;
+}
+
+/* What the sleeper was to be woken by now lies before whoever looks next. */
+static void *takes_and_looks(void *none)
+{
+	char bytes[SOME_BYTES];
+	struct epoll_event e;
+
 	for (int i = 0; !atomic_load(&is_over); i++) {
 		int before = find_a_moment(i);
-		struct epoll_event e;
 
-		if (is_told(&e))
-			serve(&e);
+		for (int k = 0; k < LOOKS; k++) {
+			if (recv(ends[FIRST], bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
+				continue;
+			recv(ends[FIRST], bytes, sizeof(bytes), MSG_DONTWAIT);
+			if (epoll_wait(set, &e, 1, 0) == 1)
+				serve(&e);
+			break;
+		}
 		hold_until_served(before);
 	}
 	return none;
@@ -142,7 +183,7 @@ static void *polls_the_first(void *none)
 	return none;
 }
 
-static void sleep_for_all(void)
+static void sleep_for_all(bool once)
 {
 	int late = 0;
 
@@ -150,8 +191,11 @@ static void sleep_for_all(void)
 		struct epoll_event e[ENDS];
 		int n = epoll_wait(set, e, ENDS, LATE_MS);
 
-		for (int i = 0; i < n; i++)
+		for (int i = 0; i < n; i++) {
 			serve(&e[i]);
+			if (once && e[i].data.u64 == FIRST)
+				ask_again();
+		}
 		late += n == 0 && !atomic_load(&is_over); /* or another one has heard of it */
 	}
 	atomic_store(&is_over, true);
@@ -181,7 +225,7 @@ static void disturbed_server(int listener, uint32_t first_events, void *(*other)
 
 	accept_and_add(listener, first_events);
 	thread = spawn(other, NULL);
-	sleep_for_all();
+	sleep_for_all(first_events & EPOLLONESHOT);
 	pthread_join(thread, NULL);
 	close_ends();
 	close(set);
@@ -232,6 +276,12 @@ static void take_edge_server(int listener)
 }
 CASE("together_threads.take_edge", take_edge_server, sending_client, CONF_RAW | CONF_MUST);
 
+static void take_and_look_server(int listener)
+{
+	disturbed_server(listener, EPOLLIN, takes_and_looks);
+}
+CASE("together_threads.take_and_look", take_and_look_server, sending_client, CONF_RAW | CONF_MUST);
+
 static void poll_server(int listener)
 {
 	disturbed_server(listener, EPOLLIN, polls_the_first);
@@ -264,7 +314,7 @@ CASE("together_threads.look_edge", look_edge_server, sending_client, CONF_RAW | 
 
 static void look_once_server(int listener)
 {
-	disturbed_server(listener, EPOLLIN | EPOLLONESHOT, looks_too);
+	disturbed_server(listener, EPOLLIN | EPOLLONESHOT, looks_once);
 }
 CASE("together_threads.look_once", look_once_server, sending_client, CONF_RAW | CONF_MUST);
 
