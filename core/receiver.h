@@ -157,7 +157,8 @@ static inline bool shmipc_receiver_has_tokens(const struct shmipc_receiver *r)
 /* Tokens of bytes up to position `seen`, or of bytes that have been read, are news to nobody: take
  * them off the socket although the ring may hold unread bytes (an edge-triggered waiter that was
  * told of them sleeps again).  None of them may stay: its edge has been used up, and while it is
- * outstanding the sender sends no other.  Relaxed waiters only. */
+ * outstanding the sender sends no other.  Relaxed waiters only, and armed; where it is not the only
+ * one that sleeps, they stay for the others, and each arrival brings another one from here on. */
 void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen,
 				 bool private_use);
 

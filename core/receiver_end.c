@@ -67,27 +67,44 @@ static bool token_is_next(struct shmipc_receiver *r, int fd)
 	return n == 1 && value != SHMIPC_TOKEN_LAST;
 }
 
+/* [drop] Are there sleepers beside the one that asks, who must hear of these bytes?  They count
+ * themselves, fence, and look at the ring before they sleep; we have seen the tail, fence, and look
+ * at the count.  Whoever is not seen by us sees the bytes. */
+static bool wakes_others(const struct shmipc_receiver *r)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	return (atomic_load(&r->want->want) & SHMIPC_WANT_SLEEPERS) > 1;
+}
+
+/* Locked.  The next token, which is there.  False: it stays. */
+static bool drop_token(struct shmipc_receiver *r, int fd, uint64_t seen)
+{
+	const uint32_t taken = r->taken;
+	bool is_news, is_others;
+	uint64_t tail;
+
+	/* declared before it is taken, as everywhere: a tail that moves after this look brings a
+	 * token */
+	atomic_store(&r->rx->tokens_taken, taken + 1);
+	atomic_thread_fence(memory_order_seq_cst);
+	tail = atomic_load_explicit(&r->tx->tail, memory_order_acquire);
+	is_news = tail != seen && tail != shmipc_receiver_head(r);
+	is_others = tail != shmipc_receiver_head(r) && wakes_others(r);
+	if (!is_news && !is_others)
+		return shmipc_receiver_take_token(r, fd, true) == 1;
+	atomic_store(&r->rx->tokens_taken, taken);
+	if (is_others)
+		shmipc_receiver_strict(r, true);
+	return false;
+}
+
 void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen, bool private_use)
 {
 	if (!r->ready || !shmipc_receiver_lock(r, private_use))
 		return;
 	while (shmipc_receiver_on_ring(r) && !r->last_seen && !shmipc_receiver_at_end(r) &&
-	       shmipc_receiver_has_tokens(r) && token_is_next(r, fd)) {
-		uint32_t taken = r->taken;
-		uint64_t tail;
-
-		/* declared before it is taken, as everywhere: a tail that moves after this look
-		 * brings a token */
-		atomic_store(&r->rx->tokens_taken, taken + 1);
-		atomic_thread_fence(memory_order_seq_cst);
-		tail = atomic_load_explicit(&r->tx->tail, memory_order_acquire);
-		if (tail != seen && tail != shmipc_receiver_head(r)) {
-			atomic_store(&r->rx->tokens_taken, taken);
-			break;
-		}
-		if (shmipc_receiver_take_token(r, fd, true) != 1)
-			break;
-	}
+	       shmipc_receiver_has_tokens(r) && token_is_next(r, fd) && drop_token(r, fd, seen))
+		;
 	shmipc_lock_drop(&r->lock, private_use);
 }
 

@@ -78,6 +78,17 @@ void shim_set_opened(int epfd)
 
 /* ---- one registration ---- */
 
+void shim_set_renew_edge(struct shim_set *set, struct shim_registration *r)
+{
+	bool alone = shim_conn_private(r->conn);
+
+	if ((r->event.events & EPOLLET) && !set->strict && !r->conn->rx.foreign &&
+	    shmipc_relaxing_is_allowed())
+		shmipc_receiver_drop_tokens(&r->conn->rx, r->fd, r->seen, alone);
+	else
+		shmipc_receiver_readable(&r->conn->rx, r->fd, alone);
+}
+
 /* A sleep is about to begin, or is under way: the next bytes must bring a token. */
 void shim_set_arm(struct shim_set *set, struct shim_registration *r)
 {
@@ -89,15 +100,8 @@ void shim_set_arm(struct shim_set *set, struct shim_registration *r)
 		shmipc_receiver_strict(&r->conn->rx, true);
 	else if (atomic_load(&r->conn->rx.watchers) == 1) /* a second set may not have armed it */
 		shmipc_receiver_relax(&r->conn->rx);
-	if (!shim_registration_has_news(r) && shmipc_receiver_has_tokens(&r->conn->rx)) {
-		bool alone = shim_conn_private(r->conn);
-
-		if (r->event.events & EPOLLET && !set->strict && !r->conn->rx.foreign &&
-		    shmipc_relaxing_is_allowed())
-			shmipc_receiver_drop_tokens(&r->conn->rx, r->fd, r->seen, alone);
-		else
-			shmipc_receiver_readable(&r->conn->rx, r->fd, alone);
-	}
+	if (!shim_registration_has_news(r) && shmipc_receiver_has_tokens(&r->conn->rx))
+		shim_set_renew_edge(set, r);
 }
 
 /* The kernel's own, once told, waits for nothing; one that epoll_ctl has set to nothing waits for a

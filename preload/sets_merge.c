@@ -165,6 +165,17 @@ static bool is_memorys(const struct shim_registration *r, uint32_t events)
 	       shim_registration_has_news(r) && shmipc_receiver_follows_ring(&r->conn->rx);
 }
 
+/* Locked.  The edge that we have been told of was to wake another thread, which sleeps on. */
+static void renew_edge(struct shim_set *set, struct shim_registration *r)
+{
+	if (!set->asleep || !r->armed || !(r->event.events & EPOLLET) ||
+	    !shim_registration_is_ours(r))
+		return;
+	shim_set_renew_edge(set, r);
+	if (shim_registration_has_news(r))
+		shim_set_kick(set); /* what has come meanwhile has made no edge */
+}
+
 int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int k)
 {
 	int out = n;
@@ -192,6 +203,8 @@ int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int 
 				set->quiet_looks = 0;
 			events[out++] = event;
 		}
+		if (r)
+			renew_edge(set, r);
 	}
 	return out;
 }

@@ -179,6 +179,9 @@ static inline void shim_set_give_back(struct shim_set *set)
 
 /* A sleep is about to begin, or is under way: the next bytes must bring a token. */
 void shim_set_arm(struct shim_set *set, struct shim_registration *r);
+/* Armed, told of all that is here, and the edge of a token that lies in the socket is used up: the
+ * next bytes must bring another one. */
+void shim_set_renew_edge(struct shim_set *set, struct shim_registration *r);
 /* Others than one wait of ours may look at it from now on. */
 void shim_set_make_strict(struct shim_set *set);
 /* A one-shot that has been told: silent in the kernel's set too, also when the peer hangs up. */

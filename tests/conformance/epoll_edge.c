@@ -1,15 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* epoll, edge-triggered: one edge for every arrival, none without. */
-#include <stdatomic.h>
-
 #include "tests/conformance/lib/epoll_set.h"
 
-enum {
-	ANY = CONF_COLD | CONF_SWAP,
-	EVERY = CONF_COLD | CONF_SWAP | CONF_MID,
-	LOOK_ROUNDS = 400,
-	LATE_MS = 1500,
-};
+enum { ANY = CONF_COLD | CONF_SWAP, EVERY = CONF_COLD | CONF_SWAP | CONF_MID };
 
 static void arrival_server(int fd)
 {
@@ -318,79 +311,3 @@ static void forked_set_server(int fd)
 	tell(NO_MORE);
 }
 CASE("epoll_edge.forked_set", forked_set_server, on_demand_client, ANY);
-
-/* ---- a thread sleeps, another one looks and takes its edge: of the next it must hear ---- */
-
-static int shared_set, looked_at;
-static _Atomic int told;
-static _Atomic bool looks_are_over;
-
-static void be_told(const struct epoll_event *e)
-{
-	char bytes[8];
-
-	if (e->data.u64 == 1 && recv(looked_at, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
-		atomic_fetch_add(&told, 1);
-}
-
-static void *sleeps_for_edges(void *none)
-{
-	struct epoll_event e;
-
-	while (!atomic_load(&looks_are_over))
-		if (epoll_wait(shared_set, &e, 1, -1) == 1)
-			be_told(&e);
-	return none;
-}
-
-/* Every second byte is the sleeper's. */
-static bool is_told_in_time(int round)
-{
-	struct epoll_event e;
-
-	for (int us = 0; atomic_load(&told) < round; us++) {
-		if (round % 2 == 0 && epoll_wait(shared_set, &e, 1, 0) == 1)
-			be_told(&e);
-		if (round % 2 != 0)
-			usleep(20);
-		if (us > LATE_MS * 1000 / 20)
-			return round % 2 == 0;
-	}
-	return true;
-}
-
-static void look_beside_sleeper_server(int fd)
-{
-	int ends[2], late = 0;
-	pthread_t thread;
-
-	if (pipe(ends) < 0)
-		return;
-	shared_set = epoll_create1(0);
-	looked_at = fd;
-	change(shared_set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
-	change(shared_set, EPOLL_CTL_ADD, ends[0], EPOLLIN, 2);
-	thread = spawn(sleeps_for_edges, NULL);
-	for (int i = 1; i <= LOOK_ROUNDS && late == 0; i++) {
-		usleep(100); /* it sleeps */
-		send_exact(fd, "g", 1);
-		late += !is_told_in_time(i);
-	}
-	obs_val("late", late);
-	atomic_store(&looks_are_over, true);
-	obs("wake", write(ends[1], "w", 1));
-	obs("shutdown", shutdown(fd, SHUT_WR));
-	pthread_join(thread, NULL);
-	close(ends[0]);
-	close(ends[1]);
-	close(shared_set);
-}
-
-static void echo_bytes(int fd)
-{
-	char byte;
-
-	while (recv_exact(fd, &byte, 1) == 1)
-		send_exact(fd, &byte, 1);
-}
-CASE("epoll_edge.look_beside_sleeper", look_beside_sleeper_server, echo_bytes, ANY);

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Two threads on one connection: one waits for its bytes, in each way that there is, the other one
+ * disturbs it in each way that there is.  Of a byte that nobody has read, whoever waits is told. */
+#include <stdatomic.h>
+#include <sys/ioctl.h>
+
+#include "tests/conformance/lib/epoll_set.h"
+
+enum {
+	WARM_ROUNDS = 20,
+	ROUNDS = 120,
+	PEER_US = 300,
+	PAUSE_US = 40,
+};
+
+static int fd, waited_set, other_set; /* waited_set: only where the waiter has one */
+static uint32_t waited_events;
+static _Atomic int served;
+static _Atomic bool is_over;
+
+/* ---- the bytes: one at a time, asked for by whoever has got the last one ---- */
+
+static void ask(int rounds)
+{
+	if (rounds < ROUNDS) {
+		send(fd, "g", 1, MSG_NOSIGNAL);
+		return;
+	}
+	atomic_store(&is_over, true); /* first: the end wakes all */
+	send(fd, "e", 1, MSG_NOSIGNAL);
+}
+
+/* What a receive has returned. */
+static ssize_t serve(ssize_t n)
+{
+	if (n > 0)
+		ask(atomic_fetch_add(&served, 1) + 1);
+	return n;
+}
+
+static ssize_t take(void)
+{
+	char byte;
+
+	return serve(recv(fd, &byte, 1, MSG_DONTWAIT));
+}
+
+static void answer_all(int sock)
+{
+	char byte;
+
+	for (int i = 0; recv_exact(sock, &byte, 1) == 1 && byte == 'g'; i++) {
+		usleep((useconds_t)(i * 37 % PEER_US));
+		send_exact(sock, &byte, 1);
+	}
+	shutdown(sock, SHUT_WR);
+	recv(sock, &byte, 1, 0);
+	close(sock);
+}
+
+/* ---- the waiter: once, no longer than CONF_WAIT_MS ---- */
+
+static void wait_by_set(void)
+{
+	struct epoll_event e;
+
+	epoll_wait(waited_set, &e, 1, CONF_WAIT_MS);
+	take();
+}
+
+static void ask_again(void)
+{
+	change(waited_set, EPOLL_CTL_MOD, fd, waited_events, 1);
+}
+
+static void wait_once(void)
+{
+	wait_by_set();
+	ask_again();
+}
+
+static void wait_by_poll(void)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	poll(&p, 1, CONF_WAIT_MS);
+	take();
+}
+
+static void wait_by_outer_set(void)
+{
+	struct pollfd p = { .fd = waited_set, .events = POLLIN };
+
+	poll(&p, 1, CONF_WAIT_MS);
+	take();
+}
+
+static void wait_by_select(void)
+{
+	struct timeval limit = { .tv_sec = CONF_WAIT_MS / 1000 };
+	fd_set in;
+
+	FD_ZERO(&in);
+	FD_SET(fd, &in);
+	select(fd + 1, &in, NULL, NULL, &limit);
+	take();
+}
+
+static void wait_by_receive(void)
+{
+	char byte;
+
+	serve(recv(fd, &byte, 1, 0));
+}
+
+static void wait_by_peek(void)
+{
+	char byte;
+
+	recv(fd, &byte, 1, MSG_PEEK);
+	take();
+}
+
+static void wait_by_recvmsg(void)
+{
+	char bytes[2];
+	struct iovec v[2] = { { bytes, 1 }, { bytes + 1, 1 } };
+	struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
+
+	serve(recvmsg(fd, &m, 0));
+}
+
+/* ---- what the other thread does, again and again ---- */
+
+static bool is_told(int set, int timeout_ms)
+{
+	struct epoll_event e;
+
+	return epoll_wait(set, &e, 1, timeout_ms) == 1;
+}
+
+static void look_same(void)
+{
+	if (waited_set < 0 || !is_told(waited_set, 0))
+		return;
+	take();
+	if (waited_events & EPOLLONESHOT)
+		ask_again();
+}
+
+static void modify_same(void)
+{
+	if (waited_set >= 0)
+		ask_again();
+}
+
+static void look(void)
+{
+	is_told(other_set, 0);
+}
+
+static void look_once(void)
+{
+	if (is_told(other_set, 0))
+		change(other_set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, 1);
+}
+
+static void sleep_too(void)
+{
+	is_told(other_set, CONF_WAIT_MS);
+}
+
+static void sleep_once(void)
+{
+	sleep_too();
+	change(other_set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, 1);
+}
+
+static void sleep_and_take(void)
+{
+	sleep_too();
+	take();
+}
+
+static void come_and_go(void)
+{
+	change(other_set, EPOLL_CTL_DEL, fd, 0, 0);
+	change(other_set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
+}
+
+static void ask_poll(void)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	poll(&p, 1, 0);
+}
+
+static void poll_too(void)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	poll(&p, 1, CONF_WAIT_MS);
+}
+
+static void peek(void)
+{
+	char byte;
+
+	recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+}
+
+static void count(void)
+{
+	int bytes;
+
+	ioctl(fd, FIONREAD, &bytes);
+}
+
+static void ask_error(void)
+{
+	int error;
+	socklen_t bytes = sizeof(error);
+
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
+}
+
+static void take_too(void)
+{
+	take();
+}
+
+static void name_twice(void)
+{
+	int copy = dup(fd);
+
+	poll_too();
+	close(copy);
+}
+
+static const struct disturbance {
+	const char *name;
+	void (*act)(void);
+	uint32_t events; /* with which the connection is in the other set; 0: it is not */
+} disturbances[] = {
+	{ "nobody", NULL, 0 },
+	{ "look in its set", look_same, 0 },
+	{ "modify in its set", modify_same, 0 },
+	{ "look", look, EPOLLIN },
+	{ "look for edges", look, EPOLLIN | EPOLLET },
+	{ "look once", look_once, EPOLLIN | EPOLLONESHOT },
+	{ "sleep", sleep_too, EPOLLIN },
+	{ "sleep for edges", sleep_too, EPOLLIN | EPOLLET },
+	{ "sleep once", sleep_once, EPOLLIN | EPOLLONESHOT },
+	{ "sleep and take", sleep_and_take, EPOLLIN },
+	{ "sleep for edges and take", sleep_and_take, EPOLLIN | EPOLLET },
+	{ "come and go", come_and_go, EPOLLIN | EPOLLET },
+	{ "ask poll", ask_poll, 0 },
+	{ "poll", poll_too, 0 },
+	{ "peek", peek, 0 },
+	{ "count", count, 0 },
+	{ "ask for an error", ask_error, 0 },
+	{ "take", take_too, 0 },
+	{ "receive", wait_by_receive, 0 },
+	{ "have a copy", name_twice, 0 },
+};
+
+enum { DISTURBANCES = sizeof(disturbances) / sizeof(disturbances[0]) };
+
+static void *disturb(void *argument)
+{
+	const struct disturbance *d = argument;
+
+	for (int i = 0; !atomic_load(&is_over); i++) {
+		d->act();
+		if (i % 4 == 0)
+			usleep((useconds_t)(i * 7 % PAUSE_US));
+	}
+	return argument;
+}
+
+/* ---- one after the other, each on a connection of its own ---- */
+
+static void meet(const struct disturbance *d, void (*wait)(void))
+{
+	const struct timeval limit = { .tv_sec = CONF_WAIT_MS / 1000 };
+	struct disturbance copy = *d;
+	bool late = false;
+	pthread_t thread;
+
+	atomic_store(&served, 0);
+	atomic_store(&is_over, false);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (d->act)
+		thread = spawn(disturb, &copy);
+	ask(0);
+	while (!atomic_load(&is_over) && !late) {
+		int before = atomic_load(&served);
+		long start = now_ms();
+
+		wait();
+		late = atomic_load(&served) == before && now_ms() - start >= CONF_WAIT_MS;
+	}
+	if (late)
+		ask(ROUNDS);
+	if (d->act)
+		pthread_join(thread, NULL);
+	obs_val(d->name, late);
+}
+
+static void all_beside(int listener, uint32_t events, void (*wait)(void))
+{
+	for (int i = 0; i < DISTURBANCES; i++) {
+		const struct disturbance *d = &disturbances[i];
+
+		fd = conf_accept(listener);
+		warm_up(fd, WARM_ROUNDS);
+		waited_set = events ? epoll_create1(EPOLL_CLOEXEC) : -1;
+		waited_events = events;
+		other_set = epoll_create1(EPOLL_CLOEXEC);
+		if (events)
+			change(waited_set, EPOLL_CTL_ADD, fd, events, 1);
+		if (d->events)
+			change(other_set, EPOLL_CTL_ADD, fd, d->events, 1);
+		meet(d, wait);
+		close(fd);
+		close(other_set);
+		if (events)
+			close(waited_set);
+	}
+}
+
+static void client(int none)
+{
+	(void)none;
+	for (int i = 0; i < DISTURBANCES; i++) {
+		int sock = conf_connect();
+
+		warm_up(sock, WARM_ROUNDS);
+		answer_all(sock);
+	}
+}
+
+static void level_server(int listener)
+{
+	all_beside(listener, EPOLLIN, wait_by_set);
+}
+CASE("beside.level", level_server, client, CONF_RAW | CONF_MUST);
+
+static void edge_server(int listener)
+{
+	all_beside(listener, EPOLLIN | EPOLLET, wait_by_set);
+}
+CASE("beside.edge", edge_server, client, CONF_RAW | CONF_MUST);
+
+static void once_server(int listener)
+{
+	all_beside(listener, EPOLLIN | EPOLLONESHOT, wait_once);
+}
+CASE("beside.once", once_server, client, CONF_RAW | CONF_MUST);
+
+static void outer_server(int listener)
+{
+	all_beside(listener, EPOLLIN, wait_by_outer_set);
+}
+CASE("beside.outer", outer_server, client, CONF_RAW | CONF_MUST);
+
+static void poll_server(int listener)
+{
+	all_beside(listener, 0, wait_by_poll);
+}
+CASE("beside.poll", poll_server, client, CONF_RAW | CONF_MUST);
+
+static void select_server(int listener)
+{
+	all_beside(listener, 0, wait_by_select);
+}
+CASE("beside.select", select_server, client, CONF_RAW | CONF_MUST);
+
+static void receive_server(int listener)
+{
+	all_beside(listener, 0, wait_by_receive);
+}
+CASE("beside.receive", receive_server, client, CONF_RAW | CONF_MUST);
+
+static void peek_server(int listener)
+{
+	all_beside(listener, 0, wait_by_peek);
+}
+CASE("beside.peek", peek_server, client, CONF_RAW | CONF_MUST);
+
+static void recvmsg_server(int listener)
+{
+	all_beside(listener, 0, wait_by_recvmsg);
+}
+CASE("beside.recvmsg", recvmsg_server, client, CONF_RAW | CONF_MUST);
