@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two threads on one connection: one waits for its bytes, in each way that there is, the other one
- * disturbs it in each way that there is.  Of a byte that nobody has read, whoever waits is told. */
+/* Two threads, or processes, on one connection: one waits for its bytes, in each way that there is,
+ * the other one disturbs it in each way that there is.  Of a byte that nobody has read, whoever
+ * waits is told. */
 #include <stdatomic.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "tests/conformance/lib/epoll_set.h"
 
@@ -15,8 +17,12 @@ enum {
 
 static int fd, waited_set, other_set; /* waited_set: only where the waiter has one */
 static uint32_t waited_events;
-static _Atomic int served;
-static _Atomic bool is_over;
+static bool is_forked; /* the other one is a process */
+
+static struct progress {
+	_Atomic int served;
+	_Atomic bool is_over;
+} * shared;
 
 /* ---- the bytes: one at a time, asked for by whoever has got the last one ---- */
 
@@ -26,7 +32,7 @@ static void ask(int rounds)
 		send(fd, "g", 1, MSG_NOSIGNAL);
 		return;
 	}
-	atomic_store(&is_over, true); /* first: the end wakes all */
+	atomic_store(&shared->is_over, true); /* first: the end wakes all */
 	send(fd, "e", 1, MSG_NOSIGNAL);
 }
 
@@ -34,7 +40,7 @@ static void ask(int rounds)
 static ssize_t serve(ssize_t n)
 {
 	if (n > 0)
-		ask(atomic_fetch_add(&served, 1) + 1);
+		ask(atomic_fetch_add(&shared->served, 1) + 1);
 	return n;
 }
 
@@ -150,7 +156,7 @@ static void look_same(void)
 
 static void modify_same(void)
 {
-	if (waited_set >= 0)
+	if (waited_set >= 0 && !is_forked) /* a known difference */
 		ask_again();
 }
 
@@ -270,63 +276,95 @@ static void *disturb(void *argument)
 {
 	const struct disturbance *d = argument;
 
-	for (int i = 0; !atomic_load(&is_over); i++) {
+	other_set = epoll_create1(EPOLL_CLOEXEC);
+	if (d->events)
+		change(other_set, EPOLL_CTL_ADD, fd, d->events, 1);
+	for (int i = 0; !atomic_load(&shared->is_over); i++) {
 		d->act();
 		if (i % 4 == 0)
 			usleep((useconds_t)(i * 7 % PAUSE_US));
 	}
+	close(other_set);
 	return argument;
 }
 
 /* ---- one after the other, each on a connection of its own ---- */
 
-static void meet(const struct disturbance *d, void (*wait)(void))
+static bool wait_for_all(void (*wait)(void))
 {
-	const struct timeval limit = { .tv_sec = CONF_WAIT_MS / 1000 };
-	struct disturbance copy = *d;
 	bool late = false;
-	pthread_t thread;
 
-	atomic_store(&served, 0);
-	atomic_store(&is_over, false);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	if (d->act)
-		thread = spawn(disturb, &copy);
 	ask(0);
-	while (!atomic_load(&is_over) && !late) {
-		int before = atomic_load(&served);
+	while (!atomic_load(&shared->is_over) && !late) {
+		int before = atomic_load(&shared->served);
 		long start = now_ms();
 
 		wait();
-		late = atomic_load(&served) == before && now_ms() - start >= CONF_WAIT_MS;
+		late = atomic_load(&shared->served) == before && now_ms() - start >= CONF_WAIT_MS;
 	}
 	if (late)
 		ask(ROUNDS);
-	if (d->act)
-		pthread_join(thread, NULL);
+	return late;
+}
+
+static bool meet_thread(struct disturbance d, void (*wait)(void))
+{
+	pthread_t thread = spawn(disturb, &d);
+	bool late = wait_for_all(wait);
+
+	pthread_join(thread, NULL);
+	return late;
+}
+
+static bool meet_process(struct disturbance d, void (*wait)(void))
+{
+	pid_t child = fork();
+	int status = 0;
+	bool late;
+
+	if (child == 0) {
+		disturb(&d);
+		_exit(0);
+	}
+	late = wait_for_all(wait);
+	waitpid(child, &status, 0);
+	return late || status != 0;
+}
+
+static void meet(const struct disturbance *d, void (*wait)(void))
+{
+	const struct timeval limit = { .tv_sec = CONF_WAIT_MS / 1000 };
+	bool late;
+
+	atomic_store(&shared->served, 0);
+	atomic_store(&shared->is_over, false);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (!d->act)
+		late = wait_for_all(wait);
+	else if (is_forked)
+		late = meet_process(*d, wait);
+	else
+		late = meet_thread(*d, wait);
 	obs_val(d->name, late);
 }
 
 static void all_beside(int listener, uint32_t events, void (*wait)(void))
 {
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	for (int i = 0; i < DISTURBANCES; i++) {
-		const struct disturbance *d = &disturbances[i];
-
 		fd = conf_accept(listener);
 		warm_up(fd, WARM_ROUNDS);
 		waited_set = events ? epoll_create1(EPOLL_CLOEXEC) : -1;
 		waited_events = events;
-		other_set = epoll_create1(EPOLL_CLOEXEC);
 		if (events)
 			change(waited_set, EPOLL_CTL_ADD, fd, events, 1);
-		if (d->events)
-			change(other_set, EPOLL_CTL_ADD, fd, d->events, 1);
-		meet(d, wait);
+		meet(&disturbances[i], wait);
 		close(fd);
-		close(other_set);
 		if (events)
 			close(waited_set);
 	}
+	munmap(shared, sizeof(*shared));
 }
 
 static void client(int none)
@@ -393,3 +431,68 @@ static void recvmsg_server(int listener)
 	all_beside(listener, 0, wait_by_recvmsg);
 }
 CASE("beside.recvmsg", recvmsg_server, client, CONF_RAW | CONF_MUST);
+
+/* ---- the same beside a process ---- */
+
+static void level_process_server(int listener)
+{
+	is_forked = true;
+	level_server(listener);
+}
+CASE("beside.level_process", level_process_server, client, CONF_RAW | CONF_MUST);
+
+static void edge_process_server(int listener)
+{
+	is_forked = true;
+	edge_server(listener);
+}
+CASE("beside.edge_process", edge_process_server, client, CONF_RAW | CONF_MUST);
+
+static void once_process_server(int listener)
+{
+	is_forked = true;
+	once_server(listener);
+}
+CASE("beside.once_process", once_process_server, client, CONF_RAW | CONF_MUST);
+
+static void outer_process_server(int listener)
+{
+	is_forked = true;
+	outer_server(listener);
+}
+CASE("beside.outer_process", outer_process_server, client, CONF_RAW | CONF_MUST);
+
+static void poll_process_server(int listener)
+{
+	is_forked = true;
+	poll_server(listener);
+}
+CASE("beside.poll_process", poll_process_server, client, CONF_RAW | CONF_MUST);
+
+static void select_process_server(int listener)
+{
+	is_forked = true;
+	select_server(listener);
+}
+CASE("beside.select_process", select_process_server, client, CONF_RAW | CONF_MUST);
+
+static void receive_process_server(int listener)
+{
+	is_forked = true;
+	receive_server(listener);
+}
+CASE("beside.receive_process", receive_process_server, client, CONF_RAW | CONF_MUST);
+
+static void peek_process_server(int listener)
+{
+	is_forked = true;
+	peek_server(listener);
+}
+CASE("beside.peek_process", peek_process_server, client, CONF_RAW | CONF_MUST);
+
+static void recvmsg_process_server(int listener)
+{
+	is_forked = true;
+	recvmsg_server(listener);
+}
+CASE("beside.recvmsg_process", recvmsg_process_server, client, CONF_RAW | CONF_MUST);
