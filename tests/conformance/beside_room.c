@@ -12,10 +12,10 @@ enum {
 	WARM_ROUNDS = 20,
 	PIECE = 65536,
 	ALL = 9 * 1024 * 1024, /* more than a ring and a socket hold */
-	READS_A_PAUSE = 8,
+	BYTES_A_PAUSE = 4 * PIECE,
 	PEER_US = 200,
 	PAUSE_US = 40,
-	CLOSED_US = 4000, /* before the peer begins */
+	CLOSED_US = 20000, /* before the peer begins */
 };
 
 static int fd, waited_set, other_set; /* waited_set: only where the waiter has one */
@@ -293,14 +293,16 @@ static void all_beside(int listener, uint32_t events, void (*wait)(void))
 static void read_all(int sock)
 {
 	static char bytes[PIECE];
-	long received = 0;
+	long received = 0, pause = BYTES_A_PAUSE;
 	ssize_t n;
 
 	usleep(CLOSED_US);
-	for (int i = 0; (n = recv(sock, bytes, sizeof(bytes), 0)) > 0; i++) {
+	while ((n = recv(sock, bytes, sizeof(bytes), 0)) > 0) {
 		received += n;
-		if (i % READS_A_PAUSE == 0)
-			usleep((useconds_t)(i * 37 % PEER_US));
+		if (received < pause)
+			continue;
+		pause += BYTES_A_PAUSE;
+		usleep((useconds_t)(received / BYTES_A_PAUSE * 37 % PEER_US));
 	}
 	send_exact(sock, &received, sizeof(received));
 }
