@@ -121,6 +121,7 @@ void shim_set_silence(struct shim_set *set, struct shim_registration *r)
 			shim_set_tell_kernel_of(set, r);
 	} else if (!r->absent) {
 		r->absent = sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, &none) == 0;
+		shim_registration_forget_change(&set->registrations, r);
 	}
 }
 

@@ -27,7 +27,7 @@
  * for it before it is closed or replaced.
  *
  * What epoll_ctl() answers is true at once: only those changes are put off that the kernel could
- * not refuse.  Of a number that it knows in this set: another wish (MOD), removal (DEL), and after
+ * not refuse.  Of a number that it has in this set: another wish (MOD), removal (DEL), and after
  * that the same number again (ADD); without flags that some kernels refuse.  The first ADD of a
  * number, and whatever is wrong, is its own to judge, after it has been told what it should know by
  * then.  A registration that is removed here counts against the user's limit until then: if the
@@ -69,7 +69,7 @@ bool shim_set_defer(struct shim_set *set, struct shim_conn *conn, int operation,
 {
 	struct shim_registration *r = shim_registration_by_fd(&set->registrations, fd);
 
-	if (!r || r->conn != conn || !may_defer(set) || conn->rx.foreign ||
+	if (!r || r->conn != conn || r->absent || !may_defer(set) || conn->rx.foreign ||
 	    !shim_registration_is_ours(r) || (r->in_kernel.events & ~simple_flags) ||
 	    r->ghost != (operation == EPOLL_CTL_ADD))
 		return false;

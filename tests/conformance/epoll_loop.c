@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Event loops that change what they wait for around each message: the kernel hears of it late. */
+#include <dlfcn.h>
+#include <link.h>
+
 #include "tests/conformance/lib/running_set.h"
 
 enum { ANY = CONF_COLD | CONF_SWAP, EVERY = CONF_COLD | CONF_SWAP | CONF_MID };
@@ -462,3 +465,78 @@ static void killed_edge_client(int fd)
 	raise(SIGKILL);
 }
 CASE("epoll_loop.killed_edge", killed_edge_server, killed_edge_client, CONF_COLD | CONF_KILLED);
+
+/* ---- asked once, again and again, while libraries are loaded: what waits knows less for a while
+ * than before and after ---- */
+
+enum { COPIES = 8, TURNS = 30, LOOKS_A_TURN = 30 };
+
+/* Nobody has ever loaded it under this name. */
+static bool load_copy(const char *name)
+{
+	char path[] = "/tmp/conformance-library.XXXXXX", bytes[65536];
+	struct link_map *map = NULL;
+	void *original = dlopen(name, RTLD_LAZY);
+	int from = -1, to = mkstemp(path);
+	bool loaded = false;
+	ssize_t n = 0;
+
+	if (original && dlinfo(original, RTLD_DI_LINKMAP, &map) == 0)
+		from = open(map->l_name, O_RDONLY);
+	while (from >= 0 && (n = read(from, bytes, sizeof(bytes))) > 0)
+		if (write(to, bytes, (size_t)n) != n)
+			break;
+	if (from >= 0 && n == 0)
+		loaded = dlopen(path, RTLD_LAZY) != NULL;
+	close(from);
+	close(to);
+	unlink(path);
+	return loaded;
+}
+
+static bool once_more(int set, int fd)
+{
+	struct epoll_event e;
+	char bytes[10];
+
+	if (epoll_wait(set, &e, 1, CONF_WAIT_MS) != 1) {
+		obs_text("not told");
+		return false;
+	}
+	for (int i = 0; i < LOOKS_A_TURN; i++)
+		epoll_wait(set, &e, 1, 0);
+	recv_exact(fd, bytes, sizeof(bytes));
+	if (change(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT, 1) != 0) {
+		obs_text("cannot ask again");
+		return false;
+	}
+	return send_exact(fd, bytes, sizeof(bytes)) == (long)sizeof(bytes);
+}
+
+static void once_beside_loading_server(int fd)
+{
+	int set = epoll_create1(EPOLL_CLOEXEC);
+	bool good = true;
+
+	change(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT, 1);
+	for (int i = 0; i < COPIES && good; i++) {
+		obs_val("loaded", load_copy("libcrypto.so.3"));
+		for (int k = 0; k < TURNS && good; k++)
+			good = once_more(set, fd);
+	}
+	obs_val("good", good);
+	close(set);
+	shutdown(fd, SHUT_RDWR);
+}
+
+static void ping_client(int fd)
+{
+	char bytes[10];
+
+	for (int i = 0; i < COPIES * TURNS; i++) {
+		if (send(fd, "0123456789", sizeof(bytes), MSG_NOSIGNAL) != sizeof(bytes) ||
+		    recv(fd, bytes, sizeof(bytes), MSG_WAITALL) != sizeof(bytes))
+			break;
+	}
+}
+CASE("epoll_loop.once_beside_loading", once_beside_loading_server, ping_client, ANY);
