@@ -101,7 +101,8 @@ struct shmipc_sender {
 	 */
 	_Atomic uint64_t head;
 	uint64_t restart_at; /* a message that ends beyond it: is the ring empty? (sender_room.c) */
-	uint32_t restart_step; /* and how far it is to the one after it */
+	uint16_t restart_step; /* and how far it is to the one after it */
+	uint16_t spread;       /* piece of the stream in which the consumer was last waited for */
 	uint32_t look_every_ticks;
 	uint64_t grown_ticks; /* last at that time */
 	uint64_t resend_to;   /* downgrade on request: ring bytes [head, resend_to) still go by the

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "core/cpu.h"
+#include "core/crowd.h"
 #include "core/sender_parts.h"
 #include "core/sys.h"
 
@@ -19,6 +20,10 @@ enum {
 					  rarely */
 	CROWDED_MAX = 64,	       /* a look costs a cache line of the consumer's */
 	MUCH_OF_LEAD = 8,	       /* an eighth of it */
+	FRESH_BYTES = 128 * 1024,      /* of memory for which nothing need have been carried */
+	FRESH_PART = 64,	       /* so much of what has been carried may be fresh memory */
+	DRAIN_US = 60,		       /* for a consumer that reads */
+	STALL_US = 5,		       /* one that does not */
 };
 
 static _Atomic uint64_t grown_at;
@@ -33,6 +38,7 @@ void shmipc_sender_begin(struct shmipc_sender *s)
 	s->restart_step = RESTART_BYTES;
 	s->restart_at = s->tail + s->ring.lead_bytes;
 	s->crowded = 0;
+	s->spread = 0;
 }
 
 static void move_base(struct shmipc_sender *s, uint64_t base)
@@ -86,9 +92,55 @@ static void give_back(struct shmipc_sender *s)
 	s->grown = false;
 }
 
+/*
+ * A page that nobody has touched yet costs both ends a fault, which is more than its bytes cost,
+ * several times so on some virtual machines.  A stream that runs a little ahead of its consumer
+ * would take all of the loop for a few MiB that 100 KiB could carry.  So it may spread with what it
+ * has carried, and where it would go further than that it lets a consumer that reads catch up: then
+ * the ring is empty, and begins again at its beginning.  One that does not read is not waited for.
+ */
+static bool is_spread_too_far(const struct shmipc_sender *s)
+{
+	return s->tail - s->base >= FRESH_BYTES + s->tail / FRESH_PART &&
+	       (uint16_t)(s->tail / FRESH_BYTES) != s->spread && shmipc_spin_budget() > 0;
+}
+
+static bool is_drained(struct shmipc_sender *s)
+{
+	const uint64_t rate = shmipc_ticks_per_us(), start = shmipc_ticks();
+	uint64_t head = shmipc_sender_load_head(s), moved = start, now = start;
+
+	if (atomic_load_explicit(&s->rx->cpu, memory_order_relaxed) == s->cpu) {
+		/* it cannot read as long as we look */
+		if (shmipc_crowd_may_yield(&shmipc_crowd))
+			sys_sched_yield();
+		return shmipc_sender_load_head(s) == s->tail;
+	}
+	while (head != s->tail && now - moved < STALL_US * rate && now - start < DRAIN_US * rate) {
+		uint64_t before = head;
+
+		shmipc_cpu_pause();
+		head = shmipc_sender_load_head(s);
+		now = shmipc_ticks();
+		if (head != before)
+			moved = now;
+	}
+	return head == s->tail;
+}
+
+static bool is_empty(struct shmipc_sender *s)
+{
+	if (shmipc_sender_load_head(s) == s->tail)
+		return true;
+	if (!is_spread_too_far(s))
+		return false;
+	s->spread = (uint16_t)(s->tail / FRESH_BYTES);
+	return is_drained(s);
+}
+
 void shmipc_sender_restart(struct shmipc_sender *s, size_t bytes)
 {
-	if (shmipc_sender_load_head(s) != s->tail) {
+	if (!is_empty(s)) {
 		if (s->restart_step < RESTART_MAX_BYTES)
 			s->restart_step *= 2;
 		s->restart_at = s->tail + s->restart_step;
