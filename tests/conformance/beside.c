@@ -2,31 +2,15 @@
 /* Two threads, or processes, on one connection: one waits for its bytes, in each way that there is,
  * the other one disturbs it in each way that there is.  Of a byte that nobody has read, whoever
  * waits is told. */
-#include <stdatomic.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 
-#include "tests/conformance/lib/epoll_set.h"
+#include "tests/conformance/lib/beside.h"
 
-enum {
-	WARM_ROUNDS = 20,
-	ROUNDS = 120,
-	PEER_US = 300,
-	PAUSE_US = 40,
-};
-
-static int fd, waited_set, other_set; /* waited_set: only where the waiter has one */
-static uint32_t waited_events;
-static bool is_forked; /* the other one is a process */
-
-static struct progress {
-	_Atomic int served;
-	_Atomic bool is_over;
-} * shared;
+enum { ROUNDS = 120, PEER_US = 300 };
 
 /* ---- the bytes: one at a time, asked for by whoever has got the last one ---- */
 
-static void ask(int rounds)
+static void ask(long rounds)
 {
 	if (rounds < ROUNDS) {
 		send(fd, "g", 1, MSG_NOSIGNAL);
@@ -40,7 +24,7 @@ static void ask(int rounds)
 static ssize_t serve(ssize_t n)
 {
 	if (n > 0)
-		ask(atomic_fetch_add(&shared->served, 1) + 1);
+		ask(atomic_fetch_add(&shared->done, 1) + 1);
 	return n;
 }
 
@@ -61,7 +45,6 @@ static void answer_all(int sock)
 	}
 	shutdown(sock, SHUT_WR);
 	recv(sock, &byte, 1, 0);
-	close(sock);
 }
 
 /* ---- the waiter: once, no longer than CONF_WAIT_MS ---- */
@@ -72,11 +55,6 @@ static void wait_by_set(void)
 
 	epoll_wait(waited_set, &e, 1, CONF_WAIT_MS);
 	take();
-}
-
-static void ask_again(void)
-{
-	change(waited_set, EPOLL_CTL_MOD, fd, waited_events, 1);
 }
 
 static void wait_once(void)
@@ -243,11 +221,7 @@ static void name_twice(void)
 	close(copy);
 }
 
-static const struct disturbance {
-	const char *name;
-	void (*act)(void);
-	uint32_t events; /* with which the connection is in the other set; 0: it is not */
-} disturbances[] = {
+static const struct disturbance disturbances[] = {
 	{ "nobody", NULL, 0 },
 	{ "look in its set", look_same, 0 },
 	{ "modify in its set", modify_same, 0 },
@@ -272,110 +246,39 @@ static const struct disturbance {
 
 enum { DISTURBANCES = sizeof(disturbances) / sizeof(disturbances[0]) };
 
-static void *disturb(void *argument)
-{
-	const struct disturbance *d = argument;
-
-	other_set = epoll_create1(EPOLL_CLOEXEC);
-	if (d->events)
-		change(other_set, EPOLL_CTL_ADD, fd, d->events, 1);
-	for (int i = 0; !atomic_load(&shared->is_over); i++) {
-		d->act();
-		if (i % 4 == 0)
-			usleep((useconds_t)(i * 7 % PAUSE_US));
-	}
-	close(other_set);
-	return argument;
-}
-
-/* ---- one after the other, each on a connection of its own ---- */
-
 static bool wait_for_all(void (*wait)(void))
 {
 	bool late = false;
 
 	ask(0);
 	while (!atomic_load(&shared->is_over) && !late) {
-		int before = atomic_load(&shared->served);
+		long before = atomic_load(&shared->done);
 		long start = now_ms();
 
 		wait();
-		late = atomic_load(&shared->served) == before && now_ms() - start >= CONF_WAIT_MS;
+		late = atomic_load(&shared->done) == before && now_ms() - start >= CONF_WAIT_MS;
 	}
 	if (late)
 		ask(ROUNDS);
 	return late;
 }
 
-static bool meet_thread(struct disturbance d, void (*wait)(void))
-{
-	pthread_t thread = spawn(disturb, &d);
-	bool late = wait_for_all(wait);
-
-	pthread_join(thread, NULL);
-	return late;
-}
-
-static bool meet_process(struct disturbance d, void (*wait)(void))
-{
-	pid_t child = fork();
-	int status = 0;
-	bool late;
-
-	if (child == 0) {
-		disturb(&d);
-		_exit(0);
-	}
-	late = wait_for_all(wait);
-	waitpid(child, &status, 0);
-	return late || status != 0;
-}
-
-static void meet(const struct disturbance *d, void (*wait)(void))
-{
-	const struct timeval limit = { .tv_sec = CONF_WAIT_MS / 1000 };
-	bool late;
-
-	atomic_store(&shared->served, 0);
-	atomic_store(&shared->is_over, false);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	if (!d->act)
-		late = wait_for_all(wait);
-	else if (is_forked)
-		late = meet_process(*d, wait);
-	else
-		late = meet_thread(*d, wait);
-	obs_val(d->name, late);
-}
-
 static void all_beside(int listener, uint32_t events, void (*wait)(void))
 {
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
-	for (int i = 0; i < DISTURBANCES; i++) {
-		fd = conf_accept(listener);
-		warm_up(fd, WARM_ROUNDS);
-		waited_set = events ? epoll_create1(EPOLL_CLOEXEC) : -1;
-		waited_events = events;
-		if (events)
-			change(waited_set, EPOLL_CTL_ADD, fd, events, 1);
-		meet(&disturbances[i], wait);
-		close(fd);
-		if (events)
-			close(waited_set);
-	}
-	munmap(shared, sizeof(*shared));
+	const struct beside_way way = {
+		.events = events,
+		.wait = wait,
+		.waiter = wait_for_all,
+		.limited = SO_RCVTIMEO,
+	};
+
+	beside_all(listener, way, disturbances, DISTURBANCES);
 }
 
 static void client(int none)
 {
 	(void)none;
-	for (int i = 0; i < DISTURBANCES; i++) {
-		int sock = conf_connect();
-
-		warm_up(sock, WARM_ROUNDS);
-		answer_all(sock);
-	}
+	beside_client(DISTURBANCES, answer_all);
 }
 
 static void level_server(int listener)

@@ -2,31 +2,19 @@
 /* Two threads, or processes, on one connection whose peer reads slowly: one waits for room, in each
  * way that there is, the other one disturbs it.  Once the peer has read on, whoever waits is told.
  */
-#include <stdatomic.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 
-#include "tests/conformance/lib/epoll_set.h"
+#include "tests/conformance/lib/beside.h"
 
 enum {
-	WARM_ROUNDS = 20,
 	PIECE = 65536,
 	ALL = 9 * 1024 * 1024, /* more than a ring and a socket hold */
 	BYTES_A_PAUSE = 4 * PIECE,
 	PEER_US = 200,
-	PAUSE_US = 40,
 	CLOSED_US = 20000, /* before the peer begins */
 };
 
-static int fd, waited_set, other_set; /* waited_set: only where the waiter has one */
-static uint32_t waited_events;
-static bool is_forked; /* the other one is a process */
 static char piece[PIECE];
-
-static struct progress {
-	_Atomic long sent;
-	_Atomic bool is_over;
-} * shared;
 
 /* Bytes, or 0. */
 static ssize_t put(size_t bytes, int flags)
@@ -34,7 +22,7 @@ static ssize_t put(size_t bytes, int flags)
 	ssize_t n = send(fd, piece, bytes, flags | MSG_NOSIGNAL);
 
 	if (n > 0)
-		atomic_fetch_add(&shared->sent, n);
+		atomic_fetch_add(&shared->done, n);
 	return n > 0 ? n : 0;
 }
 
@@ -45,11 +33,6 @@ static void wait_by_set(void)
 	struct epoll_event e;
 
 	epoll_wait(waited_set, &e, 1, CONF_WAIT_MS);
-}
-
-static void ask_again(void)
-{
-	change(waited_set, EPOLL_CTL_MOD, fd, waited_events, 1);
 }
 
 static void wait_once(void)
@@ -166,11 +149,7 @@ static void send_and_wait(void)
 	put(100, 0);
 }
 
-static const struct disturbance {
-	const char *name;
-	void (*act)(void);
-	uint32_t events; /* with which the connection is in the other set; 0: it is not */
-} disturbances[] = {
+static const struct disturbance disturbances[] = {
 	{ "nobody", NULL, 0 },
 	{ "look in its set", look_same, 0 },
 	{ "modify in its set", modify_same, 0 },
@@ -190,104 +169,44 @@ static const struct disturbance {
 
 enum { DISTURBANCES = sizeof(disturbances) / sizeof(disturbances[0]) };
 
-static void *disturb(void *argument)
-{
-	const struct disturbance *d = argument;
-
-	other_set = epoll_create1(EPOLL_CLOEXEC);
-	if (d->events)
-		change(other_set, EPOLL_CTL_ADD, fd, d->events, 1);
-	for (int i = 0; !atomic_load(&shared->is_over); i++) {
-		d->act();
-		if (i % 4 == 0)
-			usleep((useconds_t)(i * 7 % PAUSE_US));
-	}
-	close(other_set);
-	return argument;
-}
-
-/* ---- one after the other, each on a connection of its own ---- */
-
 static bool send_all(void (*wait)(void))
 {
 	bool late = false;
 
 	for (long own = 0; own < ALL && !late;) {
-		long before = atomic_load(&shared->sent), start = now_ms();
+		long before = atomic_load(&shared->done), start = now_ms();
 		ssize_t n = put(PIECE, MSG_DONTWAIT);
 
 		own += n;
 		if (n > 0)
 			continue;
 		wait();
-		late = now_ms() - start >= CONF_WAIT_MS && atomic_load(&shared->sent) == before;
+		late = now_ms() - start >= CONF_WAIT_MS && atomic_load(&shared->done) == before;
 	}
 	atomic_store(&shared->is_over, true);
 	return late;
 }
 
-static bool meet_thread(struct disturbance d, void (*wait)(void))
+static void compare(void)
 {
-	pthread_t thread = spawn(disturb, &d);
-	bool late = send_all(wait);
-
-	pthread_join(thread, NULL);
-	return late;
-}
-
-static bool meet_process(struct disturbance d, void (*wait)(void))
-{
-	pid_t child = fork();
-	int status = 0;
-	bool late;
-
-	if (child == 0) {
-		disturb(&d);
-		_exit(0);
-	}
-	late = send_all(wait);
-	waitpid(child, &status, 0);
-	return late || status != 0;
-}
-
-static void meet(const struct disturbance *d, void (*wait)(void))
-{
-	const struct timeval limit = { .tv_sec = CONF_WAIT_MS / 1000 };
 	long received = -1;
-	bool late;
 
-	atomic_store(&shared->sent, 0);
-	atomic_store(&shared->is_over, false);
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	if (!d->act)
-		late = send_all(wait);
-	else if (is_forked)
-		late = meet_process(*d, wait);
-	else
-		late = meet_thread(*d, wait);
 	shutdown(fd, SHUT_WR);
 	recv_exact(fd, &received, sizeof(received));
-	obs_val(d->name, late);
-	obs_val("all arrived", received == atomic_load(&shared->sent));
+	obs_val("all arrived", received == atomic_load(&shared->done));
 }
 
 static void all_beside(int listener, uint32_t events, void (*wait)(void))
 {
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
-	for (int i = 0; i < DISTURBANCES; i++) {
-		fd = conf_accept(listener);
-		warm_up(fd, WARM_ROUNDS);
-		waited_set = events ? epoll_create1(EPOLL_CLOEXEC) : -1;
-		waited_events = events;
-		if (events)
-			change(waited_set, EPOLL_CTL_ADD, fd, events, 1);
-		meet(&disturbances[i], wait);
-		close(fd);
-		if (events)
-			close(waited_set);
-	}
-	munmap(shared, sizeof(*shared));
+	const struct beside_way way = {
+		.events = events,
+		.wait = wait,
+		.waiter = send_all,
+		.limited = SO_SNDTIMEO,
+		.finish = compare,
+	};
+
+	beside_all(listener, way, disturbances, DISTURBANCES);
 }
 
 static void read_all(int sock)
@@ -310,13 +229,7 @@ static void read_all(int sock)
 static void client(int none)
 {
 	(void)none;
-	for (int i = 0; i < DISTURBANCES; i++) {
-		int sock = conf_connect();
-
-		warm_up(sock, WARM_ROUNDS);
-		read_all(sock);
-		close(sock);
-	}
+	beside_client(DISTURBANCES, read_all);
 }
 
 static void level_server(int listener)
