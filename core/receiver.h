@@ -158,8 +158,9 @@ static inline bool shmipc_receiver_has_tokens(const struct shmipc_receiver *r)
  * them off the socket although the ring may hold unread bytes (an edge-triggered waiter that was
  * told of them sleeps again).  None of them may stay: its edge has been used up, and while it is
  * outstanding the sender sends no other.  Relaxed waiters only, and armed; where it is not the only
- * one that sleeps, they stay for the others, and each arrival brings another one from here on. */
-void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen,
+ * one that sleeps, they stay for the others, and each arrival brings another one from here on.
+ * True: one stays for bytes beyond `seen`. */
+bool shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen,
 				 bool private_use);
 
 /* The sender's position, for waiters that want to know of each arrival. */

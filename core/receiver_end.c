@@ -76,8 +76,10 @@ static bool wakes_others(const struct shmipc_receiver *r)
 	return (atomic_load(&r->want->want) & SHMIPC_WANT_SLEEPERS) > 1;
 }
 
-/* Locked.  The next token, which is there.  False: it stays. */
-static bool drop_token(struct shmipc_receiver *r, int fd, uint64_t seen)
+enum drop { DROPPED, KEPT_FOR_NEWS, KEPT };
+
+/* Locked.  The next token, which is there. */
+static enum drop drop_token(struct shmipc_receiver *r, int fd, uint64_t seen)
 {
 	const uint32_t taken = r->taken;
 	bool is_news, is_others;
@@ -91,21 +93,24 @@ static bool drop_token(struct shmipc_receiver *r, int fd, uint64_t seen)
 	is_news = tail != seen && tail != shmipc_receiver_head(r);
 	is_others = tail != shmipc_receiver_head(r) && wakes_others(r);
 	if (!is_news && !is_others)
-		return shmipc_receiver_take_token(r, fd, true) == 1;
+		return shmipc_receiver_take_token(r, fd, true) == 1 ? DROPPED : KEPT;
 	atomic_store(&r->rx->tokens_taken, taken);
 	if (is_others)
 		shmipc_receiver_strict(r, true);
-	return false;
+	return is_news ? KEPT_FOR_NEWS : KEPT;
 }
 
-void shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen, bool private_use)
+bool shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen, bool private_use)
 {
+	enum drop drop = DROPPED;
+
 	if (!r->ready || !shmipc_receiver_lock(r, private_use))
-		return;
-	while (shmipc_receiver_on_ring(r) && !r->last_seen && !shmipc_receiver_at_end(r) &&
-	       shmipc_receiver_has_tokens(r) && token_is_next(r, fd) && drop_token(r, fd, seen))
-		;
+		return false;
+	while (drop == DROPPED && shmipc_receiver_on_ring(r) && !r->last_seen &&
+	       !shmipc_receiver_at_end(r) && shmipc_receiver_has_tokens(r) && token_is_next(r, fd))
+		drop = drop_token(r, fd, seen);
 	shmipc_lock_drop(&r->lock, private_use);
+	return drop == KEPT_FOR_NEWS;
 }
 
 /* Nothing that a receive could return lies in the kernel, and nothing will before the sender cuts.

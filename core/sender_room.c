@@ -22,6 +22,7 @@ enum {
 	MUCH_OF_LEAD = 8,	       /* an eighth of it */
 	FRESH_BYTES = 128 * 1024,      /* of memory for which nothing need have been carried */
 	FRESH_PART = 64,	       /* so much of what has been carried may be fresh memory */
+	BACKLOG_BYTES = 256 * 1024,    /* more is not read in time */
 	DRAIN_US = 60,		       /* for a consumer that reads */
 	STALL_US = 5,		       /* one that does not */
 };
@@ -101,7 +102,10 @@ static void give_back(struct shmipc_sender *s)
  */
 static bool is_spread_too_far(const struct shmipc_sender *s)
 {
-	return s->tail - s->base >= FRESH_BYTES + s->tail / FRESH_PART &&
+	const uint64_t spread = s->tail - s->base;
+
+	return spread >= FRESH_BYTES + s->tail / FRESH_PART && spread < s->ring.ring_bytes &&
+	       s->tail - s->head <= BACKLOG_BYTES &&
 	       (uint16_t)(s->tail / FRESH_BYTES) != s->spread && shmipc_spin_budget() > 0;
 }
 

@@ -21,6 +21,8 @@ int shim_sets_limit(void)
 	return atomic_load(&set_limit);
 }
 
+enum { RENEWALS = 3 }; /* of an edge, while another thread reads */
+
 int shim_sets_start(void)
 {
 	long at = sys_mmap(NULL, SHIM_SETS_MAX * sizeof(struct shim_set), PROT_READ | PROT_WRITE,
@@ -82,24 +84,37 @@ void shim_set_renew_edge(struct shim_set *set, struct shim_registration *r)
 {
 	bool alone = shim_conn_private(r->conn);
 
-	if ((r->event.events & EPOLLET) && !set->strict && !r->conn->rx.foreign &&
-	    shmipc_relaxing_is_allowed())
-		shmipc_receiver_drop_tokens(&r->conn->rx, r->fd, r->seen, alone);
-	else
+	if (!(r->event.events & EPOLLET) || set->strict || r->conn->rx.foreign ||
+	    !shmipc_relaxing_is_allowed()) {
 		shmipc_receiver_readable(&r->conn->rx, r->fd, alone);
+		return;
+	}
+	/* what kept a token there another thread may have read by now */
+	for (int i = 0; i < RENEWALS; i++)
+		if (!shmipc_receiver_drop_tokens(&r->conn->rx, r->fd, r->seen, alone) ||
+		    shim_registration_has_news(r))
+			break;
 }
 
-/* A sleep is about to begin, or is under way: the next bytes must bring a token. */
-void shim_set_arm(struct shim_set *set, struct shim_registration *r)
+static void arm(const struct shim_set *set, struct shim_registration *r)
 {
-	if (!(r->event.events & SHIM_SET_IN_EVENTS) || !shim_registration_is_ours(r) || r->armed)
-		return;
 	shmipc_receiver_arm(&r->conn->rx);
 	r->armed = true;
 	if (set->strict || r->conn->rx.foreign)
 		shmipc_receiver_strict(&r->conn->rx, true);
 	else if (atomic_load(&r->conn->rx.watchers) == 1) /* a second set may not have armed it */
 		shmipc_receiver_relax(&r->conn->rx);
+}
+
+/* A sleep is about to begin, or is under way: the next bytes must bring a token. */
+void shim_set_arm(struct shim_set *set, struct shim_registration *r)
+{
+	if (!(r->event.events & SHIM_SET_IN_EVENTS) || !shim_registration_is_ours(r) ||
+	    (r->armed && set->strict))
+		return;
+	if (!r->armed)
+		arm(set, r);
+	/* armed already: of one that was cold room was told, and its edge may be used up */
 	if (!shim_registration_has_news(r) && shmipc_receiver_has_tokens(&r->conn->rx))
 		shim_set_renew_edge(set, r);
 }
@@ -110,6 +125,7 @@ void shim_set_arm(struct shim_set *set, struct shim_registration *r)
 void shim_set_silence(struct shim_set *set, struct shim_registration *r)
 {
 	struct epoll_event none = { 0 };
+	int result;
 
 	r->disabled = true;
 	shmipc_receiver_disturb(&r->conn->rx); /* a sleeper does not hear of it any more */
@@ -120,7 +136,8 @@ void shim_set_silence(struct shim_set *set, struct shim_registration *r)
 		if (atomic_load(&set->sleepers) > 0)
 			shim_set_tell_kernel_of(set, r);
 	} else if (!r->absent) {
-		r->absent = sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, &none) == 0;
+		result = sys_epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, &none);
+		r->absent = result == 0 || result == -ENOENT; /* a relative was told too */
 		shim_registration_forget_change(&set->registrations, r);
 	}
 }

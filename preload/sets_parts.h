@@ -305,8 +305,9 @@ static inline void shim_set_looked_at(struct shim_set *set, uint64_t ticks)
 int shim_set_ask_kernel(const struct shim_set_wait *wait, struct epoll_event *events, int room,
 			uint64_t deadline_ns, bool sleeps);
 /* What the kernel has answered to a question for `most` events is merged behind the first n: how
- * many of it remain.  It is asked again where all of a full answer is dropped, for what is true may
- * lie behind that; *answered: the last answer. */
+ * many of it remain.  It is asked again, a few times, where all of a full answer is dropped and
+ * there is nothing else to tell, for what is true may lie behind that; *answered: the last answer,
+ * or an error of the last question, behind which nothing remains. */
 int shim_set_correct(const struct shim_set_wait *wait, struct epoll_event *events, int n, int most,
 		     int *answered);
 /* What is hot is armed for the sleep.  0: news came before it, or nothing that counts. */

@@ -12,7 +12,7 @@
 enum {
 	QUIET_SLEEPS_MAX = 8, /* sleeps without news after which a registration is left armed */
 	SLEEP_BITS = 42,      /* a thread's number has no more than 22 */
-	CORRECTIONS = 64,     /* answers in a row of which nothing was true */
+	CORRECTIONS = 4,      /* answers in a row of which nothing was true */
 };
 
 /* Awake. */
@@ -97,10 +97,10 @@ int shim_set_correct(const struct shim_set_wait *wait, struct epoll_event *event
 	for (int i = 0; *answered > 0 && shim_set_enter(set); i++) {
 		told = shim_set_merge(set, events, n, *answered) - n;
 		shim_set_leave(set);
-		if (told > 0 || *answered < most || i == CORRECTIONS)
+		if (n + told > 0 || *answered < most || i == CORRECTIONS)
 			break;
 		*answered = shim_set_ask_kernel(wait, events + n, most, 0, false);
-		if (*answered < 0) /* closed meanwhile; the first answer stands */
+		if (*answered == -EBADF) /* closed meanwhile; the first answer stands */
 			*answered = 0;
 	}
 	return told;
@@ -276,8 +276,13 @@ int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *e
 		n = n != 0 ? n : -EINTR;
 	}
 	atomic_store(&set->asleep, false);
-	if (n > 0 && (atomic_load(&set->members) > 0 || set->marked || set->tagged))
-		n = shim_set_correct(wait, events, 0, room, &(int){ n });
+	if (n > 0 && (atomic_load(&set->members) > 0 || set->marked || set->tagged)) {
+		int answered = n;
+
+		n = shim_set_correct(wait, events, 0, room, &answered);
+		if (answered < 0)
+			n = answered;
+	}
 	wake_up(set);
 	shmipc_postpone_end();
 	return n;
