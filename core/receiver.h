@@ -95,8 +95,8 @@ struct shmipc_receiver {
 	_Atomic int peek_from; /* SO_PEEK_OFF: the next peek begins at this byte - 1; 0: not set */
 	/* a wait has been told of an end: what the socket says of it is asked for at once */
 	_Atomic bool doubtful;
-	uint64_t asked_ticks;	/* when the socket last said that it has nothing */
-	int64_t former_besides; /* shmipc_receiver_besides_kernel() of former streams */
+	_Atomic uint64_t asked_ticks; /* when the socket last said that it has nothing */
+	int64_t former_besides;	      /* shmipc_receiver_besides_kernel() of former streams */
 	/* since the socket was asked the kernel has told a wait what it may not tell again */
 	_Atomic bool reported;
 	_Atomic uint64_t looked_ticks; /* when a poll has last asked the kernel of it */

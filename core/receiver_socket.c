@@ -111,7 +111,7 @@ static bool peek(struct shmipc_receiver *r, int fd)
 	reported = atomic_exchange_explicit(&r->reported, false, memory_order_relaxed);
 	n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
 	if (n == -EAGAIN) {
-		r->asked_ticks = now;
+		atomic_store_explicit(&r->asked_ticks, now, memory_order_relaxed);
 		if (r->sibling && !shmipc_sender_must_ask(r->sibling))
 			shmipc_sender_found_alive(r->sibling, now);
 	}
@@ -136,9 +136,10 @@ static bool peek(struct shmipc_receiver *r, int fd)
 /* When the kernel, asked by either direction, last knew of no end. */
 static uint64_t alive_ticks(const struct shmipc_receiver *r)
 {
-	uint64_t ticks = r->sibling ? shmipc_sender_alive(r->sibling) : 0;
+	const uint64_t ticks = r->sibling ? shmipc_sender_alive(r->sibling) : 0;
+	const uint64_t asked = atomic_load_explicit(&r->asked_ticks, memory_order_relaxed);
 
-	return ticks > r->asked_ticks ? ticks : r->asked_ticks;
+	return ticks > asked ? ticks : asked;
 }
 
 /* A server that receives until nothing is left would ask in vain after each request.  Relaxed:
