@@ -33,7 +33,8 @@ static void restart_sender(struct shmipc_sender *s)
 	atomic_store(&s->head, 0);
 	s->grown = false;
 	s->looked_ticks = s->alive_ticks = 0;
-	s->phase = s->tokens = 0;
+	s->phase = 0;
+	s->tokens = 0;
 }
 
 static void restart_receiver(struct shmipc_receiver *r)

@@ -115,9 +115,9 @@ struct shmipc_sender {
 	 * this one, be it of others; it counts if that is later than `watch_since` */
 	const _Atomic uint64_t *_Atomic watch;
 	_Atomic uint64_t watch_since;
-	_Atomic uint32_t doing; /* enum shmipc_sender_doing: what a holder of the lock died in */
-	_Atomic uint32_t phase; /* waits look at it without the lock */
-	uint32_t tokens;
+	_Atomic uint32_t doing;	 /* enum shmipc_sender_doing: what a holder of the lock died in */
+	_Atomic uint32_t phase;	 /* waits look at it without the lock */
+	_Atomic uint32_t tokens; /* SIOCOUTQ reads it without the lock */
 	uint32_t cpu;
 	struct shmipc_spin spin;
 	struct shmipc_status_tx uncounted; /* when the status table had no row */
