@@ -127,7 +127,8 @@ static void look_same(void)
 {
 	if (waited_set < 0 || (is_forked && (waited_events & EPOLLONESHOT)))
 		return; /* it would have to ask again: a known difference */
-	if (!is_told(waited_set, 0))
+	/* every second byte is the waiter's, who sleeps on when it was told of the one before */
+	if (atomic_load(&shared->done) % 2 != 0 || !is_told(waited_set, 0))
 		return;
 	take();
 	if (waited_events & EPOLLONESHOT)
