@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/cpu.h"
 #include "core/sys.h"
 
 enum {
@@ -24,6 +25,7 @@ enum {
 	SLICE_START = 8,
 	SLICE_NEXT = 12,
 	SLICE_FLAGS = 16,
+	SLICE_TAKER = 17,    /* of a list's first slice: somebody takes from the list */
 	TAKE_ATTEMPTS = 200, /* as the other implementations: then it counts as empty */
 	ATTEMPTS_IN_A_ROW = 50,
 #if defined(__x86_64__)
@@ -241,13 +243,56 @@ static bool move_head(struct shmipc_pool *pool, const struct shmipc_pool_list *l
 						       memory_order_relaxed);
 }
 
+/* Whoever made us wait may have been stopped, on this core perhaps; who finds no slice at all takes
+ * the socket, which costs far more. */
+static void wait_a_moment(int attempt)
+{
+	if (attempt % ATTEMPTS_IN_A_ROW == ATTEMPTS_IN_A_ROW - 1)
+		sys_sched_yield();
+}
+
+static _Atomic uint8_t *taker(const struct shmipc_pool *pool, const struct shmipc_pool_list *list)
+{
+	return (_Atomic uint8_t *)(pool->base + list->region + SLICE_TAKER);
+}
+
+/*
+ * One libshmipc at a time takes from a list, of all threads and processes.
+ *
+ * Invariant: while we hold it, no other libshmipc moves the head, so the slice at the head stays
+ * there with the successor that we read.  Without it the slice may go all the way round between
+ * our look and our move and be at the head again with another successor: the head then skips what
+ * lies between, for ever.  The byte is one that the protocol leaves unused, so other
+ * implementations do not see it: against them see take_at().
+ *
+ * Who dies while he holds it takes the list with him: the peers of a dead process abandon the
+ * mapping anyway, for the slices that he had.
+ */
+static bool begin_taking(const struct shmipc_pool *pool, const struct shmipc_pool_list *list)
+{
+	for (int i = 0; i < TAKE_ATTEMPTS; i++) {
+		/* [taker:acq] sees the head as the last taker left it; pairs with [taker:rel] */
+		if (!atomic_load_explicit(taker(pool, list), memory_order_relaxed) &&
+		    !atomic_exchange_explicit(taker(pool, list), 1, memory_order_acquire))
+			return true;
+		shmipc_cpu_pause();
+		wait_a_moment(i);
+	}
+	return false;
+}
+
+static void end_taking(const struct shmipc_pool *pool, const struct shmipc_pool_list *list)
+{
+	atomic_store_explicit(taker(pool, list), 0, memory_order_release); /* [taker:rel] */
+}
+
 /*
  * Takes the slice at `at` if that is the head.  -EAGAIN: it is not.
  *
- * Between our look at the slice and our move of the head it may have gone all the way round and be
- * at the head again, with another successor or as the last one; the word has no counter to tell.
- * But then it is ours, and itself says what is right, and a head that is wrong for a few
- * nanoseconds is not one that is wrong for ever.
+ * A peer that is no libshmipc takes when it likes.  Between our look at the slice and our move of
+ * the head it may have gone all the way round and be at the head again, with another successor or
+ * as the last one; the word has no counter to tell.  But then it is ours, and itself says what is
+ * right, and a head that is wrong for a few nanoseconds is not one that is wrong for ever.
  */
 static int take_at(struct shmipc_pool *pool, const struct shmipc_pool_list *list, uint32_t at)
 {
@@ -285,10 +330,8 @@ static int take_head(struct shmipc_pool *pool, const struct shmipc_pool_list *li
 			return error;
 		}
 		at = whole(pool, list->header + LIST_HEAD);
-		/* whoever gives one back may have been stopped before he linked it, on this core
-		 * perhaps; who finds no slice at all takes the socket, which costs far more */
-		if (i % ATTEMPTS_IN_A_ROW == ATTEMPTS_IN_A_ROW - 1)
-			sys_sched_yield();
+		/* somebody may have given it back and not linked it yet */
+		wait_a_moment(i);
 	}
 	return -ENOBUFS;
 }
@@ -300,8 +343,11 @@ int shmipc_pool_take(struct shmipc_pool *pool, uint32_t list_number, struct shmi
 	int error = -ENOBUFS;
 
 	/* the transient dip below the true number is part of the protocol */
-	if ((int32_t)(atomic_fetch_sub_explicit(size, 1, memory_order_acq_rel) - 1) > 0)
+	if ((int32_t)(atomic_fetch_sub_explicit(size, 1, memory_order_acq_rel) - 1) > 0 &&
+	    begin_taking(pool, list)) {
 		error = take_head(pool, list, &out->offset);
+		end_taking(pool, list);
+	}
 	if (error) {
 		atomic_fetch_add_explicit(size, 1, memory_order_acq_rel);
 		return error;

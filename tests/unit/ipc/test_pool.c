@@ -248,16 +248,15 @@ static void odd_sizes_are_refused(void **state)
 }
 #endif
 
-enum { THREADS = 4, TURNS = 20000 };
+enum { THREADS = 4, TURNS = 20000, SHORT_TURNS = 200000, SHORT_ROUNDS = 4 };
 
-static void *take_and_give(void *argument)
+static void in_turns(struct shmipc_pool *pool, uint32_t list, unsigned int most, unsigned int turns)
 {
-	struct shmipc_pool *pool = argument;
 	struct shmipc_slice mine[8];
 	unsigned int n = 0;
 
-	for (unsigned int i = 0; i < TURNS; i++) {
-		if (n < 8 && i % 3 && shmipc_pool_take(pool, 1, &mine[n]) == 0) {
+	for (unsigned int i = 0; i < turns; i++) {
+		if (n < most && i % 3 && shmipc_pool_take(pool, list, &mine[n]) == 0) {
 			memset(shmipc_slice_payload(pool, mine[n]), (int)i, 64);
 			n++;
 		} else if (n > 0) {
@@ -266,26 +265,64 @@ static void *take_and_give(void *argument)
 	}
 	while (n > 0)
 		shmipc_pool_give(pool, mine[--n]);
+}
+
+static void *take_and_give(void *argument)
+{
+	in_turns(argument, 1, 8, TURNS);
 	return NULL;
 }
 
-static void slices_survive_a_crowd(void **state)
+static void *take_and_give_few(void *argument)
 {
-	struct two_sides *sides = *state;
-	uint32_t n = 0, count = sides->creator.lists[1].count;
+	in_turns(argument, 0, 2, SHORT_TURNS);
+	return NULL;
+}
+
+/* Both sides at once: afterwards each slice but the last can be taken. */
+static void crowd(struct two_sides *sides, uint32_t list, void *(*run)(void *))
+{
+	uint32_t n = 0, count = sides->creator.lists[list].count;
 	pthread_t threads[THREADS];
 	struct shmipc_slice slice;
 
 	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, take_and_give,
+		assert_int_equal(pthread_create(&threads[i], NULL, run,
 						i % 2 ? &sides->creator : &sides->mapper),
 				 0);
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
 	assert_int_equal(shmipc_pool_outstanding(&sides->creator), 0);
-	while (shmipc_pool_take(&sides->creator, 1, &slice) == 0)
+	while (shmipc_pool_take(&sides->creator, list, &slice) == 0)
 		n++;
 	assert_int_equal(n, count - 1);
+}
+
+static void slices_survive_a_crowd(void **state)
+{
+	crowd(*state, 1, take_and_give);
+}
+
+/* So few that a slice goes all the way round while another thread looks at it. */
+static void a_short_list_survives_a_crowd(void **state)
+{
+	static const struct shmipc_slice_class one[] = { { 1000, 100 } };
+	enum { SHORT_POOL_BYTES = 12000 };
+
+	(void)state;
+	for (int round = 0; round < SHORT_ROUNDS; round++) {
+		struct two_sides sides = { .memory = calloc(1, SHORT_POOL_BYTES) };
+
+		assert_int_equal(
+			shmipc_pool_format(&sides.creator, sides.memory, SHORT_POOL_BYTES, one, 1),
+			0);
+		assert_int_equal(shmipc_pool_attach(&sides.mapper, sides.memory, SHORT_POOL_BYTES),
+				 0);
+		crowd(&sides, 0, take_and_give_few);
+		shmipc_pool_detach(&sides.creator);
+		shmipc_pool_detach(&sides.mapper);
+		free(sides.memory);
+	}
 }
 
 int main(void)
@@ -309,6 +346,7 @@ int main(void)
 		cmocka_unit_test(odd_sizes_are_refused),
 #endif
 		cmocka_unit_test_setup_teardown(slices_survive_a_crowd, make_sides, free_sides),
+		cmocka_unit_test(a_short_list_survives_a_crowd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

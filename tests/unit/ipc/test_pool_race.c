@@ -81,11 +81,32 @@ static void an_unlinked_slice_stops_nobody_for_ever(void **state)
 	free_sides(&sides);
 }
 
+/* Another taker of ours was stopped in the middle, or a peer says so for ever: the list counts as
+ * empty, and is whole afterwards. */
+static void takers_take_turns(void **state)
+{
+	struct shmipc_slice slice;
+	struct sides sides;
+	uint32_t size;
+
+	(void)state;
+	make_sides(&sides);
+	size = peek(&sides.creator, sides.list->header + LIST_SIZE);
+	assert_true(begin_taking(&sides.creator, sides.list));
+	assert_int_equal(shmipc_pool_take(&sides.mapper, 0, &slice), -ENOBUFS);
+	assert_int_equal(peek(&sides.creator, sides.list->header + LIST_SIZE), size);
+	end_taking(&sides.creator, sides.list);
+	assert_int_equal(shmipc_pool_take(&sides.mapper, 0, &slice), 0);
+	assert_int_equal(shmipc_pool_take(&sides.creator, 0, &slice), 0);
+	free_sides(&sides);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_slice_taken_meanwhile_is_no_shortage),
 		cmocka_unit_test(an_unlinked_slice_stops_nobody_for_ever),
+		cmocka_unit_test(takers_take_turns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
