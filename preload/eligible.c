@@ -41,14 +41,15 @@ bool shim_eligible_user(uint32_t uid)
 struct option_rule {
 	int level, name;
 	int harmless;
+	bool only_unix; /* a TCP socket refuses it, or does nothing about it */
 };
 
 static const struct option_rule rules[] = {
-	{ SOL_SOCKET, SO_PASSCRED, 0 },	   { SOL_SOCKET, SO_PASSSEC, 0 },
-	{ SOL_SOCKET, SO_PASSPIDFD, 0 },   { SOL_SOCKET, SO_TIMESTAMP, 0 },
-	{ SOL_SOCKET, SO_TIMESTAMPNS, 0 }, { SOL_SOCKET, SO_TIMESTAMPING, 0 },
-	{ SOL_SOCKET, SO_RCVLOWAT, 1 },	   { SOL_SOCKET, SO_PEEK_OFF, -1 },
-	{ SOL_SOCKET, SO_OOBINLINE, 0 },   { SOL_SOCKET, SO_INQ, 0 },
+	{ SOL_SOCKET, SO_PASSCRED, 0, true },	   { SOL_SOCKET, SO_PASSSEC, 0, true },
+	{ SOL_SOCKET, SO_PASSPIDFD, 0, true },	   { SOL_SOCKET, SO_INQ, 0, true },
+	{ SOL_SOCKET, SO_TIMESTAMP, 0, false },	   { SOL_SOCKET, SO_TIMESTAMPNS, 0, false },
+	{ SOL_SOCKET, SO_TIMESTAMPING, 0, false }, { SOL_SOCKET, SO_RCVLOWAT, 1, false },
+	{ SOL_SOCKET, SO_PEEK_OFF, -1, false },	   { SOL_SOCKET, SO_OOBINLINE, 0, false },
 };
 
 bool shim_eligible_option(int level, int name, const void *value, socklen_t bytes)
@@ -75,12 +76,14 @@ bool shim_eligible_option_is_of_one_family(int level, int name)
 	return level == SOL_SOCKET && name == SO_INQ;
 }
 
-static bool options_allow(int fd)
+static bool options_allow(const struct shim_conn *conn, int fd)
 {
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
 		int value = 0;
 		socklen_t bytes = sizeof(value);
 
+		if (rules[i].only_unix && !conn->is_unix)
+			continue;
 		if (sys_getsockopt(fd, rules[i].level, rules[i].name, &value, &bytes) < 0)
 			continue;
 		if (!shim_eligible_option(rules[i].level, rules[i].name, &value, sizeof(value)))
@@ -211,7 +214,7 @@ enum shmipc_reason shim_eligible(struct shim_conn *conn, int fd, struct shim_ren
 					     */
 	if (!held_by_us_alone(conn, fd))
 		return SHMIPC_REASON_SHARED;
-	if (!is_stream(conn, fd) || !options_allow(fd))
+	if (!is_stream(conn, fd) || !options_allow(conn, fd))
 		return SHMIPC_REASON_OPTION;
 	if (shim_identity_self(fd, &keys->self) < 0)
 		return SHMIPC_REASON_SYSTEM;
@@ -238,5 +241,5 @@ enum shmipc_reason shim_eligible_still(const struct shim_conn *conn, int fd)
 		return SHMIPC_REASON_SHARED;
 	if (has_shut_down(conn, fd))
 		return SHMIPC_REASON_CLOSED;
-	return options_allow(fd) ? SHMIPC_REASON_NONE : SHMIPC_REASON_OPTION;
+	return SHMIPC_REASON_NONE;
 }

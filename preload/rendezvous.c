@@ -8,6 +8,9 @@
 #include "preload/process_lock.h"
 #include "preload/upgrade_parts.h"
 
+/* Records of which the memory stays: giving it back costs more than the few pages are worth. */
+enum { RECORDS_KEPT = 96 };
+
 static struct shim_upgrade *upgrades; /* by connection record */
 static struct shim_process_lock lock; /* for the two below */
 static uint32_t under_way;
@@ -62,7 +65,7 @@ struct shim_upgrade *shim_rendezvous_take(struct shim_conn *conn,
 	return u;
 }
 
-/* Nothing of a burst of new connections stays. */
+/* Of a burst of new connections. */
 static void give_memory_back(void)
 {
 	sys_madvise(upgrades, touched * sizeof(struct shim_upgrade), MADV_DONTNEED);
@@ -75,7 +78,7 @@ void shim_rendezvous_drop(struct shim_conn *conn)
 	conn->upgrade = NULL;
 	if (!shim_process_lock_take(&lock))
 		return; /* then the memory stays */
-	if (--under_way == 0)
+	if (--under_way == 0 && touched > RECORDS_KEPT)
 		give_memory_back();
 	shim_process_lock_drop(&lock);
 }
