@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receiving: bytes from wherever the next one is. */
+#include "core/pages.h"
 #include "core/receiver.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include "core/sys.h"
 
 enum {
-	CHUNK_BYTES = 64 *
+	CHUNK_BYTES = 16 *
 		      1024, /* consumed at a time: the producer gets room while we still copy */
 	CALM_STREAK = 256, /* receives without a sleep before the sender is spared tokens and fences
 			    */
@@ -32,6 +33,7 @@ void shmipc_receiver_attach(struct shmipc_receiver *r, struct shmipc_direction *
 	r->want = &direction->wait;
 	r->tx = &direction->tx;
 	r->ring = ring;
+	r->warm_to = (uint32_t)ring.lead_bytes;
 	atomic_store(&r->want->sleep, 0);
 	/* waiters may be asleep in the kernel already: tokens for everything until we know better
 	 */
@@ -60,6 +62,23 @@ static __attribute__((noinline)) void ring_bell(struct shmipc_receiver *r)
 	sys_futex(&r->rx->space_bell, FUTEX_WAKE, 1, NULL);
 }
 
+/* Behind the tail: of the bytes before it, wherever they begin. */
+static inline void note_base(struct shmipc_receiver *r)
+{
+	uint64_t base = atomic_load_explicit(&r->tx->base, memory_order_relaxed);
+	uint32_t given_back;
+
+	if (base == r->seen_base)
+		return;
+	r->seen_base = base;
+	given_back = atomic_load_explicit(&r->tx->flags, memory_order_relaxed) /
+		     SHMIPC_TX_GIVEN_BACK;
+	if (__builtin_expect(given_back != r->given_back, 0)) {
+		r->given_back = given_back;
+		r->warm_to = (uint32_t)r->ring.lead_bytes;
+	}
+}
+
 /* Unread bytes, of those that we know of; the sender's line is looked at when they are used up. */
 static inline uint64_t known_unread(struct shmipc_receiver *r)
 {
@@ -72,8 +91,35 @@ static inline uint64_t known_unread(struct shmipc_receiver *r)
 	r->seen_tail = head + unread;
 	/* after the tail: base moves only while the ring is empty, so this is the one of these
 	 * bytes */
-	r->seen_base = atomic_load_explicit(&r->tx->base, memory_order_relaxed);
+	note_base(r);
 	return unread;
+}
+
+/* All that is unread of the pages that are new to us; the sender has filled them. */
+static void ask_for_pages(struct shmipc_receiver *r)
+{
+	const uint64_t unread_to = r->seen_tail - r->seen_base - r->ring.lead_bytes;
+	uint64_t from = r->warm_to - r->ring.lead_bytes,
+		 to = (unread_to + SHMIPC_PAGE_BYTES - 1) & ~(uint64_t)(SHMIPC_PAGE_BYTES - 1);
+
+	if (r->warm_to == UINT32_MAX)
+		return;
+	if (to >= r->ring.ring_bytes) {
+		to = r->ring.ring_bytes;
+		r->warm_to = UINT32_MAX;
+	} else {
+		r->warm_to = (uint32_t)(to + r->ring.lead_bytes);
+	}
+	shmipc_pages_for_reading(r->ring.loop + from, (size_t)(to - from));
+}
+
+/* Copies what lies at `position`. */
+static inline void get(struct shmipc_receiver *r, uint64_t position, struct shmipc_cursor *to,
+		       size_t bytes)
+{
+	if (__builtin_expect(position + bytes - r->seen_base > r->warm_to, 0))
+		ask_for_pages(r);
+	shmipc_ring_get(&r->ring, r->seen_base, position, to, bytes);
 }
 
 /* Bytes, or -EFAULT: the application's memory is not there, nothing is taken. */
@@ -96,7 +142,7 @@ static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, u
 		if (discard)
 			shmipc_cursor_skip(&io->cursor, n);
 		else
-			shmipc_ring_get(&r->ring, r->seen_base, head + done, &io->cursor, n);
+			get(r, head + done, &io->cursor, n);
 		done += n;
 		if (io->flags & MSG_PEEK)
 			continue;

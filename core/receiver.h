@@ -73,6 +73,8 @@ struct shmipc_receiver {
 	struct shmipc_rx_want *want;
 	const struct shmipc_tx_line *tx;
 	struct shmipc_ring ring;
+	uint32_t warm_to;    /* as the sender's */
+	uint32_t given_back; /* SHMIPC_TX_GIVEN_BACK when that was begun */
 
 	_Atomic uint64_t head; /* private truth, read without the lock by waiters */
 	_Atomic uint32_t phase;
@@ -131,6 +133,18 @@ void shmipc_receiver_attach(struct shmipc_receiver *r, struct shmipc_direction *
 
 /* Locked: settle the number of payload bytes taken from the kernel so far, and consent. */
 void shmipc_receiver_consent(struct shmipc_receiver *r, uint64_t kernel_read);
+
+/* The bytes that are read now lie in the ring, and none before them with the kernel. */
+static inline bool shmipc_receiver_is_on_ring(const struct shmipc_receiver *r)
+{
+	return atomic_load_explicit(&r->phase, memory_order_relaxed) & 1;
+}
+
+/* Attached: has the peer said that its socket holds little? */
+static inline bool shmipc_receiver_peer_sends_little(const struct shmipc_receiver *r)
+{
+	return atomic_load_explicit(&r->tx->flags, memory_order_relaxed) & SHMIPC_TX_LITTLE;
+}
 
 /* Receive as recv(2)/recvmsg(2) on the real socket would.  Bytes, 0 at the end, or -errno. */
 ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io);

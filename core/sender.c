@@ -40,7 +40,6 @@ void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *dire
 	s->want = &direction->wait;
 	s->ring = ring;
 	shmipc_sender_begin(s);
-	s->look_every_ticks = (uint32_t)(LOOK_EVERY_US * shmipc_ticks_per_us());
 	if (shmipc_membarrier_registered())
 		atomic_fetch_or(&s->tx->flags, SHMIPC_TX_UNFENCED);
 	/* whoever watched a former stream has not been told since */
@@ -296,10 +295,11 @@ static bool peer_is_gone(struct shmipc_sender *s, int fd)
 {
 	uint64_t looked = atomic_load_explicit(&s->looked_ticks, memory_order_relaxed);
 	uint64_t now = shmipc_ticks();
+	uint64_t every = LOOK_EVERY_US * shmipc_ticks_per_us();
 
-	if (now - looked >= s->look_every_ticks)
+	if (now - looked >= every)
 		looked = shmipc_sender_alive(s);
-	if (__builtin_expect(now - looked < s->look_every_ticks, 1) && !s->half_closed &&
+	if (__builtin_expect(now - looked < every, 1) && !s->half_closed &&
 	    shmipc_is_newer_than_ends(looked))
 		return false;
 	return shmipc_sender_look_for_peer(s, fd, now);
@@ -327,6 +327,7 @@ static ssize_t ring_send_chunk(struct shmipc_sender *s, struct shmipc_io *io)
 	if (!io->from_file && !shmipc_cursor_reaches(&io->cursor, n, SHMIPC_REACH_READ))
 		return -EFAULT;
 	shmipc_sender_maybe_restart(s, n);
+	shmipc_sender_warm(s, n);
 	if (__builtin_expect(io->from_file, 0))
 		put = shmipc_sender_read_file(s, io, n);
 	else

@@ -101,13 +101,14 @@ struct shmipc_sender {
 	 */
 	_Atomic uint64_t head;
 	uint64_t restart_at; /* a message that ends beyond it: is the ring empty? (sender_room.c) */
+	/* what ends beyond this offset from base touches pages that are new (sender_room.c) */
+	uint32_t warm_to;
 	uint16_t restart_step; /* and how far it is to the one after it */
 	uint16_t spread;       /* piece of the stream in which the consumer was last waited for */
-	uint32_t look_every_ticks;
-	uint64_t grown_ticks; /* last at that time */
-	uint64_t resend_to;   /* downgrade on request: ring bytes [head, resend_to) still go by the
-				 kernel */
-	uint64_t resent;      /* bytes that were sent twice: by the ring, and by the kernel */
+	uint64_t grown_ticks;  /* last at that time */
+	uint64_t resend_to;    /* downgrade on request: ring bytes [head, resend_to) still go by the
+				  kernel */
+	uint64_t resent;       /* bytes that were sent twice: by the ring, and by the kernel */
 	int64_t former_besides;	       /* shmipc_sender_besides_kernel() of former streams */
 	_Atomic uint64_t looked_ticks; /* last look at the real socket for a dead peer */
 	_Atomic uint64_t alive_ticks;  /* the last one that found none */
@@ -146,6 +147,12 @@ void shmipc_sender_init(struct shmipc_sender *s, bool is_unix);
  */
 void shmipc_sender_attach(struct shmipc_sender *s, struct shmipc_direction *direction,
 			  const struct shmipc_direction *reverse, struct shmipc_ring ring);
+
+/* Attached: what overflows from the ring meets a small buffer of the socket. */
+static inline void shmipc_sender_sends_little(struct shmipc_sender *s)
+{
+	atomic_fetch_or(&s->tx->flags, SHMIPC_TX_LITTLE);
+}
 
 /* Whoever has asked the real socket for an end, at `ticks`, and was told of none says so: a look,
  * whatever it was meant for. */
@@ -252,6 +259,8 @@ static inline void shmipc_sender_lose_count(struct shmipc_sender *s)
 
 /* The last time that any sender of this process was found to use its loop; 0: none. */
 uint64_t shmipc_sender_grown_at(void);
+/* A loop whose memory somebody else will have to give back is left just now. */
+void shmipc_sender_grown_now(void);
 
 /* No byte is in the ring, and the loop has not been used for a while: give its memory back.  False:
  * there may be something to give back later. */

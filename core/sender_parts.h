@@ -80,6 +80,15 @@ static inline void shmipc_sender_maybe_restart(struct shmipc_sender *s, size_t b
 		shmipc_sender_restart(s, bytes);
 }
 
+/* Before `bytes` are put, behind the restart: the pages for them. */
+void shmipc_sender_ask_for_pages(struct shmipc_sender *s, uint64_t end_offset);
+
+static inline void shmipc_sender_warm(struct shmipc_sender *s, size_t bytes)
+{
+	if (__builtin_expect(s->tail + bytes - s->base > s->warm_to, 0))
+		shmipc_sender_ask_for_pages(s, s->tail + bytes - s->base);
+}
+
 /* ---- sender_cut.c ---- */
 
 /* Tokens, and LAST, that the receiver has not declared taken. */

@@ -11,6 +11,7 @@
 
 #include "core/cpu.h"
 #include "core/crowd.h"
+#include "core/pages.h"
 #include "core/sender_parts.h"
 #include "core/sys.h"
 
@@ -22,9 +23,11 @@ enum {
 	MUCH_OF_LEAD = 8,	       /* an eighth of it */
 	FRESH_BYTES = 128 * 1024,      /* of memory for which nothing need have been carried */
 	FRESH_PART = 64,	       /* so much of what has been carried may be fresh memory */
+	AHEAD_PART = 8,		       /* an eighth of what has been carried, */
+	AHEAD_MAX_BYTES = 128 * 1024,  /* at most so much, is asked for ahead */
 	BACKLOG_BYTES = 256 * 1024,    /* more is not read in time */
-	DRAIN_US = 60,		       /* for a consumer that reads */
-	STALL_US = 5,		       /* one that does not */
+	DRAIN_US = 500,		       /* for a consumer that reads */
+	STALL_US = 60,		       /* one that does not */
 };
 
 static _Atomic uint64_t grown_at;
@@ -34,12 +37,38 @@ uint64_t shmipc_sender_grown_at(void)
 	return atomic_load_explicit(&grown_at, memory_order_relaxed);
 }
 
+void shmipc_sender_grown_now(void)
+{
+	atomic_store_explicit(&grown_at, shmipc_ticks(), memory_order_relaxed);
+}
+
 void shmipc_sender_begin(struct shmipc_sender *s)
 {
 	s->restart_step = RESTART_BYTES;
 	s->restart_at = s->tail + s->ring.lead_bytes;
 	s->crowded = 0;
 	s->spread = 0;
+	s->warm_to = (uint32_t)s->ring.lead_bytes;
+}
+
+/* The loop is entered at its first byte, so what is warm is its beginning.  A stream is given some
+ * pages more than it needs now, by what it has carried. */
+void shmipc_sender_ask_for_pages(struct shmipc_sender *s, uint64_t end_offset)
+{
+	const uint64_t carried = s->tail / FRESH_PART;
+	uint64_t from = s->warm_to - s->ring.lead_bytes, to = end_offset - s->ring.lead_bytes;
+
+	if (s->warm_to == UINT32_MAX)
+		return;
+	to += carried < AHEAD_MAX_BYTES ? carried : AHEAD_MAX_BYTES;
+	to = (to + SHMIPC_PAGE_BYTES - 1) & ~(uint64_t)(SHMIPC_PAGE_BYTES - 1);
+	if (to >= s->ring.ring_bytes) {
+		to = s->ring.ring_bytes;
+		s->warm_to = UINT32_MAX; /* also what comes behind the end */
+	} else {
+		s->warm_to = (uint32_t)(to + s->ring.lead_bytes);
+	}
+	shmipc_pages_for_writing(s->ring.loop + from, (size_t)(to - from));
 }
 
 static void move_base(struct shmipc_sender *s, uint64_t base)
@@ -89,6 +118,9 @@ static bool is_quiet(const struct shmipc_sender *s)
 static void give_back(struct shmipc_sender *s)
 {
 	sys_madvise(s->ring.loop, s->ring.ring_bytes, MADV_REMOVE);
+	s->warm_to = (uint32_t)s->ring.lead_bytes;
+	/* seen with the next tail */
+	atomic_fetch_add(&s->tx->flags, SHMIPC_TX_GIVEN_BACK);
 	atomic_fetch_and(&s->tx->flags, ~(uint32_t)SHMIPC_TX_GROWN);
 	s->grown = false;
 }

@@ -26,6 +26,7 @@ enum {
 	/* As set; the kernel doubles it.  A ring holds what a socket would: behind a full one
 	 * little more is wanted, and none of it on the slow way for long. */
 	OVERFLOW_BYTES = 128 * 1024,
+	RECEIVE_BUFFER = SHIM_OPTION_COUNT - 1, /* the rule that comes later than the others */
 };
 
 enum rule_kind {
@@ -45,7 +46,7 @@ static const struct rule rules[SHIM_OPTION_COUNT] = {
 	{ IPPROTO_TCP, TCP_CORK, 0, FLAG },
 	{ IPPROTO_TCP, TCP_INQ, 0, BIT },
 	{ SOL_SOCKET, SO_SNDBUF, OVERFLOW_BYTES, BUFFER },
-	{ SOL_SOCKET, SO_RCVBUF, OVERFLOW_BYTES, BUFFER },
+	[RECEIVE_BUFFER] = { SOL_SOCKET, SO_RCVBUF, OVERFLOW_BYTES, BUFFER },
 };
 
 /* The kernel keeps the bytes of one call together as long as it finds room for them; several
@@ -67,6 +68,41 @@ static int set(int fd, int level, int name, int value)
 	return sys_setsockopt(fd, level, name, &value, sizeof(value));
 }
 
+/* Remember the value of one option, and set ours. */
+static void take_over_one(struct shim_conn *conn, int fd, unsigned int i)
+{
+	struct shim_options *options = &conn->options;
+	int value = 0;
+
+	if (get(fd, rules[i].level, rules[i].name, &value) < 0)
+		return;
+	if (rules[i].kind == BUFFER && value <= 2 * rules[i].ours)
+		return; /* it is small as it is */
+	atomic_store(&options->value[i], value);
+	/* never to false: another thread may have asked for it just now */
+	if (rules[i].name == TCP_INQ && rules[i].level == IPPROTO_TCP && value)
+		atomic_store(&options->inq, true);
+	if (value == rules[i].ours || set(fd, rules[i].level, rules[i].name, rules[i].ours) == 0)
+		atomic_fetch_or(&options->taken_over, 1u << i);
+}
+
+bool shim_options_sends_little(const struct shim_conn *conn)
+{
+	return !conn->is_unix && atomic_load(&conn->options.late) &&
+	       !has_several_writers(SO_SNDBUF);
+}
+
+void shim_options_limit_receive(struct shim_conn *conn, int fd)
+{
+	if (!shmipc_receiver_is_on_ring(&conn->rx) || !atomic_exchange(&conn->options.late, false))
+		return;
+	if (!shmipc_receiver_peer_sends_little(&conn->rx))
+		return;
+	take_over_one(conn, fd, RECEIVE_BUFFER);
+	if (!shim_conn_is_attached(conn)) /* meanwhile */
+		shim_options_restore(conn, fd);
+}
+
 void shim_options_take_over(struct shim_conn *conn, int fd)
 {
 	struct shim_options *options = &conn->options;
@@ -77,23 +113,10 @@ void shim_options_take_over(struct shim_conn *conn, int fd)
 	/* a buffer size that is set is fixed from then on; without SO_BUF_LOCK there is no way back
 	 */
 	can_unlock = get(fd, SOL_SOCKET, SO_BUF_LOCK, &options->buffer_lock) == 0;
-	for (unsigned int i = 0; i < SHIM_OPTION_COUNT; i++) {
-		int value = 0;
-
-		if ((rules[i].kind == BUFFER &&
-		     (!can_unlock || has_several_writers(rules[i].name))) ||
-		    get(fd, rules[i].level, rules[i].name, &value) < 0)
-			continue;
-		if (rules[i].kind == BUFFER && value <= 2 * rules[i].ours)
-			continue; /* the application wants it small */
-		atomic_store(&options->value[i], value);
-		/* never to false: another thread may have asked for it just now */
-		if (rules[i].name == TCP_INQ && rules[i].level == IPPROTO_TCP && value)
-			atomic_store(&options->inq, true);
-		if (value == rules[i].ours ||
-		    set(fd, rules[i].level, rules[i].name, rules[i].ours) == 0)
-			atomic_fetch_or(&options->taken_over, 1u << i);
-	}
+	atomic_store(&options->late, can_unlock);
+	for (unsigned int i = 0; i < RECEIVE_BUFFER; i++)
+		if (rules[i].kind != BUFFER || (can_unlock && !has_several_writers(rules[i].name)))
+			take_over_one(conn, fd, i);
 }
 
 void shim_options_restore(struct shim_conn *conn, int fd)
@@ -102,6 +125,7 @@ void shim_options_restore(struct shim_conn *conn, int fd)
 	uint32_t taken = atomic_exchange(&options->taken_over, 0);
 	bool buffers = false;
 
+	atomic_store(&options->late, false);
 	for (unsigned int i = 0; i < SHIM_OPTION_COUNT; i++) {
 		int value = atomic_load(&options->value[i]);
 
@@ -183,6 +207,8 @@ void shim_options_note(struct shim_conn *conn, int level, int name, const void *
 	bool is_inq = level == IPPROTO_TCP && name == TCP_INQ;
 	int number;
 
+	if (level == SOL_SOCKET && (name == SO_RCVBUF || name == SO_RCVBUFFORCE))
+		atomic_store(&conn->options.late, false); /* the application's choice stays */
 	if (!is_low_water && !is_inq)
 		return; /* whose value may be shorter */
 	memcpy(&number, value, sizeof(number));

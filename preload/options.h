@@ -25,12 +25,22 @@ struct shim_options {
 	int buffer_lock;		      /* SO_BUF_LOCK as it was */
 	_Atomic uint32_t
 		taken_over; /* bit i: the socket has our value, value[i] is the application's */
+	_Atomic bool late;  /* SO_RCVBUF waits for shim_options_limit_receive() */
 	_Atomic bool inq;   /* TCP_INQ, as far as a call of ours has seen it; stays at a downgrade:
 			       what the ring still holds is counted as well */
 };
 
 /* At attach: remember, and set ours. Nothing for Unix sockets. */
 void shim_options_take_over(struct shim_conn *conn, int fd);
+/* Does little fit into the socket's sending buffer now? */
+bool shim_options_sends_little(const struct shim_conn *conn);
+/*
+ * The receiving buffer is made small when the first bytes are taken from the ring, and not before:
+ * bytes that come by the kernel have been granted room, and where it is gone the kernel drops them,
+ * of which the sender learns after 200 ms.  For the same reason only where the peer's socket has
+ * little to send.
+ */
+void shim_options_limit_receive(struct shim_conn *conn, int fd);
 /* The way back. */
 void shim_options_restore(struct shim_conn *conn, int fd);
 

@@ -161,6 +161,8 @@ ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, si
 	if (__builtin_expect(message && message->msg_name, 0))
 		name_room = message->msg_namelen;
 	n = shmipc_receiver_receive(&conn->rx, &io);
+	if (__builtin_expect(atomic_load_explicit(&conn->options.late, memory_order_relaxed), 0))
+		shim_options_limit_receive(conn, io.fd);
 	if (__builtin_expect(atomic_load_explicit(&shim_sets_kicked, memory_order_relaxed) > 0, 0))
 		shim_sets_settle();
 	if (__builtin_expect(name_room > 0, 0) && conn->is_unix && message->msg_namelen == 0 &&

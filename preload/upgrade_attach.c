@@ -27,6 +27,8 @@ void shim_upgrade_attach(struct shim_conn *conn, int fd, int session, uint32_t s
 	shmipc_sender_attach(&conn->tx, &control->direction[mine], &control->direction[!mine],
 			     shmipc_segment_ring(segment, stream, mine));
 	conn->tx.woken = shim_session_woken(session);
+	if (shim_options_sends_little(conn))
+		shmipc_sender_sends_little(&conn->tx);
 	shmipc_lock_drop(&conn->tx.lock, false);
 	shmipc_lock_take(&conn->rx.lock, false);
 	shmipc_receiver_attach(&conn->rx, &control->direction[!mine],

@@ -370,6 +370,64 @@ def burst_client(address, options):
     sys.stdin.read()
 
 
+def returning_client(address, options):
+    """Large conversations, a connection for each, one at once after the other; then it waits by a set."""
+    held = dial(address, options)
+    epoll = select.epoll()
+    epoll.register(held.fileno(), select.EPOLLIN)
+    for i in range(int(options.get("sequence", 6))):
+        s = dial(address, options)
+        for r in range(20):
+            round_trip(s, r, 64)
+        for r in range(3):
+            round_trip(s, 100 * i + r, 3 << 20)
+        s.close()
+    print("done {}", flush=True)
+    epoll.poll(20)
+    held.close()
+
+
+# ---- one way ----
+
+STREAM_BYTES, STREAM_CALLS = 1 << 20, 8
+
+
+def dropped():
+    """Segments for which this network namespace had granted room, and then had none."""
+    with open("/proc/net/netstat", encoding="ascii") as file:
+        lines = [line.split() for line in file if line.startswith("TcpExt:")]
+    counters = dict(zip(*lines))
+    return int(counters["RcvPruned"]) + int(counters["TCPRcvQDrop"])
+
+
+def source_server(address, options):
+    """A stream for each client, one after the other."""
+    listener = listen(address, options)
+    ready(listener)
+    for _ in range(int(options["sequence"])):
+        conn, _ = listener.accept()
+        for _ in range(STREAM_CALLS):
+            conn.sendall(bytes(STREAM_BYTES))
+        conn.recv(1)
+        conn.close()
+    print("done", json.dumps({"dropped": dropped()}), flush=True)
+    sys.stdin.read()
+
+
+def sink_client(address, options):
+    for _ in range(int(options["sequence"])):
+        s = dial(address, options)
+        left = STREAM_BYTES * STREAM_CALLS
+        while left:
+            got = len(s.recv(STREAM_BYTES))
+            assert got, f"{left} bytes missing"
+            left -= got
+        s.sendall(b"x")
+        s.close()
+    print("done {}", flush=True)
+    sys.stdin.read()
+
+
 # ---- others ----
 
 def both(address, options):
@@ -435,7 +493,8 @@ def fork_epoll_client(address, _):
 def main():
     roles = {"server": server, "client": client, "both": both, "fork-epoll": fork_epoll,
              "fork-epoll-client": fork_epoll_client, "exec-server": exec_server, "exec-client": exec_client,
-             "burst-client": burst_client,
+             "burst-client": burst_client, "returning-client": returning_client,
+             "source-server": source_server, "sink-client": sink_client,
              "resume": resume}
     options = dict(a.split("=", 1) if "=" in a else (a, "1") for a in sys.argv[3:])
     roles[sys.argv[1]](sys.argv[2], options)
