@@ -13,8 +13,11 @@ struct shim_config shim_config;
 enum {
 	SPIN_US_DEFAULT = 50,
 	SPIN_US_MAX = 100000,
-	UPGRADE_AFTER_DEFAULT = 8,
-	UPGRADE_AFTER_MAX = 1000000
+	UPGRADE_TRIPS_DEFAULT = 8,
+	UPGRADE_BYTES_DEFAULT = 512 * 1024,
+	UPGRADE_CALL_BYTES_DEFAULT = 4096,
+	UPGRADE_AFTER_MAX = 1000000,
+	UPGRADE_TRIP_BYTES = 8192
 };
 
 static void complain_endpoint(const char *entry, const char *why)
@@ -62,13 +65,30 @@ static void read_peers(void)
 	}
 }
 
+/* A rendezvous costs both ends together about as much as the kernel's way for so much traffic.
+ * Whoever names a number is taken by his word. */
+static void read_upgrade_after(void)
+{
+	uint32_t after = number("SHMIPC_UPGRADE_AFTER", UINT32_MAX, UPGRADE_AFTER_MAX);
+
+	if (after == UINT32_MAX)
+		return;
+	shim_config.upgrade_trips = after;
+	shim_config.upgrade_bytes = (uint64_t)after * UPGRADE_TRIP_BYTES;
+	shim_config.upgrade_per_call_bytes = 0;
+	shim_config.upgrade_learns = false;
+}
+
 void shim_config_read(void)
 {
 	const char *disable = getenv("SHMIPC_DISABLE");
 	const char *endpoints = getenv("SHMIPC_ENDPOINTS");
 
 	shim_config.spin_us = SPIN_US_DEFAULT;
-	shim_config.upgrade_after = UPGRADE_AFTER_DEFAULT;
+	shim_config.upgrade_trips = UPGRADE_TRIPS_DEFAULT;
+	shim_config.upgrade_bytes = UPGRADE_BYTES_DEFAULT;
+	shim_config.upgrade_per_call_bytes = UPGRADE_CALL_BYTES_DEFAULT;
+	shim_config.upgrade_learns = true;
 	if (getauxval(AT_SECURE) || (disable && *disable && strcmp(disable, "0") != 0))
 		return;
 	shim_log_configure(getenv("SHMIPC_LOG"));
@@ -76,8 +96,7 @@ void shim_config_read(void)
 		return;
 	shim_endpoints_parse(&shim_config.endpoints, endpoints, complain_endpoint);
 	shim_config.spin_us = number("SHMIPC_SPIN_US", SPIN_US_DEFAULT, SPIN_US_MAX);
-	shim_config.upgrade_after = number("SHMIPC_UPGRADE_AFTER", UPGRADE_AFTER_DEFAULT,
-					   UPGRADE_AFTER_MAX);
+	read_upgrade_after();
 	read_peers();
 	shim_config.enabled = shim_config.endpoints.count > 0;
 }

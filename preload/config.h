@@ -12,7 +12,6 @@
 
 enum {
 	SHIM_PEERS_MAX = 16,
-	SHIM_UPGRADE_BYTES_PER_TRIP = 8192,
 };
 
 struct shim_config {
@@ -20,7 +19,12 @@ struct shim_config {
 	_Atomic bool closed; /* no further connection is looked at; handover.h */
 	struct shim_endpoints endpoints;
 	uint32_t spin_us;
-	uint32_t upgrade_after; /* round trips, or times 8 KiB */
+	/* a connection is worth it after so many round trips, or so much traffic: bytes, and for
+	 * each call that moves some, which costs as much as they do, so many more */
+	uint32_t upgrade_trips;
+	uint32_t upgrade_per_call_bytes;
+	uint64_t upgrade_bytes;
+	bool upgrade_learns; /* worth.h */
 	unsigned int peer_count;
 	uid_t peers[SHIM_PEERS_MAX]; /* other users with whom to accelerate */
 };

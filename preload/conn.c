@@ -36,7 +36,7 @@ static void start_anew(struct shim_conn *conn, sa_family_t family, bool is_serve
 	memset((char *)conn + sizeof(conn->used), 0,
 	       offsetof(struct shim_conn, tx) - sizeof(conn->used));
 	conn->birth = birth;
-	conn->young = shim_config.upgrade_after > 0;
+	conn->young = shim_config.upgrade_trips > 0;
 	conn->family = family;
 	conn->is_unix = family == AF_UNIX;
 	conn->is_server = is_server;

@@ -8,6 +8,7 @@
 #include "preload/pins.h"
 #include "preload/sets.h"
 #include "preload/upgrade_parts.h"
+#include "preload/worth.h"
 
 enum { STEPS_MAX = 4096 }; /* calls after the threshold; then the peer is plain */
 
@@ -26,6 +27,8 @@ void shim_upgrade_abandon(struct shim_conn *conn)
 	if (!conn->upgrade || conn->generation != shmipc_process_generation() ||
 	    !shim_rendezvous_hold(conn))
 		return;
+	if (conn->upgrade)
+		shim_worth_failed(conn);
 	shim_rendezvous_give_up(conn);
 	shim_rendezvous_go_on(conn);
 }
@@ -91,8 +94,10 @@ void shim_upgrade_release(int session, uint32_t stream)
 
 __attribute__((hot)) void shim_upgrade_detach(struct shim_conn *conn)
 {
-	if (conn->session != SHIM_SESSION_NONE)
+	if (conn->session != SHIM_SESSION_NONE) {
+		shim_worth_ended(conn);
 		shim_session_leave(conn->session, conn->stream);
+	}
 	conn->session = SHIM_SESSION_NONE;
 	while (conn->formers > 0) {
 		const struct shim_former *former = &conn->former[--conn->formers];
@@ -231,6 +236,8 @@ static void step(struct shim_conn *conn, int fd)
 		result = is_shared(conn) ? SHMIPC_REASON_SHARED : SHMIPC_REASON_PEER_PLAIN;
 	if (result > 0)
 		shim_rendezvous_give_up(conn);
+	if (result == SHMIPC_REASON_CLOSED || result == SHMIPC_REASON_PEER_PLAIN)
+		shim_worth_failed(conn);
 	shim_rendezvous_go_on(conn);
 	if (result > 0)
 		shim_conn_make_plain(conn, (enum shmipc_reason)result);
@@ -238,12 +245,10 @@ static void step(struct shim_conn *conn, int fd)
 
 static __attribute__((hot)) void one_more_call(struct shim_conn *conn, int fd)
 {
-	uint32_t trips = atomic_load_explicit(&conn->trips, memory_order_relaxed);
-	uint64_t traffic = atomic_load_explicit(&conn->traffic, memory_order_relaxed);
 	uint32_t calls;
 
-	if (trips < shim_config.upgrade_after &&
-	    traffic < (uint64_t)shim_config.upgrade_after * SHIM_UPGRADE_BYTES_PER_TRIP)
+	/* one that has grown up stays so */
+	if (conn->young && !shim_worth_it(conn))
 		return;
 	conn->young = false;
 	calls = atomic_fetch_add(&conn->steps, 1);
@@ -251,16 +256,22 @@ static __attribute__((hot)) void one_more_call(struct shim_conn *conn, int fd)
 		step(conn, fd);
 }
 
+static inline void count_traffic(struct shim_conn *conn, size_t bytes)
+{
+	atomic_fetch_add_explicit(&conn->traffic, bytes + shim_config.upgrade_per_call_bytes,
+				  memory_order_relaxed);
+}
+
 __attribute__((hot)) void shim_upgrade_sent(struct shim_conn *conn, int fd, size_t bytes)
 {
-	atomic_fetch_add_explicit(&conn->traffic, bytes, memory_order_relaxed);
+	count_traffic(conn, bytes);
 	atomic_store_explicit(&conn->sent_last, 1, memory_order_relaxed);
 	one_more_call(conn, fd);
 }
 
 __attribute__((hot)) void shim_upgrade_received(struct shim_conn *conn, int fd, size_t bytes)
 {
-	atomic_fetch_add_explicit(&conn->traffic, bytes, memory_order_relaxed);
+	count_traffic(conn, bytes);
 	if (bytes && atomic_load_explicit(&conn->sent_last, memory_order_relaxed)) {
 		atomic_store_explicit(&conn->sent_last, 0, memory_order_relaxed);
 		atomic_fetch_add_explicit(&conn->trips, 1, memory_order_relaxed);

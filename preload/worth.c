@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "preload/worth.h"
+
+#include "preload/config.h"
+
+enum {
+	SCORES_PER_DOUBLING = 2,
+	SCORE_MAX = 5 * SCORES_PER_DOUBLING,
+	SCORES_PER_SUCCESS = 4,
+	/* then it has earned its ring: by bytes, or by messages, most of which spare both ends a
+	 * sleep */
+	EARNED_BYTES = 512 * 1024,
+	EARNED_PER_MESSAGE = 16 * 1024,
+};
+
+/* By role and family.  A lost update between threads is one experience less. */
+static _Atomic int scores[4];
+
+static _Atomic int *score_of(const struct shim_conn *conn)
+{
+	return &scores[(conn->is_server ? 2 : 0) + (conn->is_unix ? 1 : 0)];
+}
+
+static void note(const struct shim_conn *conn, int by)
+{
+	_Atomic int *score = score_of(conn);
+	int now;
+
+	if (!shim_config.upgrade_learns)
+		return;
+	now = atomic_load_explicit(score, memory_order_relaxed) + by;
+	now = now < 0 ? 0 : now > SCORE_MAX ? SCORE_MAX : now;
+	atomic_store_explicit(score, now, memory_order_relaxed);
+}
+
+__attribute__((hot)) bool shim_worth_it(const struct shim_conn *conn)
+{
+	int score = atomic_load_explicit(score_of(conn), memory_order_relaxed);
+	unsigned int doublings = (unsigned int)score / SCORES_PER_DOUBLING;
+
+	return atomic_load_explicit(&conn->trips, memory_order_relaxed) >= shim_config.upgrade_trips
+										   << doublings ||
+	       atomic_load_explicit(&conn->traffic, memory_order_relaxed) >=
+		       shim_config.upgrade_bytes << doublings;
+}
+
+void shim_worth_failed(const struct shim_conn *conn)
+{
+	note(conn, 1);
+}
+
+void shim_worth_ended(const struct shim_conn *conn)
+{
+	uint64_t bytes = conn->tx.tail + atomic_load(&conn->rx.head);
+	uint64_t messages = atomic_load(&conn->tx.count->ring_messages) +
+			    atomic_load(&conn->rx.count->ring_messages);
+
+	bytes += messages * EARNED_PER_MESSAGE;
+	note(conn, bytes >= EARNED_BYTES ? -SCORES_PER_SUCCESS : 1);
+}
