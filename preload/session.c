@@ -11,9 +11,6 @@
 #include "preload/session_parts.h"
 
 enum {
-	/* Fresh pages cost more than the bytes that they carry: so many streams, those that are
-	 * handed out first, keep theirs for the next connection. */
-	KEPT_STREAMS = 4,
 	KEPT_RING_BYTES = 512 * 1024,
 	MISSES_MAX = 4,	    /* then the server is thought to be gone */
 	GROWS_BY_SHIFT = 2, /* from one session of a pair to the next */
@@ -196,11 +193,43 @@ int shim_session_add(const struct shmipc_segment *segment, const struct shim_ses
 
 /* ---- leave ---- */
 
+static uint64_t kept_bytes(uint32_t stream)
+{
+	return stream < SHIM_SESSION_KEPT_STREAMS ? KEPT_RING_BYTES : 0;
+}
+
+bool shim_session_has_grown(const struct shim_session *session, uint32_t stream)
+{
+	const struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment,
+									    stream);
+	bool grown = false;
+
+	for (unsigned int direction = 0; direction < 2; direction++) {
+		const struct shmipc_tx_line *tx = &control->direction[direction].tx;
+
+		grown |= (atomic_load(&tx->flags) & SHMIPC_TX_GROWN) &&
+			 atomic_load(&tx->tail) > kept_bytes(stream);
+	}
+	return grown;
+}
+
+void shim_session_drop_pages(const struct shim_session *session, uint32_t stream)
+{
+	const uint64_t keep = kept_bytes(stream);
+
+	for (unsigned int direction = 0; direction < 2; direction++) {
+		struct shmipc_ring ring = shmipc_segment_ring(&session->segment, stream, direction);
+
+		if (ring.ring_bytes > keep)
+			sys_madvise(ring.loop + keep, ring.ring_bytes - keep, MADV_REMOVE);
+	}
+}
+
 void shim_session_give_back(const struct shim_session *session, uint32_t stream)
 {
 	const struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment,
 									    stream);
-	const uint64_t keep = stream < KEPT_STREAMS ? KEPT_RING_BYTES : 0;
+	const uint64_t keep = kept_bytes(stream);
 
 	for (unsigned int direction = 0; direction < 2; direction++) {
 		const struct shmipc_tx_line *tx = &control->direction[direction].tx;
@@ -221,6 +250,31 @@ static void one_less(struct shim_session *session)
 	}
 }
 
+/* Locked. */
+static bool cool_all(void)
+{
+	bool warm = false;
+
+	if (!shim_session_client_may_be_warm())
+		return false;
+	for (int i = 0; i < session_limit; i++)
+		if (sessions[i].used && sessions[i].peer.is_client &&
+		    sessions[i].process == shmipc_process_generation())
+			warm |= shim_session_client_cool(&sessions[i]);
+	return warm;
+}
+
+bool shim_session_cool(void)
+{
+	bool warm;
+
+	if (!shim_session_enter())
+		return true;
+	warm = cool_all();
+	shim_session_go();
+	return warm;
+}
+
 void shim_session_leave(int session, uint32_t stream)
 {
 	struct shim_session *s = &sessions[session];
@@ -232,6 +286,7 @@ void shim_session_leave(int session, uint32_t stream)
 	else
 		shim_session_server_leave(s, stream);
 	one_less(s);
+	cool_all();
 	shim_session_go();
 }
 

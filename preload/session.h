@@ -81,6 +81,9 @@ bool shim_session_answered(int session, uint32_t stream, uint64_t peer_cookie);
 
 /* Find the announcement of this connection among all sessions, and answer it. */
 int shim_session_answer(const struct shim_session_claim *claim, int *session, uint32_t *stream);
+/* Has a client of this endpoint a session with us?  Then the next connection is probably one that
+ * it will announce there. */
+bool shim_session_serves(uint64_t endpoint);
 
 /* ---- both ---- */
 
@@ -91,6 +94,10 @@ void shim_session_leave(int session, uint32_t stream);
 void shim_session_withdraw(int session, uint32_t stream);
 /* This process is through with the stream, another one that shares the connection is not. */
 void shim_session_release(int session, uint32_t stream);
+
+/* Gives the memory back that was kept for connections which did not come.  True: some may follow.
+ */
+bool shim_session_cool(void);
 
 /* fork: no other thread is inside while the process is copied. */
 void shim_session_before_fork(void);

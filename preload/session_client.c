@@ -3,10 +3,16 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/cpu.h"
+#include "core/sender.h"
 #include "core/thread.h"
 #include "preload/session_parts.h"
 
-enum { LOOKS_MAX = 8 }; /* streams that were left: those at which one search looks */
+enum {
+	LOOKS_MAX = 8,	 /* streams that were left: those at which one search looks */
+	PATIENCE = 8,	 /* times the quiet */
+	SOON_ENOUGH = 2, /* then the next connection is expected to come soon too */
+};
 
 /* Tell the server that the offer of this stream has changed.  Only the process that made the
  * session: it knows how many letters there are. */
@@ -30,13 +36,87 @@ static bool both_have_left(const struct shmipc_stream_control *control)
 	       atomic_load(&control->answer) == shim_session_word(offer >> 8, SHMIPC_ANSWER_CLOSED);
 }
 
+/* ---- memory that stays warm ---- */
+
+/* Later none is looked for: what its server has not left by then it will not leave soon. */
+static uint64_t warm_until_ticks;
+
+static uint64_t quiet_ticks(void)
+{
+	return SHMIPC_SENDER_QUIET_MS * 1000 * shmipc_ticks_per_us();
+}
+
+/* It is handed out.  Was it just now left? */
+static bool take_warm(struct shim_session *session, uint32_t stream)
+{
+	struct shim_session_kept *kept;
+	bool warm;
+
+	if (stream >= SHIM_SESSION_KEPT_STREAMS)
+		return false;
+	kept = &session->kept[stream];
+	if (shmipc_ticks() - kept->left_ticks > quiet_ticks())
+		kept->soon = 0;
+	else if (kept->soon < SOON_ENOUGH)
+		kept->soon++;
+	warm = kept->warm;
+	kept->warm = false;
+	return warm;
+}
+
+/* It is left.  Before the server can take it for left: it may be the last one. */
+static bool leave_warm(struct shim_session *session, uint32_t stream)
+{
+	struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment, stream);
+	struct shim_session_kept *kept;
+
+	if (stream >= SHIM_SESSION_KEPT_STREAMS || session->process != shmipc_process_generation())
+		return false;
+	kept = &session->kept[stream];
+	kept->left_ticks = shmipc_ticks();
+	if (kept->soon < SOON_ENOUGH || !shim_session_has_grown(session, stream))
+		return false;
+	kept->warm = true;
+	warm_until_ticks = kept->left_ticks + PATIENCE * quiet_ticks();
+	atomic_fetch_or(&control->direction[0].tx.flags, SHMIPC_TX_KEEP);
+	shmipc_sender_grown_now();
+	return true;
+}
+
+bool shim_session_client_may_be_warm(void)
+{
+	return shmipc_ticks() < warm_until_ticks;
+}
+
+bool shim_session_client_cool(struct shim_session *session)
+{
+	uint64_t now = shmipc_ticks();
+	bool left = false;
+
+	for (uint32_t i = 0; i < SHIM_SESSION_KEPT_STREAMS; i++) {
+		struct shim_session_kept *kept = &session->kept[i];
+
+		if (!kept->warm)
+			continue;
+		kept->warm = now - kept->left_ticks <= quiet_ticks() ||
+			     !both_have_left(shmipc_segment_stream(&session->segment, i));
+		left |= kept->warm;
+		if (!kept->warm)
+			shim_session_drop_pages(session, i);
+	}
+	return left;
+}
+
+/* ---- handing out ---- */
+
 static void announce(struct shim_session *session, uint32_t stream,
 		     const struct shim_session_claim *claim)
 {
 	struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment, stream);
 	uint32_t generation = ((atomic_load(&control->offer) >> 8) + 1) & 0xffffff;
 
-	shim_session_give_back(session, stream); /* unless whoever left last has done so */
+	if (!take_warm(session, stream))
+		shim_session_give_back(session, stream); /* unless whoever left last has */
 	memset((void *)control->direction, 0, sizeof(control->direction));
 	memcpy(control->key, claim->key, SHMIPC_KEY_BYTES);
 	control->client_cookie = claim->self_cookie;
@@ -154,11 +234,13 @@ void shim_session_client_leave(struct shim_session *session, uint32_t stream)
 {
 	struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment, stream);
 	uint32_t generation = atomic_load(&control->offer) >> 8;
+	bool warm = leave_warm(session, stream);
 
 	/* Before we say that we have left: a relative, the one that made the session, hands the
 	 * stream out again when both sides have said so, whatever this process still does. */
 	if (atomic_load(&control->answer) == shim_session_word(generation, SHMIPC_ANSWER_CLOSED)) {
-		shim_session_give_back(session, stream);
+		if (!warm)
+			shim_session_give_back(session, stream);
 		memset((void *)control->direction, 0, sizeof(control->direction));
 	}
 	atomic_store(&control->offer, shim_session_word(generation, SHMIPC_OFFER_CLOSED));

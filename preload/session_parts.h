@@ -6,6 +6,17 @@
 
 #include "preload/session.h"
 
+/* Fresh pages cost more than the bytes that they carry: so many streams, those that are handed out
+ * first, keep some of theirs for the next connection, and all of them where that comes at once. */
+enum { SHIM_SESSION_KEPT_STREAMS = 4 };
+
+/* The client's memory of one of them. */
+struct shim_session_kept {
+	uint64_t left_ticks;
+	uint32_t soon; /* times in a row that it was handed out soon after */
+	bool warm;     /* left with all its memory, which goes if nothing comes */
+};
+
 struct shim_session {
 	bool used;
 	struct shim_session_peer peer;
@@ -20,6 +31,7 @@ struct shim_session {
 	uint32_t misses;    /* offers in a row that went unanswered */
 	uint32_t fresh;	    /* streams from here on were never handed out */
 	uint32_t look_from; /* where the search among those that were begins */
+	struct shim_session_kept kept[SHIM_SESSION_KEPT_STREAMS];
 	/* a bit for each stream that we have left: free once the server has confirmed */
 	uint64_t left[SHMIPC_STREAM_COUNT_MAX / 64];
 };
@@ -47,12 +59,19 @@ bool shim_session_peer_left(const struct shim_session *session);
 
 /* The loops of a stream that both sides have left. */
 void shim_session_give_back(const struct shim_session *session, uint32_t stream);
+/* Whatever has become of it. */
+void shim_session_drop_pages(const struct shim_session *session, uint32_t stream);
+/* Has one of them carried more than what is kept anyway? */
+bool shim_session_has_grown(const struct shim_session *session, uint32_t stream);
 
 /* ---- session_client.c ---- */
 
 void shim_session_client_leave(struct shim_session *session, uint32_t stream);
 /* Another process leaves it some day. */
 void shim_session_client_release(struct shim_session *session, uint32_t stream);
+bool shim_session_client_may_be_warm(void);
+/* True: some memory is warm still. */
+bool shim_session_client_cool(struct shim_session *session);
 
 /* ---- session_server.c ---- */
 

@@ -154,6 +154,25 @@ static bool answer_at(uint32_t place, const struct shim_session_claim *claim)
 	return true;
 }
 
+static bool is_served(int index)
+{
+	const struct shim_session *one = shim_session_at(index);
+
+	return one->used && !one->peer.is_client && one->process == shmipc_process_generation();
+}
+
+bool shim_session_serves(uint64_t endpoint)
+{
+	bool found = false;
+
+	if (!shim_session_enter())
+		return false;
+	for (int i = 0; i < shim_session_limit() && !found; i++)
+		found = is_served(i) && shim_session_at(i)->peer.endpoint == endpoint;
+	shim_session_go();
+	return found;
+}
+
 int shim_session_answer(const struct shim_session_claim *claim, int *session, uint32_t *stream)
 {
 	const uint32_t hash = hash_of(claim->key);
@@ -161,13 +180,9 @@ int shim_session_answer(const struct shim_session_claim *claim, int *session, ui
 
 	if (!shim_session_enter())
 		return -ENOENT;
-	for (int i = 0; i < shim_session_limit(); i++) {
-		const struct shim_session *one = shim_session_at(i);
-
-		if (one->used && !one->peer.is_client &&
-		    one->process == shmipc_process_generation())
+	for (int i = 0; i < shim_session_limit(); i++)
+		if (is_served(i))
 			read_letters(i);
-	}
 	for (at = buckets[hash % BUCKETS]; at; at = announcements[at - 1].next)
 		if (announcements[at - 1].hash == hash && answer_at(at - 1, claim))
 			break;
@@ -187,7 +202,8 @@ void shim_session_server_leave(struct shim_session *session, uint32_t stream)
 
 	/* the client has left: it hands the stream out again when we say so, and not before */
 	if (atomic_load(&control->offer) == shim_session_word(generation, SHMIPC_OFFER_CLOSED)) {
-		shim_session_give_back(session, stream);
+		if (!(atomic_load(&control->direction[0].tx.flags) & SHMIPC_TX_KEEP))
+			shim_session_give_back(session, stream);
 		memset((void *)control->direction, 0, sizeof(control->direction));
 	}
 	atomic_store(&control->answer, shim_session_word(generation, SHMIPC_ANSWER_CLOSED));

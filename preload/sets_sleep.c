@@ -6,6 +6,7 @@
 #include "core/postpone.h"
 #include "core/relaxing.h"
 #include "core/sleep.h"
+#include "preload/session.h"
 #include "preload/sets_parts.h"
 #include "preload/waits.h"
 
@@ -187,6 +188,7 @@ static uint64_t shrink(struct shim_set *set, uint64_t deadline_ns)
 		for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
 		     r = shim_registration_next(r))
 			left |= !shmipc_sender_shrink(&r->conn->tx);
+		left |= shim_session_cool();
 		shim_shrink_looked(&set->shrink, left);
 	}
 	return shim_shrink_is_pending(&set->shrink) ? shim_shrink_deadline(deadline_ns)

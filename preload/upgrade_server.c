@@ -134,6 +134,19 @@ void shim_upgrade_server_break_off(struct shim_upgrade *u)
 		withdraw(u);
 }
 
+/* A dial that nobody expects costs four system calls: who has a session with a client of this
+ * endpoint gives it one call more for its announcement. */
+static int server_look(struct shim_conn *conn, int fd)
+{
+	struct shim_upgrade *u = conn->upgrade;
+
+	if (server_answer(u))
+		return shim_upgrade_take_stream(conn, fd);
+	if (u->steps == 0 && shim_session_serves(u->keys.endpoint))
+		return -1;
+	return server_dial(conn);
+}
+
 int shim_upgrade_server_step(struct shim_conn *conn, int fd)
 {
 	struct shim_upgrade *u = conn->upgrade;
@@ -142,7 +155,7 @@ int shim_upgrade_server_step(struct shim_conn *conn, int fd)
 	if (u->agreed)
 		return shim_upgrade_take_stream(conn, fd);
 	if (!u->meeting)
-		return server_answer(u) ? shim_upgrade_take_stream(conn, fd) : server_dial(conn);
+		return server_look(conn, fd);
 	result = shmipc_negotiator_receive_answer(&u->meeting->negotiator, u->meeting->channel);
 	if (result == -EAGAIN)
 		return -1;
