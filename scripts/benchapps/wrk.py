@@ -10,10 +10,10 @@ UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 TIMES_US = {"us": 1, "ms": 1e3, "s": 1e6, "m": 60e6}
 
 
-def argv(url, connections, seconds):
+def argv(url, connections, seconds, headers=()):
     """wrk counts whole seconds."""
     return ["wrk", "-t", "1", "-c", str(connections), "-d", "%ds" % max(1, round(seconds)),
-            "--latency", url]
+            "--latency"] + [part for header in headers for part in ("-H", header)] + [url]
 
 
 def percentile_us(text, percent):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the shim costs where it does nothing: calls that the kernel sees, counted."""
+"""What the shim costs where it does nothing, or not much: what can be counted of it."""
 import os
 import subprocess
 
 import harness
-from harness import Skip, build, case
+from harness import Namespace, Skip, build, case, expect_accelerated
 
 WAITS = 200
 
@@ -32,3 +32,42 @@ def a_wait_for_an_accelerated_connection_asks_once(_):
     """But for the first ones, and those that try, which spin: before a spin the kernel is asked too."""
     count = asks(2)
     assert count <= WAITS + WAITS // 2, f"{count} questions for {WAITS} waits"
+
+
+@case
+def nothing_of_a_fresh_stream_is_dropped(pair):
+    """The stream leaves the kernel while much of it is under way there, for which room was granted."""
+    with Namespace("stream") as space:
+        server = pair.start("server", "source-server", "tcp:127.0.0.1:0", "sequence=12", under=space.under())
+        client = pair.start("client", "sink-client", server.ready(), "sequence=12", under=space.under())
+        client.done()
+        dropped = server.done()["dropped"]
+        client.end()
+        expect_accelerated(client, 8)
+        assert dropped == 0, f"{dropped} segments"
+
+
+@case
+def short_connections_are_left_to_the_kernel(pair):
+    """Some that end soon after they became worth a ring teach both ends; a long one is accelerated still."""
+    server = pair.server("tcp:127.0.0.1:0")
+    client = pair.start("client", "client", server.address, "sequence=60", "rounds=12", "conns=0")
+    client.done()
+    client.end()
+    count = client.accelerated()
+    assert count <= 20, f"{count} of 60"
+    assert len(client.events("closed")) == 60, client.events("closed")
+    other = pair.start("other", "client", server.address, "conns=1", "rounds=600")
+    other.done()
+    other.end()
+    expect_accelerated(other, 1)
+
+
+@case
+def a_number_that_is_named_is_not_learned_away(pair):
+    env = {"SHMIPC_UPGRADE_AFTER": "2"}
+    server = pair.server("tcp:127.0.0.1:0", env=env)
+    client = pair.start("client", "client", server.address, "sequence=60", "rounds=12", "conns=0", env=env)
+    client.done()
+    client.end()
+    expect_accelerated(client, 50)

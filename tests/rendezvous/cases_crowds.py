@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import harness
-from harness import build, case, long_case, wait_for
+from harness import build, case, expect_accelerated, long_case, wait_for
 
 KIB = 1024
 
@@ -124,3 +124,16 @@ def memory_of_closed_connections_is_returned(_):
     count, size, keep_kib = 60, 400 * KIB, 4 * 2 * 512
     with Crowd(count, size=size, kept=1) as crowd:
         assert wait_for(lambda: crowd.shared_kib() <= count * 8 + keep_kib, 10), crowd.shared_kib()
+
+
+@case
+def memory_for_the_next_connection_goes_if_none_comes(pair):
+    """Connections that follow each other at once find the ring's memory as the one before left it."""
+    server = pair.server("tcp:127.0.0.1:0", env={"SHMIPC_UPGRADE_AFTER": "1"})
+    client = pair.start("client", "returning-client", server.address, env={"SHMIPC_UPGRADE_AFTER": "1"})
+    client.done()
+    expect_accelerated(client, 6)
+    # each of the two directions of one stream
+    assert client.shared_kib() > 2 * 2 * KIB, client.shared_kib()
+    assert wait_for(lambda: client.shared_kib() <= 2 * KIB and server.shared_kib() <= 2 * KIB, 8), (
+        client.shared_kib(), server.shared_kib())

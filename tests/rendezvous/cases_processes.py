@@ -199,7 +199,8 @@ def sessions_are_left_after_a_fork(pair):
 
 def storm(*how):
     log = f"{harness.DIR}/storm.log"
-    env = dict(os.environ, LD_PRELOAD=harness.SHIM, SHMIPC_ENDPOINTS="tcp:*", SHMIPC_LOG=f"info:{log}")
+    env = dict(os.environ, LD_PRELOAD=harness.SHIM, SHMIPC_ENDPOINTS="tcp:*", SHMIPC_LOG=f"info:{log}",
+               SHMIPC_UPGRADE_AFTER="8")
     result = subprocess.run([build("storm"), "3", *how], env=env, capture_output=True, text=True, check=False,
                             timeout=harness.DEADLINE_S)
     assert result.returncode == 0, (result.returncode, result.stderr)

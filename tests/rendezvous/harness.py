@@ -110,6 +110,17 @@ class End:
         with open(f"/proc/{self.process.pid}/maps", encoding="utf-8", errors="replace") as file:
             return len({line.split()[4] for line in file if "memfd:shmipc-segment" in line})
 
+    def shared_kib(self):
+        """What it has of the segments in its memory."""
+        total, inside = 0, False
+        with open(f"/proc/{self.process.pid}/smaps", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if "-" in line.split()[0]:
+                    inside = "memfd:shmipc-segment" in line
+                elif inside and line.startswith("Rss:"):
+                    total += int(line.split()[1])
+        return total
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 

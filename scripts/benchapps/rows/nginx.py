@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # packages: nginx-light:nginx wrk
-"""wrk to nginx (one worker, sendfile, keep-alive), and through an nginx to another one behind it."""
+"""wrk to nginx (one worker, sendfile; keep-alive, or a connection for each request), and through an
+nginx to another one behind it."""
 
 import os
 
@@ -8,7 +9,8 @@ from benchapps import wrk
 from benchapps.row import Row
 from benchapps.servers import Server
 
-SIZES = {"1k": 1024, "100k": 100 * 1024, "10m": 10 << 20}
+SIZES = {"1k": 1024, "100k": 100 * 1024, "1m": 1 << 20, "10m": 10 << 20}
+FRESH = ("Connection: close",)
 
 CONFIG = """
 %(user)s
@@ -76,20 +78,30 @@ def serve_proxy(place):
             start(place, "front", front, PROXY % (place.path("back"), front[len("tcp:"):]))]
 
 
-def load(name, connections):
+def load(name, connections, headers):
     def argv(place, seconds):
-        return wrk.argv("http://127.0.0.1:%s/%s" % (place.port("front"), name), connections, seconds)
+        return wrk.argv("http://127.0.0.1:%s/%s" % (place.port("front"), name), connections, seconds,
+                        headers)
     return argv
 
 
-def row(name, title, size, connections, bar, aim, serve):
+def row(name, title, size, connections, bar, aim, serve, headers=(), **more):
     return Row(name=name, title=title, unit="request", bar=bar, aim=aim, serve=serve,
-               load=load(size, connections), read=wrk.read(SIZES[size]), programs=("nginx", "wrk"),
-               least_seconds=1)
+               load=load(size, connections, headers), read=wrk.read(SIZES[size]),
+               programs=("nginx", "wrk"), least_seconds=1, **more)
+
+
+def fresh(size, title, connections, accelerated):
+    """What the upgrade of a connection costs, and what is left of it to earn it."""
+    return row("nginx.fresh." + size, title, size, connections, 0.95, 1, serve_files, FRESH,
+               accelerated=accelerated)
 
 
 def rows():
     yield row("nginx.1k", "wrk -c 50 to nginx, 1 KB", "1k", 50, 1.5, 3, serve_files)
     yield row("nginx.100k", "wrk -c 16 to nginx, 100 KB", "100k", 16, 2, 4, serve_files)
     yield row("nginx.10m", "wrk -c 4 to nginx, 10 MB", "10m", 4, 2, 4, serve_files)
+    yield fresh("100k", "wrk -c 16, a connection for each 100 KB", 16, False)
+    yield fresh("1m", "wrk -c 8, a connection for each 1 MB", 8, True)
+    yield fresh("10m", "wrk -c 4, a connection for each 10 MB", 4, True)
     yield row("nginx.proxy", "wrk -c 50, nginx, upstream over Unix, 1 KB", "1k", 50, 1.5, 3, serve_proxy)
