@@ -34,6 +34,7 @@ void shmipc_receiver_attach(struct shmipc_receiver *r, struct shmipc_direction *
 	r->tx = &direction->tx;
 	r->ring = ring;
 	r->warm_to = (uint32_t)ring.lead_bytes;
+	r->given_back = 0;
 	atomic_store(&r->want->sleep, 0);
 	/* waiters may be asleep in the kernel already: tokens for everything until we know better
 	 */
@@ -110,7 +111,8 @@ static void ask_for_pages(struct shmipc_receiver *r)
 	} else {
 		r->warm_to = (uint32_t)(to + r->ring.lead_bytes);
 	}
-	shmipc_pages_for_reading(r->ring.loop + from, (size_t)(to - from));
+	if (from < to) /* else a peer that lies */
+		shmipc_pages_for_reading(r->ring.loop + from, (size_t)(to - from));
 }
 
 /* Copies what lies at `position`. */

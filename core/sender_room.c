@@ -23,8 +23,7 @@ enum {
 	MUCH_OF_LEAD = 8,	       /* an eighth of it */
 	FRESH_BYTES = 128 * 1024,      /* of memory for which nothing need have been carried */
 	FRESH_PART = 64,	       /* so much of what has been carried may be fresh memory */
-	AHEAD_PART = 8,		       /* an eighth of what has been carried, */
-	AHEAD_MAX_BYTES = 128 * 1024,  /* at most so much, is asked for ahead */
+	AHEAD_MAX_BYTES = 128 * 1024,  /* the most that is asked for ahead */
 	BACKLOG_BYTES = 256 * 1024,    /* more is not read in time */
 	DRAIN_US = 500,		       /* for a consumer that reads */
 	STALL_US = 60,		       /* one that does not */

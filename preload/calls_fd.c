@@ -393,6 +393,10 @@ SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_start(arguments, request);
 	argument = va_arg(arguments, void *);
 	va_end(arguments);
+	/* also in the middle of a rendezvous, which has asked for the flags before */
+	if (conn && request == FIOASYNC && !shim_pointer_is_bad_result(argument, sizeof(int)) &&
+	    *(const int *)argument)
+		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	if (conn && shim_conn_is_attached(conn) &&
 	    !shim_pointer_is_bad_result(argument, sizeof(int))) {
 		if (request == FIONREAD)
@@ -401,8 +405,6 @@ SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 			return 0;
 		if (request == SIOCOUTQ)
 			return unread_there(conn, fd, request, argument);
-		if (request == FIOASYNC && *(const int *)argument)
-			shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	}
 	result = real.ioctl(fd, request, argument);
 	if (conn && request == FIONBIO)

@@ -4,6 +4,7 @@
 #include "preload/config.h"
 #include "preload/conn_parts.h"
 #include "preload/upgrade.h"
+#include "preload/worth.h"
 
 /* TCP: the kernel would have reset a connection that is closed with unread bytes; make it do so. */
 static void close_with_unread(struct shim_conn *conn, int fd)
@@ -51,6 +52,8 @@ void shim_conn_end_stream(struct shim_conn *conn, int fd)
 
 static void give_back(struct shim_conn *conn)
 {
+	if (conn->young)
+		shim_worth_missed(conn);
 	shim_upgrade_detach(conn);
 	if (conn->row)
 		shmipc_status_give_back(conn->row);

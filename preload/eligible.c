@@ -37,7 +37,14 @@ bool shim_eligible_user(uint32_t uid)
 
 /* ---- options ---- */
 
-/* Options that the ring cannot honour when they are not 0 (below: not above `harmless`). */
+enum { /* the same with 64 bits of time; here glibc's names mean the others */
+       OPTION_TIMESTAMP_NEW = 63,
+       OPTION_TIMESTAMPNS_NEW = 64,
+       OPTION_TIMESTAMPING_NEW = 65,
+};
+
+/* Options that the ring cannot honour when they are not 0 (or not from 0 to `harmless`; -1: not
+ * negative). */
 struct option_rule {
 	int level, name;
 	int harmless;
@@ -45,11 +52,19 @@ struct option_rule {
 };
 
 static const struct option_rule rules[] = {
-	{ SOL_SOCKET, SO_PASSCRED, 0, true },	   { SOL_SOCKET, SO_PASSSEC, 0, true },
-	{ SOL_SOCKET, SO_PASSPIDFD, 0, true },	   { SOL_SOCKET, SO_INQ, 0, true },
-	{ SOL_SOCKET, SO_TIMESTAMP, 0, false },	   { SOL_SOCKET, SO_TIMESTAMPNS, 0, false },
-	{ SOL_SOCKET, SO_TIMESTAMPING, 0, false }, { SOL_SOCKET, SO_RCVLOWAT, 1, false },
-	{ SOL_SOCKET, SO_PEEK_OFF, -1, false },	   { SOL_SOCKET, SO_OOBINLINE, 0, false },
+	{ SOL_SOCKET, SO_PASSCRED, 0, true },
+	{ SOL_SOCKET, SO_PASSSEC, 0, true },
+	{ SOL_SOCKET, SO_PASSPIDFD, 0, true },
+	{ SOL_SOCKET, SO_INQ, 0, true },
+	{ SOL_SOCKET, SO_TIMESTAMP, 0, false },
+	{ SOL_SOCKET, SO_TIMESTAMPNS, 0, false },
+	{ SOL_SOCKET, SO_TIMESTAMPING, 0, false },
+	{ SOL_SOCKET, SO_RCVLOWAT, 1, false },
+	{ SOL_SOCKET, OPTION_TIMESTAMP_NEW, 0, false },
+	{ SOL_SOCKET, OPTION_TIMESTAMPNS_NEW, 0, false },
+	{ SOL_SOCKET, OPTION_TIMESTAMPING_NEW, 0, false },
+	{ SOL_SOCKET, SO_PEEK_OFF, -1, false },
+	{ SOL_SOCKET, SO_OOBINLINE, 0, false },
 };
 
 bool shim_eligible_option(int level, int name, const void *value, socklen_t bytes)
@@ -62,7 +77,8 @@ bool shim_eligible_option(int level, int name, const void *value, socklen_t byte
 		memcpy(&number, value, sizeof(number));
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
 		if (rules[i].level == level && rules[i].name == name)
-			return number <= rules[i].harmless;
+			return rules[i].harmless < 0 ? number < 0
+						     : number >= 0 && number <= rules[i].harmless;
 	return true;
 }
 

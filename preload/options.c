@@ -26,6 +26,8 @@ enum {
 	/* As set; the kernel doubles it.  A ring holds what a socket would: behind a full one
 	 * little more is wanted, and none of it on the slow way for long. */
 	OVERFLOW_BYTES = 128 * 1024,
+	LOCK_SNDBUF = 1, /* of SO_BUF_LOCK */
+	LOCK_RCVBUF = 2,
 	RECEIVE_BUFFER = SHIM_OPTION_COUNT - 1, /* the rule that comes later than the others */
 };
 
@@ -99,7 +101,7 @@ void shim_options_limit_receive(struct shim_conn *conn, int fd)
 	if (!shmipc_receiver_peer_sends_little(&conn->rx))
 		return;
 	take_over_one(conn, fd, RECEIVE_BUFFER);
-	if (!shim_conn_is_attached(conn)) /* meanwhile */
+	if (atomic_load(&conn->options.over)) /* meanwhile */
 		shim_options_restore(conn, fd);
 }
 
@@ -113,6 +115,7 @@ void shim_options_take_over(struct shim_conn *conn, int fd)
 	/* a buffer size that is set is fixed from then on; without SO_BUF_LOCK there is no way back
 	 */
 	can_unlock = get(fd, SOL_SOCKET, SO_BUF_LOCK, &options->buffer_lock) == 0;
+	atomic_store(&options->over, false);
 	atomic_store(&options->late, can_unlock);
 	for (unsigned int i = 0; i < RECEIVE_BUFFER; i++)
 		if (rules[i].kind != BUFFER || (can_unlock && !has_several_writers(rules[i].name)))
@@ -122,10 +125,12 @@ void shim_options_take_over(struct shim_conn *conn, int fd)
 void shim_options_restore(struct shim_conn *conn, int fd)
 {
 	struct shim_options *options = &conn->options;
-	uint32_t taken = atomic_exchange(&options->taken_over, 0);
-	bool buffers = false;
+	int locks = 0, lock = 0;
+	uint32_t taken;
 
+	atomic_store(&options->over, true); /* first: see shim_options_limit_receive() */
 	atomic_store(&options->late, false);
+	taken = atomic_exchange(&options->taken_over, 0);
 	for (unsigned int i = 0; i < SHIM_OPTION_COUNT; i++) {
 		int value = atomic_load(&options->value[i]);
 
@@ -133,13 +138,14 @@ void shim_options_restore(struct shim_conn *conn, int fd)
 			continue;
 		if (rules[i].kind == BUFFER) {
 			set(fd, rules[i].level, rules[i].name, value / 2);
-			buffers = true;
+			locks |= rules[i].name == SO_SNDBUF ? LOCK_SNDBUF : LOCK_RCVBUF;
 		} else if (value != rules[i].ours) {
 			set(fd, rules[i].level, rules[i].name, value);
 		}
 	}
-	if (buffers)
-		set(fd, SOL_SOCKET, SO_BUF_LOCK, options->buffer_lock);
+	/* only those: the other may be locked by what the application has set since */
+	if (locks && get(fd, SOL_SOCKET, SO_BUF_LOCK, &lock) == 0)
+		set(fd, SOL_SOCKET, SO_BUF_LOCK, (lock & ~locks) | (options->buffer_lock & locks));
 	/* an end that still reads by the rules takes tokens, which would move the kernel's */
 	if (!conn->rx.ready || conn->rx.stopped)
 		shmipc_receiver_leave_peek_offset(&conn->rx, fd);

@@ -26,6 +26,7 @@ struct shim_options {
 	_Atomic uint32_t
 		taken_over; /* bit i: the socket has our value, value[i] is the application's */
 	_Atomic bool late;  /* SO_RCVBUF waits for shim_options_limit_receive() */
+	_Atomic bool over;  /* given back: nothing is taken over any more */
 	_Atomic bool inq;   /* TCP_INQ, as far as a call of ours has seen it; stays at a downgrade:
 			       what the ring still holds is counted as well */
 };

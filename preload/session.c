@@ -68,7 +68,9 @@ static void unmap(int index)
 {
 	struct shim_session *session = &sessions[index];
 
-	if (!session->peer.is_client)
+	if (session->peer.is_client)
+		shim_session_client_forget(session);
+	else
 		shim_session_server_forget(index);
 	if (session->process == shmipc_process_generation())
 		atomic_store(gone_word(session), 1);

@@ -10,7 +10,6 @@
 
 enum {
 	LOOKS_MAX = 8,	 /* streams that were left: those at which one search looks */
-	PATIENCE = 8,	 /* times the quiet */
 	SOON_ENOUGH = 2, /* then the next connection is expected to come soon too */
 };
 
@@ -38,19 +37,29 @@ static bool both_have_left(const struct shmipc_stream_control *control)
 
 /* ---- memory that stays warm ---- */
 
-/* Later none is looked for: what its server has not left by then it will not leave soon. */
-static uint64_t warm_until_ticks;
+static uint32_t warm_streams; /* of all sessions */
 
 static uint64_t quiet_ticks(void)
 {
 	return SHMIPC_SENDER_QUIET_MS * 1000 * shmipc_ticks_per_us();
 }
 
-/* It is handed out.  Was it just now left? */
+bool shim_session_client_may_be_warm(void)
+{
+	return warm_streams > 0;
+}
+
+static void set_warm(struct shim_session_kept *kept, bool warm)
+{
+	if (warm != kept->warm)
+		warm_streams += warm ? 1u : (uint32_t)-1;
+	kept->warm = warm;
+}
+
+/* It is handed out.  Is it warm? */
 static bool take_warm(struct shim_session *session, uint32_t stream)
 {
 	struct shim_session_kept *kept;
-	bool warm;
 
 	if (stream >= SHIM_SESSION_KEPT_STREAMS)
 		return false;
@@ -59,9 +68,7 @@ static bool take_warm(struct shim_session *session, uint32_t stream)
 		kept->soon = 0;
 	else if (kept->soon < SOON_ENOUGH)
 		kept->soon++;
-	warm = kept->warm;
-	kept->warm = false;
-	return warm;
+	return kept->warm;
 }
 
 /* It is left.  Before the server can take it for left: it may be the last one. */
@@ -74,37 +81,44 @@ static bool leave_warm(struct shim_session *session, uint32_t stream)
 		return false;
 	kept = &session->kept[stream];
 	kept->left_ticks = shmipc_ticks();
-	if (kept->soon < SOON_ENOUGH || !shim_session_has_grown(session, stream))
+	if (kept->soon >= SOON_ENOUGH && shim_session_has_grown(session, stream))
+		set_warm(kept, true);
+	if (!kept->warm)
 		return false;
-	kept->warm = true;
-	warm_until_ticks = kept->left_ticks + PATIENCE * quiet_ticks();
 	atomic_fetch_or(&control->direction[0].tx.flags, SHMIPC_TX_KEEP);
 	shmipc_sender_grown_now();
 	return true;
 }
 
-bool shim_session_client_may_be_warm(void)
+static bool is_left(const struct shim_session *session, uint32_t stream)
 {
-	return shmipc_ticks() < warm_until_ticks;
+	return session->left[stream / 64] >> stream % 64 & 1;
 }
 
 bool shim_session_client_cool(struct shim_session *session)
 {
 	uint64_t now = shmipc_ticks();
-	bool left = false;
+	bool warm = false;
 
 	for (uint32_t i = 0; i < SHIM_SESSION_KEPT_STREAMS; i++) {
 		struct shim_session_kept *kept = &session->kept[i];
 
-		if (!kept->warm)
+		if (!kept->warm || !is_left(session, i))
 			continue;
-		kept->warm = now - kept->left_ticks <= quiet_ticks() ||
-			     !both_have_left(shmipc_segment_stream(&session->segment, i));
-		left |= kept->warm;
-		if (!kept->warm)
+		if (now - kept->left_ticks > quiet_ticks() &&
+		    both_have_left(shmipc_segment_stream(&session->segment, i))) {
 			shim_session_drop_pages(session, i);
+			set_warm(kept, false);
+		}
+		warm |= kept->warm;
 	}
-	return left;
+	return warm;
+}
+
+void shim_session_client_forget(struct shim_session *session)
+{
+	for (uint32_t i = 0; i < SHIM_SESSION_KEPT_STREAMS; i++)
+		set_warm(&session->kept[i], false);
 }
 
 /* ---- handing out ---- */

@@ -14,7 +14,7 @@ enum { SHIM_SESSION_KEPT_STREAMS = 4 };
 struct shim_session_kept {
 	uint64_t left_ticks;
 	uint32_t soon; /* times in a row that it was handed out soon after */
-	bool warm;     /* left with all its memory, which goes if nothing comes */
+	bool warm;     /* it has more than what is kept anyway, whatever it carried last */
 };
 
 struct shim_session {
@@ -70,8 +70,10 @@ void shim_session_client_leave(struct shim_session *session, uint32_t stream);
 /* Another process leaves it some day. */
 void shim_session_client_release(struct shim_session *session, uint32_t stream);
 bool shim_session_client_may_be_warm(void);
-/* True: some memory is warm still. */
+/* True: some memory is warm that nobody uses. */
 bool shim_session_client_cool(struct shim_session *session);
+/* It is about to be unmapped. */
+void shim_session_client_forget(struct shim_session *session);
 
 /* ---- session_server.c ---- */
 

@@ -168,7 +168,8 @@ bool shim_session_serves(uint64_t endpoint)
 	if (!shim_session_enter())
 		return false;
 	for (int i = 0; i < shim_session_limit() && !found; i++)
-		found = is_served(i) && shim_session_at(i)->peer.endpoint == endpoint;
+		found = is_served(i) && shim_session_at(i)->peer.endpoint == endpoint &&
+			!shim_session_peer_left(shim_session_at(i));
 	shim_session_go();
 	return found;
 }

@@ -258,8 +258,10 @@ static __attribute__((hot)) void one_more_call(struct shim_conn *conn, int fd)
 
 static inline void count_traffic(struct shim_conn *conn, size_t bytes)
 {
-	atomic_fetch_add_explicit(&conn->traffic, bytes + shim_config.upgrade_per_call_bytes,
-				  memory_order_relaxed);
+	if (bytes)
+		atomic_fetch_add_explicit(&conn->traffic,
+					  bytes + shim_config.upgrade_per_call_bytes,
+					  memory_order_relaxed);
 }
 
 __attribute__((hot)) void shim_upgrade_sent(struct shim_conn *conn, int fd, size_t bytes)

@@ -4,6 +4,7 @@
 #include "core/relaxing.h"
 #include "core/sleep.h"
 #include "core/sys.h"
+#include "preload/session.h"
 #include "preload/shrink.h"
 #include "preload/waits_parts.h"
 
@@ -100,6 +101,7 @@ static uint64_t shrink(const struct shim_poll_wait *wait, uint64_t deadline_ns)
 		if (conn && shim_conn_is_attached(conn))
 			left |= !shmipc_sender_shrink(&conn->tx);
 	}
+	left |= shim_session_cool();
 	return left ? shim_shrink_deadline(deadline_ns) : deadline_ns;
 }
 

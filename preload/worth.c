@@ -11,6 +11,9 @@ enum {
 	 * sleep */
 	EARNED_BYTES = 512 * 1024,
 	EARNED_PER_MESSAGE = 16 * 1024,
+	/* one that would have for sure: behind the threshold */
+	MISSED_TRIPS = 32,
+	MISSED_BYTES = 8 * 1024 * 1024,
 };
 
 /* By role and family.  A lost update between threads is one experience less. */
@@ -42,6 +45,17 @@ __attribute__((hot)) bool shim_worth_it(const struct shim_conn *conn)
 										   << doublings ||
 	       atomic_load_explicit(&conn->traffic, memory_order_relaxed) >=
 		       shim_config.upgrade_bytes << doublings;
+}
+
+__attribute__((hot)) void shim_worth_missed(const struct shim_conn *conn)
+{
+	if (atomic_load_explicit(score_of(conn), memory_order_relaxed) == 0)
+		return;
+	if (atomic_load_explicit(&conn->trips, memory_order_relaxed) >=
+		    shim_config.upgrade_trips + MISSED_TRIPS ||
+	    atomic_load_explicit(&conn->traffic, memory_order_relaxed) >=
+		    shim_config.upgrade_bytes + MISSED_BYTES)
+		note(conn, -1);
 }
 
 void shim_worth_failed(const struct shim_conn *conn)

@@ -6,7 +6,8 @@
  * that makes a connection worth it.  So one that ends soon after has paid twice, and a program that
  * opens many of that kind would pay for each.  What became of earlier ones, of the same role and
  * family in this process, decides how long the next ones wait: each two that did not earn their
- * ring double the threshold, up to 32 times, and one that did takes that back.
+ * ring double the threshold, up to 32 times, and one that did takes that back, as do those which it
+ * kept from doing so.
  *
  * Not for whoever names a number by SHMIPC_UPGRADE_AFTER.
  */
@@ -24,5 +25,8 @@ bool shim_worth_it(const struct shim_conn *conn);
  * rendezvous. */
 void shim_worth_ended(const struct shim_conn *conn);
 void shim_worth_failed(const struct shim_conn *conn);
+/* It ends, and was never tried.  Would it have earned its ring?  Then the threshold was too high.
+ */
+void shim_worth_missed(const struct shim_conn *conn);
 
 #endif

@@ -10,8 +10,8 @@
  * A list is a queue: slices are taken at its head and given back at its tail.  Words that both
  * sides write: size, head, tail (atomically), next and flags of the last free slice (by whoever
  * moved the tail past it), and one byte that two libshmipc take turns by (pool.c).  The last slice
- *is never handed out, so head and tail never meet.  A slice that was taken belongs to one process
- *alone, until it is given back or sent.
+ * is never handed out, so head and tail never meet.  A slice that was taken belongs to one process
+ * alone, until it is given back or sent.
  *
  * The words need not be aligned: where slices are no multiples of 4, as Go allows on x86-64 alone,
  * the headers behind them are not either.  There a locked instruction takes such a word in one

@@ -126,14 +126,24 @@ def memory_of_closed_connections_is_returned(_):
         assert wait_for(lambda: crowd.shared_kib() <= count * 8 + keep_kib, 10), crowd.shared_kib()
 
 
-@case
-def memory_for_the_next_connection_goes_if_none_comes(pair):
+def come_back(pair, *options):
     """Connections that follow each other at once find the ring's memory as the one before left it."""
-    server = pair.server("tcp:127.0.0.1:0", env={"SHMIPC_UPGRADE_AFTER": "1"})
-    client = pair.start("client", "returning-client", server.address, env={"SHMIPC_UPGRADE_AFTER": "1"})
+    env = {"SHMIPC_UPGRADE_AFTER": "1"}
+    server = pair.server("tcp:127.0.0.1:0", env=env)
+    client = pair.start("client", "returning-client", server.address, *options, env=env)
     client.done()
-    expect_accelerated(client, 6)
+    expect_accelerated(client, 7)
     # each of the two directions of one stream
     assert client.shared_kib() > 2 * 2 * KIB, client.shared_kib()
     assert wait_for(lambda: client.shared_kib() <= 2 * KIB and server.shared_kib() <= 2 * KIB, 8), (
         client.shared_kib(), server.shared_kib())
+
+
+@case
+def memory_for_the_next_connection_goes_if_none_comes(pair):
+    come_back(pair)
+
+
+@case
+def memory_for_the_next_connection_goes_in_a_poll(pair):
+    come_back(pair, "poll")

@@ -371,10 +371,13 @@ def burst_client(address, options):
 
 
 def returning_client(address, options):
-    """Large conversations, a connection for each, one at once after the other; then it waits by a set."""
+    """Large conversations, a connection for each, one at once after the other, and a small one behind them; then
+    it waits by a set, or by poll()."""
     held = dial(address, options)
     epoll = select.epoll()
     epoll.register(held.fileno(), select.EPOLLIN)
+    for r in range(20):
+        round_trip(held, r, 64)
     for i in range(int(options.get("sequence", 6))):
         s = dial(address, options)
         for r in range(20):
@@ -382,8 +385,17 @@ def returning_client(address, options):
         for r in range(3):
             round_trip(s, 100 * i + r, 3 << 20)
         s.close()
+    s = dial(address, options)
+    for r in range(20):
+        round_trip(s, r, 64)
+    s.close()
     print("done {}", flush=True)
-    epoll.poll(20)
+    if "poll" in options:
+        poll = select.poll()
+        poll.register(held.fileno(), select.POLLIN)
+        poll.poll(20000)
+    else:
+        epoll.poll(20)
     held.close()
 
 
