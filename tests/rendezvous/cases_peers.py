@@ -158,3 +158,11 @@ def intruder_says_nothing(pair):
 @case
 def intruder_says_garbage(pair):
     disturbed(pair, b"\x00\x00\x04\x00hmm" * 50)
+
+
+@case
+def signals_are_asked_for_in_the_middle_of_a_rendezvous(pair):
+    """The offer stands, and nobody has come yet."""
+    server = pair.server("tcp:127.0.0.1:0", env={"SHMIPC_UPGRADE_AFTER": "1000000"})
+    client = pair.client(server.address, "conns=1", "rounds=40", "async", env={"SHMIPC_UPGRADE_AFTER": "2"})
+    expect_plain(client, "option")

@@ -12,12 +12,14 @@ ADDRESS: tcp:HOST:PORT (PORT 0: any), unix:PATH, unix:@NAME.
 """
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import resource
 import select
 import socket
 import sys
+import termios
 import threading
 import time
 
@@ -334,6 +336,8 @@ def client(address, options):
     for r in range(rounds):
         for i, s in enumerate(conns):
             round_trip(s, r * 1000 + i, size)
+            if "async" in options and r == rounds // 2:
+                fcntl.ioctl(s.fileno(), termios.FIOASYNC, (1).to_bytes(4, sys.byteorder))
             if "unseen" in options and r == rounds // 2:
                 child = ctypes.CDLL(None)._Fork()
                 if child == 0:
