@@ -93,7 +93,9 @@ void shim_set_renew_edge(struct shim_set *set, struct shim_registration *r)
 	for (int i = 0; i < RENEWALS; i++)
 		if (!shmipc_receiver_drop_tokens(&r->conn->rx, r->fd, r->seen, alone) ||
 		    shim_registration_has_news(r))
-			break;
+			return;
+	/* and again, and again: then each message brings a token of its own until we arm anew */
+	shmipc_receiver_strict(&r->conn->rx, true);
 }
 
 static void arm(const struct shim_set *set, struct shim_registration *r)

@@ -25,7 +25,7 @@ lengths_are_right() # FILE
 		grep -vP '\(bad\)|\.byte|\t9b |\t((rex(\.\w+)?|data16|addr32|repz?|repnz|lock|[c-gs]s)\s*)+$' |
 		"$tool" lengths
 }
-library() { ldconfig -p | awk -v name="$1" '$1 == name && /x86-64/ { print $NF; exit }'; }
+library() { ldconfig -p | awk -v name="$1" '$1 == name && /x86-64/ && !found++ { print $NF }'; }
 if command -v objdump >/dev/null; then
 	for name in libc.so.6 libstdc++.so.6 libm.so.6 libssl.so.3 libgnutls.so.30; do
 		file=$(library "$name")
