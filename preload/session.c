@@ -257,8 +257,6 @@ static bool cool_all(void)
 {
 	bool warm = false;
 
-	if (!shim_session_client_may_be_warm())
-		return false;
 	for (int i = 0; i < session_limit; i++)
 		if (sessions[i].used && sessions[i].peer.is_client &&
 		    sessions[i].process == shmipc_process_generation())
@@ -270,6 +268,8 @@ bool shim_session_cool(void)
 {
 	bool warm;
 
+	if (!shim_session_client_may_be_warm())
+		return false;
 	if (!shim_session_enter())
 		return true;
 	warm = cool_all();
@@ -288,7 +288,8 @@ void shim_session_leave(int session, uint32_t stream)
 	else
 		shim_session_server_leave(s, stream);
 	one_less(s);
-	cool_all();
+	if (shim_session_client_may_be_warm())
+		cool_all();
 	shim_session_go();
 }
 

@@ -37,7 +37,8 @@ static bool both_have_left(const struct shmipc_stream_control *control)
 
 /* ---- memory that stays warm ---- */
 
-static uint32_t warm_streams; /* of all sessions */
+/* Of all sessions.  Written with the lock held; sleepers look at it without. */
+static _Atomic uint32_t warm_streams;
 
 static uint64_t quiet_ticks(void)
 {
@@ -46,13 +47,14 @@ static uint64_t quiet_ticks(void)
 
 bool shim_session_client_may_be_warm(void)
 {
-	return warm_streams > 0;
+	return atomic_load_explicit(&warm_streams, memory_order_relaxed) > 0;
 }
 
 static void set_warm(struct shim_session_kept *kept, bool warm)
 {
 	if (warm != kept->warm)
-		warm_streams += warm ? 1u : (uint32_t)-1;
+		atomic_fetch_add_explicit(&warm_streams, warm ? 1u : (uint32_t)-1,
+					  memory_order_relaxed);
 	kept->warm = warm;
 }
 

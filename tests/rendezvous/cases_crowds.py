@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import harness
-from harness import build, case, expect_accelerated, long_case, wait_for
+from harness import build, case, expect_accelerated, long_case, segments_kib, wait_for
 
 KIB = 1024
 
@@ -56,17 +56,8 @@ class Crowd:
             return len({line.split()[4] for line in maps if "memfd:shmipc-segment" in line})
 
     def shared_kib(self):
-        """What the segments hold."""
-        total = 0
-        for pid in self.pids:
-            inside = False
-            with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as lines:
-                for line in lines:
-                    if "-" in line.split()[0]:
-                        inside = "memfd:shmipc-segment" in line
-                    elif inside and line.startswith("Pss:"):
-                        total += int(line.split()[1])
-        return total
+        """What the segments hold, pages of both ends once."""
+        return sum(segments_kib(pid, "Pss") for pid in self.pids)
 
 
 # ---- all at once ----

@@ -112,17 +112,22 @@ class End:
 
     def shared_kib(self):
         """What it has of the segments in its memory."""
-        total, inside = 0, False
-        with open(f"/proc/{self.process.pid}/smaps", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if "-" in line.split()[0]:
-                    inside = "memfd:shmipc-segment" in line
-                elif inside and line.startswith("Rss:"):
-                    total += int(line.split()[1])
-        return total
+        return segments_kib(self.process.pid, "Rss")
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+
+def segments_kib(pid, what):
+    """The sum of this line of smaps over the segments that a process maps."""
+    total, inside = 0, False
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if "-" in line.split()[0]:
+                inside = "memfd:shmipc-segment" in line
+            elif inside and line.startswith(what + ":"):
+                total += int(line.split()[1])
+    return total
 
 
 class Pair:
