@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "preload/upgrade.h"
 
+#include "core/postpone.h"
 #include "core/restart.h"
 #include "core/sys.h"
 #include "core/thread.h"
@@ -252,8 +253,12 @@ static __attribute__((hot)) void one_more_call(struct shim_conn *conn, int fd)
 		return;
 	conn->young = false;
 	calls = atomic_fetch_add(&conn->steps, 1);
-	if (calls >= atomic_load_explicit(&conn->next_step, memory_order_relaxed))
-		step(conn, fd);
+	if (calls < atomic_load_explicit(&conn->next_step, memory_order_relaxed))
+		return;
+	/* handlers wait: what one of them decides in the middle, attaching would overrule */
+	shmipc_postpone_begin();
+	step(conn, fd);
+	shmipc_postpone_end();
 }
 
 static inline void count_traffic(struct shim_conn *conn, size_t bytes)

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import harness
-from harness import build, case, expect_accelerated, expect_plain, wait_for
+from harness import Skip, build, case, expect_accelerated, expect_plain, wait_for
 
 
 @case
@@ -216,6 +216,37 @@ def threads_open_and_close(_):
 @case
 def threads_open_and_close_while_others_fork(_):
     storm("fork")
+
+
+def amid(kind):
+    """Behind every fifth system call of a client; the log tells that the runs came as far as memory."""
+    log = f"{harness.DIR}/amid.log"
+    env = dict(os.environ, LD_PRELOAD=harness.SHIM, SHMIPC_ENDPOINTS="tcp:*", SHMIPC_LOG=f"info:{log}",
+               SHMIPC_UPGRADE_AFTER="2")
+    result = subprocess.run([build("amid"), kind, "5"], env=env, capture_output=True, text=True, check=False,
+                            timeout=harness.DEADLINE_S)
+    if result.returncode == 77:
+        raise Skip(result.stderr.strip())
+    assert result.returncode == 0, (result.returncode, result.stderr)
+    runs = int(result.stdout)
+    assert runs > 20, runs
+    with open(log, encoding="ascii") as file:
+        assert file.read().count("event=accelerated") > runs
+
+
+@case
+def a_handler_in_the_middle_asks_for_signals(_):
+    amid("async")
+
+
+@case
+def a_handler_in_the_middle_sends(_):
+    amid("send")
+
+
+@case
+def a_handler_in_the_middle_closes(_):
+    amid("close")
 
 
 @case
