@@ -79,6 +79,10 @@ void shim_conn_end(struct shim_conn *conn, int fd)
 		shim_upgrade_release(session, stream);
 		return;
 	}
+	if (conn->young) { /* no call is inside, and none was ever on a ring */
+		give_back(conn);
+		return;
+	}
 	if (fd < 0) {
 		shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
 		give_back(conn);

@@ -14,7 +14,10 @@
  * serves another connection when the call returns, is found out by `birth`.  One that jumps out of
  * the call leaves the count lost (count_lost), not the direction blocked.
  *
- * Only for a process with one thread; in others, and for all other calls, transfer.h.
+ * In a process of several threads a call pins the record (pins.h), and it is another thread that
+ * may end `young` meanwhile: it does so before it looks at kernel_senders (kernel_readers), both
+ * sequentially consistent, so a call that has found the connection young is seen by whoever cuts.
+ * All other calls: transfer.h.
  */
 #ifndef SHMIPC_PRELOAD_YOUNG_H
 #define SHMIPC_PRELOAD_YOUNG_H
