@@ -10,6 +10,7 @@
 #include "core/sys.h"
 #include "preload/numbers.h"
 #include "preload/real.h"
+#include "preload/rebind.h"
 #include "preload/transfer.h"
 
 /* ---- files ---- */
@@ -28,6 +29,7 @@ static int open_at(int directory, const char *path, int flags, va_list *argument
 
 	if (!shim_real_calls.openat)
 		return (int)shim_edge(sys_openat(directory, path, flags, mode));
+	shim_rebind_look_sometimes();
 	return shim_number_born(shim_real_calls.openat(directory, path, flags, mode));
 }
 

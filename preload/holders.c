@@ -16,6 +16,7 @@
 #include "preload/pins.h"
 #include "preload/process_lock.h"
 #include "preload/real.h"
+#include "preload/rebind.h"
 #include "preload/sets.h"
 #include "preload/upgrade.h"
 
@@ -155,6 +156,7 @@ void shim_conn_before_fork(void)
 {
 	if (!shim_config.enabled)
 		return;
+	shim_rebind_look(); /* a child of several threads cannot */
 	shim_process_lock_take(&fork_lock);
 	shim_loaded_before_fork(); /* first: whoever makes a step may want the locks of sets */
 	forks = forks + 1 == MARK_LEFT ? 1 : forks + 1;

@@ -18,6 +18,7 @@
 #include "preload/config.h"
 #include "preload/findings.h"
 #include "preload/log.h"
+#include "preload/rebind.h"
 #include "preload/sets.h"
 #include "preload/system_calls.h"
 
@@ -51,7 +52,8 @@ enum outcome {
 	NOTHING_NEW,
 };
 
-typedef int (*iterate)(int (*)(struct dl_phdr_info *, size_t, void *), void *);
+typedef int (*iterate_visit)(struct dl_phdr_info *, size_t, void *);
+typedef int (*iterate)(iterate_visit, void *);
 
 static iterate iterate_objects;
 static uintptr_t exempt[NOT_OURS_MAX]; /* an object that holds one of these does not count */
@@ -93,7 +95,7 @@ static bool holds(const struct dl_phdr_info *info, uintptr_t address)
 	return false;
 }
 
-static bool is_exempt(const struct dl_phdr_info *info)
+bool shim_loaded_is_exempt(const struct dl_phdr_info *info)
 {
 	for (size_t i = 0; i < NOT_OURS_MAX && exempt[i]; i++)
 		if (holds(info, exempt[i]))
@@ -254,7 +256,7 @@ static int visit(struct dl_phdr_info *info, size_t bytes, void *argument)
 
 	(void)bytes;
 	step->loads = info->dlpi_adds;
-	if (is_exempt(info))
+	if (shim_loaded_is_exempt(info))
 		return NEXT;
 	it = identity(info);
 	if (is_known(it, step->position++))
@@ -345,15 +347,37 @@ static bool is_too_soon(void)
 	return false;
 }
 
+static bool may_ask(void)
+{
+	return iterate_objects && !shmipc_postpone_in_handler() && !shim_process_is_borrowed() &&
+	       atomic_load(&blind_generation) != shmipc_process_generation();
+}
+
+enum shim_loaded_visit shim_loaded_visit(iterate_visit visit_object, void *argument)
+{
+	uint32_t idle = 0;
+	bool done;
+
+	if (!may_ask())
+		return SHIM_LOADED_REFUSED;
+	shmipc_postpone_begin();
+	done = atomic_compare_exchange_strong(&busy, &idle, 1);
+	if (done) {
+		iterate_objects(visit_object, argument);
+		atomic_store(&busy, 0);
+	}
+	shmipc_postpone_end();
+	return done ? SHIM_LOADED_VISITED : SHIM_LOADED_BUSY;
+}
+
 /* Called by every wait that is about to sleep. */
 static void decide(void)
 {
 	uint32_t idle = 0;
 
-	if (!atomic_load_explicit(&is_of_use, memory_order_relaxed) || is_too_soon() ||
-	    shmipc_postpone_in_handler() || shim_process_is_borrowed() ||
-	    atomic_load(&blind_generation) == shmipc_process_generation())
+	if (!atomic_load_explicit(&is_of_use, memory_order_relaxed) || is_too_soon() || !may_ask())
 		return;
+	shim_rebind_look();
 	shmipc_postpone_begin();
 	if (atomic_compare_exchange_strong(&busy, &idle, 1)) {
 		go_on();

@@ -19,9 +19,27 @@
 #ifndef SHMIPC_PRELOAD_LOADED_H
 #define SHMIPC_PRELOAD_LOADED_H
 
+#include <link.h>
+#include <stdbool.h>
+#include <stddef.h>
+
 struct shim_conn;
 
 void shim_loaded_start(void);
+
+enum shim_loaded_visit {
+	SHIM_LOADED_VISITED,
+	SHIM_LOADED_BUSY,    /* another thread is about it just now */
+	SHIM_LOADED_REFUSED, /* not here, and not by waiting */
+};
+
+/* dl_iterate_phdr(), where that can be called: not in a signal handler, not in a child that may
+ * have found the loader's lock taken.  One thread at a time, no handler meanwhile. */
+enum shim_loaded_visit shim_loaded_visit(int (*visit)(struct dl_phdr_info *, size_t, void *),
+					 void *argument);
+
+/* libc, the loader, the vdso, we ourselves. */
+bool shim_loaded_is_exempt(const struct dl_phdr_info *info);
 
 /* This connection is being attached. */
 void shim_loaded_look(struct shim_conn *conn);

@@ -19,6 +19,7 @@
 #include "preload/log.h"
 #include "preload/pins.h"
 #include "preload/real.h"
+#include "preload/rebind.h"
 #include "preload/sets.h"
 #include "preload/upgrade.h"
 
@@ -44,6 +45,7 @@ __attribute__((constructor)) static void shim_start(void)
 		return;
 	}
 	shim_loaded_start();
+	shim_rebind_start();
 	shim_config.enabled = true;
 	shim_bequest_take();
 	shim_log(SHIM_LOG_DEBUG, "pid=%d event=start", getpid());

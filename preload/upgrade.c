@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "preload/upgrade.h"
 
+#include "core/cpu.h"
 #include "core/postpone.h"
 #include "core/restart.h"
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/config.h"
 #include "preload/pins.h"
+#include "preload/rebind.h"
 #include "preload/sets.h"
 #include "preload/upgrade_parts.h"
 #include "preload/worth.h"
 
-enum { STEPS_MAX = 4096 }; /* calls after the threshold; then the peer is plain */
+enum {
+	STEPS_MAX = 4096,  /* calls after the threshold, and */
+	PATIENCE_MS = 200, /* so long: then the peer is plain */
+};
 
 int shim_upgrade_start(void)
 {
@@ -160,10 +165,18 @@ void shim_upgrade_again(struct shim_conn *conn, int fd)
 
 /* ---- when ---- */
 
-/* Each of the first calls, then every 4th, 16th, 64th ... */
+/* Each of the first calls, then every 4th, 16th, 64th, 256th. */
 static uint32_t pause_after(uint32_t steps)
 {
-	return steps < 32 ? 1 : steps < 128 ? 4 : steps < 1024 ? 16 : 64;
+	return steps < 32 ? 1 : steps < 128 ? 4 : steps < 1024 ? 16 : steps < STEPS_MAX ? 64 : 256;
+}
+
+/* Calls alone do not tell: thousands of small sends are over before a peer on a busy machine has
+ * had the processor once. */
+static bool has_waited_enough(const struct shim_conn *conn, uint32_t calls)
+{
+	return calls >= STEPS_MAX && shmipc_ticks() - conn->steps_since_ticks >=
+					     PATIENCE_MS * 1000 * shmipc_ticks_per_us();
 }
 
 static bool is_shared(const struct shim_conn *conn)
@@ -174,8 +187,11 @@ static bool is_shared(const struct shim_conn *conn)
 static int begin(struct shim_conn *conn, int fd)
 {
 	struct shim_rendezvous_keys keys;
-	enum shmipc_reason reason = shim_eligible(conn, fd, &keys);
+	enum shmipc_reason reason;
 
+	if (!shim_rebind_look())
+		return -1;
+	reason = shim_eligible(conn, fd, &keys);
 	if (reason == SHMIPC_REASON_SHARED && is_shared(conn)) {
 		shim_conn_set_reason(conn, reason); /* the others may close it yet, or exec */
 		return -1;
@@ -213,10 +229,12 @@ static void step(struct shim_conn *conn, int fd)
 	uint32_t calls = atomic_load(&conn->steps);
 	int result = 0;
 
+	if (calls == 0)
+		conn->steps_since_ticks = shmipc_ticks();
 	atomic_store(&conn->next_step, calls + pause_after(calls));
 	shim_conn_count_holders(conn);
 	if (!may_step(conn)) {
-		if (calls >= STEPS_MAX && is_shared(conn))
+		if (has_waited_enough(conn, calls) && is_shared(conn))
 			shim_conn_make_plain(conn, SHMIPC_REASON_SHARED);
 		return;
 	}
@@ -233,7 +251,7 @@ static void step(struct shim_conn *conn, int fd)
 		if (conn->upgrade)
 			conn->upgrade->steps++;
 	}
-	if (result == -1 && calls >= STEPS_MAX)
+	if (result == -1 && has_waited_enough(conn, calls))
 		result = is_shared(conn) ? SHMIPC_REASON_SHARED : SHMIPC_REASON_PEER_PLAIN;
 	if (result > 0)
 		shim_rendezvous_give_up(conn);

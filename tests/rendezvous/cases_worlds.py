@@ -136,9 +136,10 @@ def late(how, library, preload):
     return sum(int(n) for n in re.findall(r"ring_tx=(\d+)", text))
 
 
-def plugin():
-    out = f"{harness.DIR}/plugin.so"
-    harness.run(os.environ.get("CC", "cc"), "-shared", "-fPIC", "-D_GNU_SOURCE", "-o", out, f"{harness.HERE}/plugin.c")
+def plugin(binding="lazy"):
+    out = f"{harness.DIR}/plugin-{binding}.so"
+    harness.run(os.environ.get("CC", "cc"), "-shared", "-fPIC", "-D_GNU_SOURCE", f"-Wl,-z,{binding}", "-o", out,
+                f"{harness.HERE}/plugin.c")
     return out
 
 
@@ -155,5 +156,7 @@ def library_loaded_late(_):
 
 @case
 def library_that_binds_deep(_):
-    """Its calls pass the shim by, on both ends' connections that it made: plain."""
-    assert late("deep", plugin(), preload=True) == 0
+    """Its calls are brought back to the shim, so it has connections of ours, and may use the program's."""
+    for binding in ("lazy", "now"):
+        assert late("deep", plugin(binding), preload=True) > 0
+        assert late("mixed", plugin(binding), preload=True) > 0

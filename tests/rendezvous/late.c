@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* late shim PATH            loads the shim when it is running already
  * late plugin PATH          loads a library that uses its connection
- * late deep PATH            the same with RTLD_DEEPBIND: the library's calls are libc's own, and so
- *                           are those of the connection that it makes
+ * late deep PATH            the same with RTLD_DEEPBIND: the loader binds the library's calls to
+ *                           libc's own functions
+ * late mixed PATH           ... and the connection is made, and used at first, by the program; by
+ *                           the other end always
  * Then two processes make 200 round trips with checked content, one of them forks meanwhile. */
 #include <dlfcn.h>
 #include <errno.h>
@@ -27,6 +29,9 @@ static void fail(const char *what)
 	fprintf(stderr, "late: %s: %s\n", what, strerror(errno));
 	_exit(1);
 }
+
+static ssize_t (*later_send)(int fd, const void *bytes, size_t count);
+static ssize_t (*later_receive)(int fd, void *bytes, size_t count);
 
 static ssize_t own_send(int fd, const void *bytes, size_t count)
 {
@@ -75,6 +80,24 @@ static void look_up(void *library)
 		fail("dlsym");
 }
 
+/* The library's calls are kept for the second half. */
+static void use_own_first(void)
+{
+	later_send = send_bytes;
+	later_receive = receive_bytes;
+	send_bytes = own_send;
+	receive_bytes = own_receive;
+	connect_to = own_connect;
+}
+
+static void begin_round(int round)
+{
+	if (later_send && round == ROUNDS / 2) {
+		send_bytes = later_send;
+		receive_bytes = later_receive;
+	}
+}
+
 static void fork_once(void)
 {
 	pid_t child = fork();
@@ -91,9 +114,10 @@ int main(int argc, char **argv)
 	struct sockaddr_in address = { .sin_family = AF_INET };
 	socklen_t bytes = sizeof(address);
 	int listener = socket(AF_INET, SOCK_STREAM, 0), fd, status;
-	bool deep = argc > 2 && strcmp(argv[1], "deep") == 0;
+	bool mixed = argc > 2 && strcmp(argv[1], "mixed") == 0;
+	bool deep = mixed || (argc > 2 && strcmp(argv[1], "deep") == 0);
 	void *library = argc > 2 ? dlopen(argv[2],
-					  RTLD_NOW | RTLD_GLOBAL | (deep ? RTLD_DEEPBIND : 0))
+					  RTLD_LAZY | RTLD_GLOBAL | (deep ? RTLD_DEEPBIND : 0))
 				 : NULL;
 	pid_t child;
 
@@ -108,6 +132,8 @@ int main(int argc, char **argv)
 		dlclose(library);
 	else
 		look_up(library);
+	if (mixed)
+		use_own_first();
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	if (bind(listener, (struct sockaddr *)&address, bytes) < 0 || listen(listener, 4) < 0 ||
 	    getsockname(listener, (struct sockaddr *)&address, &bytes) < 0)
@@ -116,6 +142,7 @@ int main(int argc, char **argv)
 	if (child == 0) {
 		fd = connect_to((struct sockaddr *)&address, bytes);
 		for (int i = 0; i < ROUNDS; i++) {
+			begin_round(i);
 			say(fd, i);
 			expect(fd, i);
 		}
