@@ -234,12 +234,15 @@ static void drain_when_told(int fd)
 static void fill(int fd)
 {
 	static char bytes[65536];
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
 
 	memset(bytes, 'f', sizeof(bytes));
 	set_nonblock(fd, true);
-	for (size_t piece = sizeof(bytes); piece > 0; piece /= 2)
-		while (send(fd, bytes, piece, 0) > 0)
-			;
+	do /* there may be room anew, that of a ring which has just been attached */
+		for (size_t piece = sizeof(bytes); piece > 0; piece /= 2)
+			while (send(fd, bytes, piece, 0) > 0)
+				;
+	while (poll(&room, 1, 0) > 0);
 	obs("full", send(fd, bytes, 1, 0));
 	set_nonblock(fd, false);
 }

@@ -125,8 +125,8 @@ def come_back(pair, *options):
     client = pair.start("client", "returning-client", server.address, *options, env=env)
     client.done()
     expect_accelerated(client, 7)
-    # each of the two directions of one stream
-    assert client.shared_kib() > 2 * 2 * KIB, client.shared_kib()
+    # how far the two directions of the stream got ahead is chance, but more than is there in the end
+    assert client.shared_kib() > 5 * KIB // 2, client.shared_kib()
     assert wait_for(lambda: client.shared_kib() <= 2 * KIB and server.shared_kib() <= 2 * KIB, 8), (
         client.shared_kib(), server.shared_kib())
 
