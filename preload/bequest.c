@@ -95,7 +95,9 @@ static bool describe(int fd, struct item *item)
 	if (shim_fd_kind(word) != SHIM_FD_CONN && shim_fd_kind(word) != SHIM_FD_PLAIN)
 		return false;
 	conn = shim_conn_at(shim_fd_index(word));
-	if (!conn->handed_over || (sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
+	/* what was spawned meanwhile may have it too, and no count knows of that */
+	if (!conn->handed_over || conn->spawns != shim_process_spawns() ||
+	    (sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
 		return false;
 	conn->handed_over = is_held_alone(conn);
 	if (!conn->handed_over ||
@@ -192,7 +194,7 @@ static void take_item(const struct bequest *bequest, uint32_t at)
 	if (!is_socket_of(item))
 		return;
 	if (sibling >= 0)
-		shim_conn_duplicate(sibling, item->fd);
+		shim_conn_duplicate(NULL, sibling, item->fd);
 	else
 		shim_conn_inherit(item->fd, item->is_server != 0, item->sent, item->received,
 				  item->trips);

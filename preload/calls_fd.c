@@ -4,10 +4,13 @@
 #include <linux/close_range.h>
 #include <linux/kcmp.h>
 #include <linux/sockios.h>
+#include <pthread.h>
 #include <stddef.h>
+#include <sys/resource.h>
 
 #include "core/ending.h"
 #include "core/sys.h"
+#include "core/thread.h"
 #include "preload/config.h"
 #include "preload/conn.h"
 #include "preload/downgrade.h"
@@ -15,6 +18,7 @@
 #include "preload/handover.h"
 #include "preload/identity.h"
 #include "preload/numbers.h"
+#include "preload/pins.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/sets.h"
@@ -34,31 +38,54 @@ static int refuse(void)
 	return -1;
 }
 
+/* Between the end of the stream and that of the number other threads would reach the socket itself:
+ * so the number goes first.  Closed here, as libc's call may be left by a cancellation. */
+static bool close_before_end(int fd, int *result)
+{
+	struct shim_conn *conn = shmipc_single_threaded() ? NULL : shim_hold(fd);
+	bool done = conn && shim_conn_is_attached(conn) && shim_conn_close_held(conn, fd, result);
+
+	shim_let_go(conn);
+	return done;
+}
+
+/* True: that is all, and *result the outcome. */
+static bool before_close(int fd, bool may_be_cancelled, int *result)
+{
+	if (!shim_fd_word(fd)) {
+		*result = -EBADF;
+		return is_protected(fd);
+	}
+	if (may_be_cancelled)
+		pthread_testcancel();
+	if (close_before_end(fd, result))
+		return true;
+	shim_conn_forget(fd);
+	return false;
+}
+
 SHIM_EXPORT int close(int fd)
 {
-	if (shim_fd_word(fd))
-		shim_conn_forget(fd);
-	else if (__builtin_expect(fd >= 64, 0) && is_protected(fd))
-		return refuse();
+	int result;
+
+	if ((shim_fd_word(fd) || __builtin_expect(fd >= 64, 0)) && before_close(fd, true, &result))
+		return (int)shim_edge(result);
 	return real.close(fd);
 }
 
 SHIM_EXPORT int __close(int fd)
 {
-	if (shim_fd_word(fd))
-		shim_conn_forget(fd);
-	else if (is_protected(fd))
-		return refuse();
-	return real.__close(fd);
+	int result;
+
+	return before_close(fd, true, &result) ? (int)shim_edge(result) : real.__close(fd);
 }
 
 SHIM_EXPORT int __close_nocancel(int fd)
 {
-	if (shim_fd_word(fd))
-		shim_conn_forget(fd);
-	else if (is_protected(fd))
-		return refuse();
-	return real.__close_nocancel(fd);
+	int result;
+
+	return before_close(fd, false, &result) ? (int)shim_edge(result)
+						: real.__close_nocancel(fd);
 }
 
 static void forget_range(unsigned int first, unsigned int last)
@@ -91,11 +118,24 @@ static int close_around_hidden(unsigned int first, unsigned int last, int flags)
 	}
 }
 
+/* The calling thread gets a table of descriptors of its own: to the others the numbers stay. */
+static void leave_range(unsigned int first, unsigned int last)
+{
+	const unsigned int limit = (unsigned int)shim_fd_limit();
+
+	for (unsigned int fd = first; fd <= last && fd < limit; fd++)
+		shim_downgrade_number((int)fd);
+}
+
 SHIM_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 {
-	if (!shim_config.enabled || first > last)
+	const unsigned int known = CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE;
+
+	if (!shim_config.enabled || first > last || ((unsigned int)flags & ~known))
 		return real.close_range(first, last, flags);
-	if (!((unsigned int)flags & CLOSE_RANGE_CLOEXEC))
+	if (((unsigned int)flags & CLOSE_RANGE_UNSHARE) && !shmipc_single_threaded())
+		leave_range(first, last);
+	else if (!((unsigned int)flags & CLOSE_RANGE_CLOEXEC))
 		forget_range(first, last);
 	return close_around_hidden(first, last, flags);
 }
@@ -115,26 +155,32 @@ SHIM_EXPORT void closefrom(int first)
 
 /* ---- dup ---- */
 
-static int duplicated(int from, int to)
+/* held: the connection of `from`, since before the call that returned `to`; or NULL. */
+static int duplicated(struct shim_conn *held, int from, int to)
 {
-	struct shim_conn *conn = shim_conn_of(from);
-
 	if (to < 0)
 		return to;
-	if (conn && shim_process_is_borrowed()) {
+	if (held && shim_process_is_borrowed()) {
 		shim_handover_number(from, to);
 		return to;
 	}
-	shim_conn_duplicate(from, to);
+	if (!shim_conn_duplicate(held, from, to)) {
+		sys_close(to); /* as if the other thread's close had come first */
+		return refuse();
+	}
 	/* from here on stdin, stdout or stderr may use it, which call no hook */
-	if (conn && to <= STDERR_FILENO)
-		shim_handover_standard(conn, to);
+	if (held && to <= STDERR_FILENO)
+		shim_handover_standard(held, to);
 	return to;
 }
 
 SHIM_EXPORT int dup(int fd)
 {
-	return duplicated(fd, real.dup(fd));
+	struct shim_conn *held = shim_hold(fd);
+	int result = duplicated(held, fd, real.dup(fd));
+
+	shim_let_go(held);
+	return result;
 }
 
 /* Numbers of ours are nobody's: the application may have any of them, except for a moment those
@@ -145,61 +191,99 @@ static bool is_vacated(int fd)
 	return shim_conn_status_vacate(fd) || shim_sets_vacate(fd) || shim_upgrade_vacate(fd);
 }
 
-/* The target is closed by the kernel: what we know of it ends first, or the peer would learn too
- * late. */
-static bool replace_target(int from, int to)
+/* An open number may lie beyond the limit, if that was lowered. */
+static bool is_within_limit(int fd)
 {
-	if (!shim_config.enabled || from == to)
-		return true;
-	if (is_protected(to) && sys_fcntl(from, F_GETFD, 0) >= 0 && !is_vacated(to))
-		return false;
-	if (shim_fd_word(to) && sys_fcntl(from, F_GETFD, 0) >= 0)
+	struct rlimit limit;
+
+	return sys_call6(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&limit, 0, 0) < 0 ||
+	       (rlim_t)fd < limit.rlim_cur;
+}
+
+/* What the target of a dup2() or dup3() stands for is closed by the kernel. */
+struct target {
+	bool refused; /* one of ours */
+	/* other threads may use it: its stream ends behind the call */
+	struct shim_conn *held;
+};
+
+/* A call that will fail replaces nothing.  Else what we know of the target ends first, or the peer
+ * would learn too late. */
+static struct target replace_target(int from, int to, int flags)
+{
+	struct target target = { 0 };
+	uint32_t word = shim_fd_word(to);
+
+	if (!shim_config.enabled || from == to || (flags & ~O_CLOEXEC) ||
+	    (!word && !is_protected(to)) || sys_fcntl(from, F_GETFD, 0) < 0 || !is_within_limit(to))
+		return target;
+	if (!word) {
+		target.refused = !is_vacated(to);
+		return target;
+	}
+	target.held = shmipc_single_threaded() ? NULL : shim_hold(to);
+	if (target.held &&
+	    (!shim_conn_is_attached(target.held) || !shim_pins_move(target.held, to))) {
+		shim_let_go(target.held);
+		target.held = NULL;
+	}
+	if (!target.held)
 		shim_conn_forget(to);
-	return true;
+	return target;
+}
+
+typedef int replacing_call(int from, int to);
+
+static int replaced_by(replacing_call *call, int from, int to)
+{
+	struct shim_conn *held = shim_hold(from);
+	struct target target = replace_target(from, to, 0);
+	int result;
+
+	if (target.refused)
+		result = refuse();
+	else if (from == to)
+		result = call(from, to);
+	else
+		result = duplicated(held, from, call(from, to));
+	shim_let_go(target.held);
+	shim_let_go(held);
+	return result;
 }
 
 SHIM_EXPORT int dup2(int from, int to)
 {
-	if (!replace_target(from, to))
-		return refuse();
-	return from == to ? real.dup2(from, to) : duplicated(from, real.dup2(from, to));
+	return replaced_by(real.dup2, from, to);
 }
 
 SHIM_EXPORT int __dup2(int from, int to)
 {
-	if (!replace_target(from, to))
-		return refuse();
-	return from == to ? real.__dup2(from, to) : duplicated(from, real.__dup2(from, to));
+	return replaced_by(real.__dup2, from, to);
 }
 
 SHIM_EXPORT int dup3(int from, int to, int flags)
 {
-	if (from == to)
-		return real.dup3(from, to, flags);
-	if (!replace_target(from, to))
-		return refuse();
-	return duplicated(from, real.dup3(from, to, flags));
+	struct shim_conn *held = shim_hold(from);
+	struct target target = replace_target(from, to, flags);
+	int result = target.refused ? refuse() : duplicated(held, from, real.dup3(from, to, flags));
+
+	shim_let_go(target.held);
+	shim_let_go(held);
+	return result;
 }
 
 /* ---- pidfd_getfd: a number of another process, or of this one ---- */
 
-static uint64_t cookie_of(int fd)
-{
-	uint64_t cookie = 0;
-	socklen_t bytes = sizeof(cookie);
-
-	return sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &bytes) == 0 ? cookie : 0;
-}
-
 /* A number that we know of the same connection, or -1. */
 static int other_name_of(int fd)
 {
-	uint64_t cookie = cookie_of(fd);
+	uint64_t cookie = shim_identity_cookie(fd);
 
 	for (int other = 0; cookie && other < shim_fd_limit(); other++) {
 		enum shim_fd_kind kind = shim_fd_kind(shim_fd_word(other));
 
-		if ((kind == SHIM_FD_CONN || kind == SHIM_FD_PLAIN) && cookie_of(other) == cookie)
+		if ((kind == SHIM_FD_CONN || kind == SHIM_FD_PLAIN) &&
+		    shim_identity_cookie(other) == cookie)
 			return other;
 	}
 	return -1;
@@ -237,7 +321,7 @@ static int copied(int fd)
 	other = other_name_of(fd);
 	if (other < 0)
 		other = other_name_of_set(fd);
-	return other < 0 ? fd : duplicated(other, fd);
+	return other < 0 ? fd : duplicated(NULL, other, fd);
 }
 
 /* A connection that this process holds already (it is its own, or a relative's by fork) has one
@@ -253,9 +337,15 @@ SHIM_EXPORT int pidfd_getfd(int pidfd, int target, unsigned int flags)
 
 typedef int fcntl_call(int fd, int command, ...);
 
+/* Those that do not sleep, and concern us. */
+static bool is_held_over(int command)
+{
+	return command == F_SETFL || command == F_DUPFD || command == F_DUPFD_CLOEXEC;
+}
+
 static int fcntl_by(fcntl_call *call, int fd, int command, va_list *arguments)
 {
-	struct shim_conn *conn = shim_conn_of(fd);
+	struct shim_conn *conn = is_held_over(command) ? shim_hold(fd) : NULL;
 	long argument = va_arg(*arguments, long);
 	int result;
 
@@ -265,7 +355,8 @@ static int fcntl_by(fcntl_call *call, int fd, int command, va_list *arguments)
 	if (conn && command == F_SETFL)
 		shmipc_receiver_flags_changed(&conn->rx);
 	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
-		return duplicated(fd, result);
+		result = duplicated(conn, fd, result);
+	shim_let_go(conn);
 	return result;
 }
 
@@ -383,9 +474,47 @@ static bool lies_before_mark(struct shim_conn *conn, int fd, int *out)
 	return true;
 }
 
+static bool asks_of_ring(unsigned long request)
+{
+	return request == FIONREAD || request == SIOCATMARK || request == SIOCOUTQ;
+}
+
+/* True: answered, or refused. */
+static bool ioctl_of_ring(struct shim_conn *conn, int fd, unsigned long request, int *argument,
+			  int *result)
+{
+	if (!shim_conn_is_attached(conn) || shim_pointer_is_bad_result(argument, sizeof(int)))
+		return false;
+	*result = 0;
+	if (request == FIONREAD)
+		*result = unread_here(conn, fd, argument);
+	else if (request == SIOCATMARK)
+		return lies_before_mark(conn, fd, argument);
+	else
+		*result = unread_there(conn, fd, request, argument);
+	return true;
+}
+
+static int ioctl_held(struct shim_conn *conn, int fd, unsigned long request, void *argument)
+{
+	int result;
+
+	/* also in the middle of a rendezvous, which has asked for the flags before */
+	if (request == FIOASYNC && !shim_pointer_is_bad_result(argument, sizeof(int)) &&
+	    *(const int *)argument)
+		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
+	if (asks_of_ring(request) && ioctl_of_ring(conn, fd, request, argument, &result))
+		return result;
+	result = real.ioctl(fd, request, argument);
+	if (request == FIONBIO)
+		shmipc_receiver_flags_changed(&conn->rx);
+	return result;
+}
+
 SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 {
-	struct shim_conn *conn = shim_conn_of(fd);
+	bool concerns_us = asks_of_ring(request) || request == FIOASYNC || request == FIONBIO;
+	struct shim_conn *conn = concerns_us ? shim_hold(fd) : NULL;
 	va_list arguments;
 	void *argument;
 	int result;
@@ -393,22 +522,8 @@ SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_start(arguments, request);
 	argument = va_arg(arguments, void *);
 	va_end(arguments);
-	/* also in the middle of a rendezvous, which has asked for the flags before */
-	if (conn && request == FIOASYNC && !shim_pointer_is_bad_result(argument, sizeof(int)) &&
-	    *(const int *)argument)
-		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
-	if (conn && shim_conn_is_attached(conn) &&
-	    !shim_pointer_is_bad_result(argument, sizeof(int))) {
-		if (request == FIONREAD)
-			return unread_here(conn, fd, argument);
-		if (request == SIOCATMARK && lies_before_mark(conn, fd, argument))
-			return 0;
-		if (request == SIOCOUTQ)
-			return unread_there(conn, fd, request, argument);
-	}
-	result = real.ioctl(fd, request, argument);
-	if (conn && request == FIONBIO)
-		shmipc_receiver_flags_changed(&conn->rx);
+	result = conn ? ioctl_held(conn, fd, request, argument) : real.ioctl(fd, request, argument);
+	shim_let_go(conn);
 	return result;
 }
 

@@ -15,6 +15,7 @@
 #include "preload/downgrade.h"
 #include "preload/eligible.h"
 #include "preload/options.h"
+#include "preload/pins.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
 #include "preload/sets.h"
@@ -146,15 +147,14 @@ static int after_shutdown(struct shim_conn *conn, int fd, bool was_shut, int res
 	return 0;
 }
 
-SHIM_EXPORT int shutdown(int fd, int how)
+static int shutdown_held(struct shim_conn *conn, int fd, int how)
 {
-	struct shim_conn *conn = shim_conn_of(fd);
 	bool was_shut;
 	int result;
 
-	if (conn) /* no ring any more for what ends before it has one */
-		shim_conn_make_plain(conn, SHMIPC_REASON_CLOSED);
-	if (!conn || !shim_conn_is_attached(conn))
+	/* no ring any more for what ends before it has one */
+	shim_conn_make_plain(conn, SHMIPC_REASON_CLOSED);
+	if (!shim_conn_is_attached(conn))
 		return real.shutdown(fd, how);
 	if (was_reset(conn, fd)) {	    /* an error, and an edge all the same */
 		conn->tx.edge_made = false; /* this one is the application's */
@@ -166,6 +166,15 @@ SHIM_EXPORT int shutdown(int fd, int how)
 	before_shutdown(conn, fd, how);
 	result = after_shutdown(conn, fd, was_shut, real.shutdown(fd, how));
 	shim_sets_edge(conn);
+	return result;
+}
+
+SHIM_EXPORT int shutdown(int fd, int how)
+{
+	struct shim_conn *conn = shim_hold(fd);
+	int result = conn ? shutdown_held(conn, fd, how) : real.shutdown(fd, how);
+
+	shim_let_go(conn);
 	return result;
 }
 
@@ -182,15 +191,12 @@ static int tell_name(const struct shim_conn *conn, struct sockaddr *address, soc
 
 /* TCP names no peer of a connection that was reset.  Of bytes that a killed peer left unread in the
  * ring the kernel knows nothing, and of a token it has made a reset. */
-SHIM_EXPORT int getpeername(int fd, __SOCKADDR_ARG address, socklen_t *restrict bytes)
+static int getpeername_held(struct shim_conn *conn, int fd, __SOCKADDR_ARG address,
+			    socklen_t *restrict bytes)
 {
-	struct shim_conn *conn = shim_conn_of(fd);
-	enum shmipc_ending ending;
+	enum shmipc_ending ending = ending_of(conn, fd);
 	int saved = errno, result;
 
-	if (!conn || conn->is_unix || !shim_conn_is_attached(conn))
-		return real.getpeername(fd, address, bytes);
-	ending = ending_of(conn, fd);
 	if (ending == SHMIPC_ENDING_LEFT_BYTES)
 		return (int)shim_edge(-ENOTCONN);
 	result = real.getpeername(fd, address, bytes);
@@ -201,6 +207,17 @@ SHIM_EXPORT int getpeername(int fd, __SOCKADDR_ARG address, socklen_t *restrict 
 		return result;
 	errno = saved;
 	return tell_name(conn, address.__sockaddr__, bytes);
+}
+
+SHIM_EXPORT int getpeername(int fd, __SOCKADDR_ARG address, socklen_t *restrict bytes)
+{
+	struct shim_conn *conn = shim_hold(fd);
+	int result = conn && !conn->is_unix && shim_conn_is_attached(conn)
+			     ? getpeername_held(conn, fd, address, bytes)
+			     : real.getpeername(fd, address, bytes);
+
+	shim_let_go(conn);
+	return result;
 }
 
 /* ---- options ---- */
@@ -219,27 +236,40 @@ static void after_low_water(struct shim_conn *conn, int fd)
 		shim_sets_edge(conn);
 }
 
-SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
+static int setsockopt_held(struct shim_conn *conn, int fd, int level, int name, const void *value,
+			   socklen_t bytes)
 {
-	struct shim_conn *conn = shim_conn_of(fd);
 	bool is_unfit, asks_first;
 	int result;
 
-	if (conn && shim_pointer_is_bad(value, bytes < OPTION_BYTES_MAX ? bytes : OPTION_BYTES_MAX))
-		conn = NULL; /* the kernel knows the right error */
-	if (conn && shim_options_set(conn, fd, level, name, value, bytes, &result))
+	if (shim_options_set(conn, fd, level, name, value, bytes, &result))
 		return result;
-	is_unfit = conn && !shim_eligible_option(level, name, value, bytes);
+	is_unfit = !shim_eligible_option(level, name, value, bytes);
 	asks_first = is_unfit && shim_eligible_option_is_of_one_family(level, name);
 	if (is_unfit && !asks_first)
 		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
 	result = real.setsockopt(fd, level, name, value, bytes);
 	if (asks_first && result == 0)
 		shim_retire(conn, fd, SHMIPC_REASON_OPTION);
-	if (conn && result == 0)
+	if (result == 0)
 		shim_options_note(conn, level, name, value);
-	if (conn && result == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT)
+	if (result == 0 && level == SOL_SOCKET && name == SO_RCVLOWAT)
 		after_low_water(conn, fd);
+	return result;
+}
+
+/* A pointer that is bad: the kernel knows the right error. */
+SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
+{
+	struct shim_conn *conn = shim_hold(fd);
+	int result;
+
+	if (conn &&
+	    !shim_pointer_is_bad(value, bytes < OPTION_BYTES_MAX ? bytes : OPTION_BYTES_MAX))
+		result = setsockopt_held(conn, fd, level, name, value, bytes);
+	else
+		result = real.setsockopt(fd, level, name, value, bytes);
+	shim_let_go(conn);
 	return result;
 }
 
@@ -256,28 +286,39 @@ static bool has_no_error(const struct shim_conn *conn, void *value, socklen_t *b
 	return true;
 }
 
-SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value,
-			   socklen_t *restrict bytes)
+static int getsockopt_held(struct shim_conn *conn, int fd, int level, int name,
+			   void *restrict value, socklen_t *restrict bytes)
 {
-	struct shim_conn *conn = shim_conn_of(fd);
+	bool is_error = level == SOL_SOCKET && name == SO_ERROR;
 	int number, result;
 
-	if (conn && shim_options_get(conn, level, name, value, bytes, &result))
+	if (shim_options_get(conn, level, name, value, bytes, &result))
 		return result;
-	if (conn && level == SOL_SOCKET && name == SO_ERROR) {
+	if (is_error) {
 		if (has_no_error(conn, value, bytes))
 			return 0;
 		shim_wait_ask(conn, fd);
 	}
 	result = real.getsockopt(fd, level, name, value, bytes);
-	if (conn && result == 0 && level == IPPROTO_TCP && name == TCP_INFO &&
-	    shim_conn_is_attached(conn))
+	if (result != 0 || !shim_conn_is_attached(conn))
+		return result;
+	if (level == IPPROTO_TCP && name == TCP_INFO)
 		shim_tcp_info_complete(conn, fd, value, *bytes);
-	if (conn && result == 0 && level == SOL_SOCKET && name == SO_ERROR &&
-	    shim_conn_is_attached(conn) && *bytes == sizeof(number)) {
+	if (is_error && *bytes == sizeof(number)) {
 		memcpy(&number, value, sizeof(number));
 		number = shmipc_receiver_take_error(&conn->rx, fd, number, shim_conn_private(conn));
 		memcpy(value, &number, sizeof(number));
 	}
+	return result;
+}
+
+SHIM_EXPORT int getsockopt(int fd, int level, int name, void *restrict value,
+			   socklen_t *restrict bytes)
+{
+	struct shim_conn *conn = shim_hold(fd);
+	int result = conn ? getsockopt_held(conn, fd, level, name, value, bytes)
+			  : real.getsockopt(fd, level, name, value, bytes);
+
+	shim_let_go(conn);
 	return result;
 }

@@ -192,18 +192,51 @@ __attribute__((hot)) void shim_conn_flush(int fd)
 		last_number_gone(shim_conn_at(index), fd, -1);
 }
 
-void shim_conn_duplicate(int from, int to)
+/* False: another thread has taken the last one away. */
+static bool one_more_number(uint32_t index)
 {
-	uint32_t word = shim_fd_word(from);
+	uint32_t numbers = atomic_load(&shim_conn_descriptors[index]);
+
+	while (numbers > 0 &&
+	       !atomic_compare_exchange_weak(&shim_conn_descriptors[index], &numbers, numbers + 1))
+		;
+	return numbers > 0;
+}
+
+bool shim_conn_duplicate(const struct shim_conn *held, int from, int to)
+{
+	uint32_t word = shim_fd_word(from), index = shim_fd_index(word);
 	enum shim_fd_kind kind = shim_fd_kind(word);
+	bool is_conn = kind == SHIM_FD_CONN || kind == SHIM_FD_PLAIN;
 
 	shim_conn_flush(to);
+	if (held && (!is_conn || index != shim_conn_index(held)))
+		return false;
 	if (kind == SHIM_FD_SET)
 		shim_set_duplicated(from, to);
-	if (kind != SHIM_FD_CONN && kind != SHIM_FD_PLAIN)
-		return;
-	atomic_fetch_add(&shim_conn_descriptors[shim_fd_index(word)], 1);
+	if (!is_conn)
+		return true;
+	if (!one_more_number(index))
+		return false;
 	shim_fd_touch(to);
 	shim_fd_set(to, word);
-	shim_set_number_reborn(to, shim_conn_at(shim_fd_index(word)));
+	shim_set_number_reborn(to, shim_conn_at(index));
+	return true;
+}
+
+bool shim_conn_close_held(struct shim_conn *conn, int fd, int *result)
+{
+	uint32_t word = shim_fd_word(fd), index = shim_conn_index(conn);
+	bool is_last = atomic_load(&shim_conn_descriptors[index]) == 1;
+
+	if (shim_fd_index(word) != index || (is_last && !shim_pins_move(conn, fd)))
+		return false;
+	shim_set_number_closed(fd); /* while the kernel knows the number */
+	*result = sys_close(fd);
+	if (!shim_fd_forget(fd, word))
+		return true;	    /* another thread has closed it too */
+	shim_set_number_closed(fd); /* what was registered in between */
+	if (atomic_fetch_sub(&shim_conn_descriptors[index], 1) == 1)
+		last_number_gone(conn, fd, -1);
+	return true;
 }

@@ -61,6 +61,7 @@ struct shim_conn {
 	/* a short connection uses nothing of this record but the line that ends here and the first
 	 * lines of tx and rx */
 	int family;
+	uint64_t cookie; /* SO_COOKIE, as of attach: which socket is it? */
 	struct shim_options
 		options;	/* what the application believes it has set on the real socket */
 	_Atomic uint32_t steps; /* calls since the threshold */
@@ -131,8 +132,14 @@ void shim_conn_flush(int fd);
 /* What shim_conn_forget() leaves to the last call that is inside (pins.h).  fd < 0: the number was
  * gone before. */
 void shim_conn_end(struct shim_conn *conn, int fd);
-/* `to` is now another name of `from`. */
-void shim_conn_duplicate(int from, int to);
+/* `to` is now another name of `from`, or of what `held` was before the call that has made it
+ * (pins.h; NULL: not held).  False: another thread has closed that meanwhile, so `to` is a name of
+ * nothing that lives and has to be closed. */
+bool shim_conn_duplicate(const struct shim_conn *held, int from, int to);
+/* The caller holds the connection, and other threads may use the number meanwhile: it is closed
+ * first, and the stream ends behind it by a duplicate, when the caller lets go.  *result: of the
+ * system call.  False: not done, there is no descriptor for that. */
+bool shim_conn_close_held(struct shim_conn *conn, int fd, int *result);
 
 /* It may be waited for by ways that we do not see: strict, for good. */
 void shim_conn_waits_unseen(struct shim_conn *conn);

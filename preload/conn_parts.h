@@ -8,7 +8,7 @@
 /* ---- conn_records.c ---- */
 
 /* By record: numbers of this process; private memory. */
-extern _Atomic uint16_t *shim_conn_descriptors;
+extern _Atomic uint32_t *shim_conn_descriptors;
 
 /* Records at and above were never used in this family of processes. */
 uint32_t shim_conn_touched(void);

@@ -9,7 +9,7 @@
 #include "preload/conn_parts.h"
 
 struct shim_conn *shim_conns;
-_Atomic uint16_t *shim_conn_descriptors;
+_Atomic uint32_t *shim_conn_descriptors;
 
 static _Atomic uint32_t search_from;
 static _Atomic uint32_t touched;
@@ -24,7 +24,7 @@ int shim_conn_start(void)
 	if ((at < 0 && at > -4096) || (counts < 0 && counts > -4096))
 		return -ENOMEM;
 	shim_conns = (struct shim_conn *)at;
-	shim_conn_descriptors = (_Atomic uint16_t *)counts;
+	shim_conn_descriptors = (_Atomic uint32_t *)counts;
 	return shim_holders_start();
 }
 

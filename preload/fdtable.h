@@ -10,6 +10,7 @@
 #define SHMIPC_PRELOAD_FDTABLE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { SHIM_FD_MAX = 1 << 20 };
@@ -55,6 +56,13 @@ static inline uint32_t shim_fd_set(int fd, uint32_t word)
 		return 0;
 	return atomic_exchange_explicit(&shim_fd_table[fd], word,
 					memory_order_acq_rel); /* [fd:rel] */
+}
+
+/* False: it is another one by now. */
+static inline bool shim_fd_forget(int fd, uint32_t word)
+{
+	return (uint32_t)fd < SHIM_FD_MAX &&
+	       atomic_compare_exchange_strong(&shim_fd_table[fd], &word, 0); /* [fd:rel] */
 }
 
 /* Numbers below this one have been used; for walks over the table. */

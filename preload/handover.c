@@ -9,6 +9,7 @@
 #include "preload/config.h"
 #include "preload/conn.h"
 #include "preload/downgrade.h"
+#include "preload/identity.h"
 #include "preload/pointers.h"
 #include "preload/rest.h"
 #include "preload/sets.h"
@@ -16,9 +17,17 @@
 
 enum { FILTER_TRIES = 20 };
 
+/* A vfork child may have put something else at the number: our table is its parent's. */
+static bool is_still_there(int fd, const struct shim_conn *conn)
+{
+	return !shim_process_is_borrowed() || !shim_conn_is_attached(conn) ||
+	       shim_identity_cookie(fd) == conn->cookie;
+}
+
 bool shim_handover_is_inherited(int fd, const struct shim_conn *conn)
 {
-	return shim_conn_of(fd) == conn && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
+	return shim_conn_of(fd) == conn && !(sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC) &&
+	       is_still_there(fd, conn);
 }
 
 static void replace(int fd, int rest)
@@ -97,6 +106,8 @@ void shim_handover_exec(void)
 {
 	bool candidate;
 
+	if (shim_process_is_borrowed())
+		shim_process_spawned(); /* a child that its parent's table does not know */
 	for (int fd = 0; fd < shim_fd_limit(); fd++) {
 		struct shim_conn *conn = shim_conn_of(fd);
 
@@ -111,8 +122,11 @@ void shim_handover_exec(void)
 void shim_handover_number(int from, int to)
 {
 	struct shim_conn *conn = shim_conn_of(from);
-	int rest = conn ? shim_rest_of(conn, from, shim_rest_use_of(to)) : -1;
+	int rest;
 
+	if (!conn || !is_still_there(from, conn))
+		return;
+	rest = shim_rest_of(conn, from, shim_rest_use_of(to));
 	if (rest < 0)
 		return;
 	if (to == 0 || to > 2 || shim_rest_is_for_writing(conn, from))

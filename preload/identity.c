@@ -231,6 +231,14 @@ static int read_seccomp_mode(int fd)
 	return -1;
 }
 
+uint64_t shim_identity_cookie(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t bytes = sizeof(cookie);
+
+	return sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &bytes) == 0 ? cookie : 0;
+}
+
 bool shim_identity_seccomp_filtered(void)
 {
 	int known = atomic_load_explicit(&filter_state, memory_order_relaxed);

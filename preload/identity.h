@@ -65,6 +65,9 @@ int shim_identity_inet_lookup(const struct sockaddr_storage *local,
  */
 int shim_identity_unix_lookup(uint64_t inode, uint64_t cookie, struct shim_socket_identity *out);
 
+/* SO_COOKIE, which tells sockets apart; 0: it is none. */
+uint64_t shim_identity_cookie(int fd);
+
 /* Our own socket: everything but peer_inode; the state is that of TCP_INFO, 0 for Unix sockets. */
 int shim_identity_self(int fd, struct shim_socket_identity *out);
 

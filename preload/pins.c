@@ -76,6 +76,27 @@ void shim_unpin(struct shim_conn *conn)
 	drop_duplicate(pins);
 }
 
+struct shim_conn *shim_hold(int fd)
+{
+	struct shim_conn *conn = shim_conn_of(fd);
+
+	if (!conn)
+		return NULL;
+	shmipc_postpone_begin();
+	if (shim_pin(conn, fd))
+		return conn;
+	shmipc_postpone_end();
+	return NULL;
+}
+
+void shim_let_go(struct shim_conn *conn)
+{
+	if (!conn)
+		return;
+	shim_unpin(conn);
+	shmipc_postpone_end();
+}
+
 bool shim_pins_are_alone(const struct shim_conn *conn)
 {
 	uint32_t inside = atomic_load(&table[shim_conn_index(conn)].inside);
@@ -105,16 +126,16 @@ static void let_calls_follow(struct shim_conn *conn, int fd)
 		shmipc_lock_drop(&conn->rx.lock, false);
 }
 
-void shim_pins_move(struct shim_conn *conn, int fd)
+bool shim_pins_move(struct shim_conn *conn, int fd)
 {
 	struct shim_pins *pins = &table[shim_conn_index(conn)];
 	int copy, none = 0;
 
 	if (atomic_load(&pins->inside) == 0 || atomic_load(&pins->moved) != 0)
-		return;
+		return atomic_load(&pins->moved) != 0;
 	copy = sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH_NUMBER);
 	if (copy < 0)
-		return;
+		return false;
 	copy = shim_fd_hide(copy);
 	raise_touched(shim_conn_index(conn) + 1);
 	if (atomic_compare_exchange_strong(&pins->moved, &none, copy + 1)) {
@@ -123,6 +144,7 @@ void shim_pins_move(struct shim_conn *conn, int fd)
 		shim_fd_unhide(copy);
 		sys_close(copy);
 	}
+	return true;
 }
 
 bool shim_pins_leave(struct shim_conn *conn, int fd)

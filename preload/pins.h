@@ -46,6 +46,11 @@ static inline bool shim_pins_wanted(void)
 bool shim_pin(struct shim_conn *conn, int fd);
 void shim_unpin(struct shim_conn *conn);
 
+/* For a call that does not sleep: the connection of the number, pinned, and no handler meanwhile.
+ * NULL: there is none, libc's call is right. */
+struct shim_conn *shim_hold(int fd);
+void shim_let_go(struct shim_conn *conn); /* or NULL */
+
 /* At least one call is. */
 bool shim_pins_are_inside(const struct shim_conn *conn);
 
@@ -56,8 +61,9 @@ bool shim_pins_are_alone(const struct shim_conn *conn);
 const _Atomic int *shim_pins_moved(const struct shim_conn *conn);
 
 /* The number is going to be closed: calls under way go on by a duplicate.  Before it is forgotten,
- * for from then on whoever calls asks the kernel by it. */
-void shim_pins_move(struct shim_conn *conn, int fd);
+ * for from then on whoever calls asks the kernel by it.  False: nobody is inside, or there is none
+ * to be had. */
+bool shim_pins_move(struct shim_conn *conn, int fd);
 
 /* The number has been taken away and is still open (fd < 0: it is not).  True: calls are inside,
  * and the last one will call shim_conn_end(). */

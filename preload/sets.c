@@ -419,14 +419,14 @@ void shim_set_closed(int epfd)
 }
 
 /* Also of one that is libc's own by now: a registration of before outlives its number there too. */
-static int another_number(const struct shim_conn *conn)
+static int another_number(const struct shim_conn *conn, int than)
 {
 	const uint32_t index = shim_conn_index(conn);
 	const uint32_t ours = shim_fd_make(SHIM_FD_CONN, index);
 	const uint32_t plain = shim_fd_make(SHIM_FD_PLAIN, index);
 
 	for (int fd = 0; fd < shim_fd_limit(); fd++)
-		if (shim_fd_word(fd) == ours || shim_fd_word(fd) == plain)
+		if (fd != than && (shim_fd_word(fd) == ours || shim_fd_word(fd) == plain))
 			return fd;
 	return -1;
 }
@@ -435,7 +435,7 @@ static int another_number(const struct shim_conn *conn)
  * one too. */
 static void lose_number(struct shim_set *set, struct shim_registration *r)
 {
-	int other = another_number(r->conn);
+	int other = another_number(r->conn, r->fd);
 
 	if (r->ghost) {
 		shim_set_remove(set, r);

@@ -15,6 +15,7 @@ void shim_upgrade_attach(struct shim_conn *conn, int fd, int session, uint32_t s
 
 	shim_options_take_over(conn, fd);
 	conn->peer_name_bytes = sizeof(conn->peer_name);
+	conn->cookie = shim_identity_cookie(fd);
 	if (conn->is_unix || sys_getpeername(fd, &conn->peer_name, &conn->peer_name_bytes) < 0)
 		conn->peer_name_bytes = 0;
 	conn->session = session;

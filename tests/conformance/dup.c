@@ -265,3 +265,35 @@ static void high_numbers_client(int fd)
 	recv_pat(fd, 100, 0);
 }
 CASE("dup.high_numbers", high_numbers_server, high_numbers_client, ANY);
+
+/* Calls that fail leave the target as it was. */
+static void refused_server(int fd)
+{
+	struct rlimit limit, few;
+	int one_more = dup(STDERR_FILENO), high = dup2(fd, 900);
+
+	recv_pat(fd, 100, 0);
+	obs("dup3, flags", dup3(one_more, fd, 0x1234));
+	obs("close_range, flags", close_range((unsigned int)fd, (unsigned int)fd, 0x40));
+	obs("dup2, from nothing", dup2(899, fd));
+	getrlimit(RLIMIT_NOFILE, &limit);
+	few = limit;
+	few.rlim_cur = 800;
+	setrlimit(RLIMIT_NOFILE, &few);
+	obs("close", close(fd)); /* the high number is its last name */
+	obs("dup2, beyond the limit", dup2(one_more, high));
+	setrlimit(RLIMIT_NOFILE, &limit);
+	send_pat(high, 100, 0);
+	recv_pat(high, 100, 100);
+	close(one_more);
+	close(high);
+}
+
+static void refused_client(int fd)
+{
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 100);
+	obs("end", recv(fd, &(char){ 0 }, 1, 0));
+}
+CASE("dup.refused", refused_server, refused_client, ANY);

@@ -407,6 +407,31 @@ static void vfork_exec_server(int fd)
 }
 CASE("spawn.vfork_exec_inherited", vfork_exec_server, line_then_rounds_client, ANY);
 
+/* The child has something else at the number: the connection is not what its program inherits. */
+static void vfork_replaces_server(int fd)
+{
+	char *argv[] = { sh_path, dash_c, "exit 0", NULL };
+	int ends[2];
+	pid_t child;
+	char byte;
+
+	recv_pat(fd, 100, 0);
+	obs("socketpair", socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+	child = vfork();
+	if (child == 0) {
+		dup2(ends[0], fd);
+		execve(sh_path, argv, no_env);
+		_exit(127);
+	}
+	reap(child);
+	obs("nothing there", recv(ends[1], &byte, 1, MSG_DONTWAIT));
+	close(ends[0]);
+	close(ends[1]);
+	obs("send", send(fd, "hello\n", 6, 0));
+	rounds(fd);
+}
+CASE("spawn.vfork_replaces", vfork_replaces_server, line_then_rounds_client, ANY);
+
 /* A process that forks without libc's help, as some runtimes do, and only closes. */
 static void raw_fork_server(int fd)
 {

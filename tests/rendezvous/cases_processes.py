@@ -218,6 +218,49 @@ def threads_open_and_close_while_others_fork(_):
     storm("fork")
 
 
+def closing(*calls):
+    """One thread closes connections that another one uses; of reads, writes and copies nothing is lost or invented."""
+    log = f"{harness.DIR}/closing.log"
+    env = dict(os.environ, LD_PRELOAD=harness.SHIM, SHMIPC_ENDPOINTS="tcp:*", SHMIPC_LOG=f"info:{log}",
+               SHMIPC_UPGRADE_AFTER="1")
+    for call in calls:
+        result = subprocess.run([build("closing"), call, "150"], env=env, capture_output=True, text=True, check=False,
+                                timeout=harness.DEADLINE_S)
+        assert result.returncode == 0, (call, result.returncode, result.stderr)
+    with open(log, encoding="ascii") as file:
+        assert file.read().count("event=accelerated") > 2 * 100 * len(calls)
+
+
+@case
+def a_thread_asks_while_another_closes(_):
+    closing("getpeername", "error", "mark", "unread")
+
+
+@case
+def a_thread_changes_while_another_closes(_):
+    closing("shutdown", "low-water", "flags")
+
+
+@case
+def a_thread_moves_bytes_while_another_closes(_):
+    closing("read", "write")
+
+
+@case
+def a_thread_copies_what_another_closes(_):
+    closing("dup", "replace")
+
+
+@case
+def a_child_holds_what_its_parent_takes_over_an_exec(pair):
+    """Started before, and in no table: the connection stays with the kernel, and the child's bytes arrive."""
+    server = pair.server("tcp:127.0.0.1:0")
+    client = pair.start("client", "exec-client", server.address, "lives=1", "rounds=60", "held")
+    client.done()
+    client.end()
+    lives(server, 1)
+
+
 def amid(kind):
     """Behind every fifth system call of a client; the log tells that the runs came as far as memory."""
     log = f"{harness.DIR}/amid.log"

@@ -18,6 +18,7 @@ import os
 import resource
 import select
 import socket
+import subprocess
 import sys
 import termios
 import threading
@@ -181,6 +182,9 @@ def serve_forking(listener, serve=echo_one):
 def become(fd, address, options):
     """The same program again, in our place, with the connection as descriptor `fd`."""
     os.set_inheritable(fd, True)
+    if options.pop("held", None):
+        subprocess.Popen(["/bin/sh", "-c", f"sleep 0.5; printf 0123456789abcdef >&{fd}"], pass_fds=[fd])
+        options["echoed"] = "16"
     shell = [sys.executable, __file__, "resume", address, f"fd={fd}", *(f"{k}={v}" for k, v in options.items())]
     os.execv(shell[0], shell)
 
@@ -212,6 +216,9 @@ def go_on(s, address, options):
         round_trip(s, r, size)
     if int(options.get("lives", 0)) > 0:
         become(s.fileno(), address, options)
+    left = int(options.get("echoed", 0))
+    while left > 0:
+        left -= len(s.recv(left)) or sys.exit("the end, and not what the child has sent")
     print("done {}", flush=True)
     s.close()
     sys.stdin.read()

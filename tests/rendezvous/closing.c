@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* closing CALL COUNT: so many connections, one after the other; on each a thread makes CALL again
+ * and again until it is told EBADF, while another one closes the number.  (replace: dup2() onto
+ * it.)  What the calls have sent arrives, and they get nothing that was not sent. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { TRIPS = 12, BYTES = 8, MORE = 5 };
+
+static const char *call;
+static int number, spare;
+static _Atomic bool began;
+static long sent; /* by the calls of this connection */
+
+static void fail(const char *what)
+{
+	fprintf(stderr, "closing %s: %s: %s\n", call, what, strerror(errno));
+	_exit(1);
+}
+
+static int check(int result, const char *what)
+{
+	if (result < 0)
+		fail(what);
+	return result;
+}
+
+static bool is(const char *name)
+{
+	return strcmp(call, name) == 0;
+}
+
+/* ---- calls ---- */
+
+/* A copy that was made is a name of the connection, whoever closes the other one. */
+static int use_copy(void)
+{
+	int copy = dup(number);
+
+	if (copy < 0)
+		return -1;
+	if (send(copy, "hello", MORE, MSG_NOSIGNAL) == MORE)
+		sent += MORE;
+	return close(copy);
+}
+
+static int read_nothing(void)
+{
+	char bytes[64];
+	ssize_t n = recv(number, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+	if (n > 0)
+		fail("bytes that nobody has sent");
+	return n < 0 && errno == EAGAIN ? 0 : (int)n;
+}
+
+static int write_some(void)
+{
+	ssize_t n = send(number, "hello", MORE, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	if (n > 0)
+		sent += n;
+	return n < 0 && errno == EAGAIN ? 0 : (int)n;
+}
+
+static int ask(void)
+{
+	struct sockaddr_storage address;
+	socklen_t bytes = sizeof(address);
+	int value = 1;
+
+	if (is("getpeername"))
+		return getpeername(number, (void *)&address, &bytes);
+	if (is("error")) {
+		bytes = sizeof(value);
+		return getsockopt(number, SOL_SOCKET, SO_ERROR, &value, &bytes);
+	}
+	if (is("low-water"))
+		return setsockopt(number, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value));
+	if (is("mark"))
+		return sockatmark(number);
+	if (is("unread"))
+		return ioctl(number, FIONREAD, &value);
+	if (is("flags"))
+		return fcntl(number, F_SETFL, O_RDWR);
+	return shutdown(number, SHUT_RD);
+}
+
+static bool moves_bytes(void)
+{
+	return is("dup") || is("read") || is("write") || is("replace");
+}
+
+static int make_call(void)
+{
+	if (is("dup"))
+		return use_copy();
+	if (is("read"))
+		return read_nothing();
+	if (is("write"))
+		return write_some();
+	return is("replace") ? read_nothing() : ask();
+}
+
+static void *caller(void *argument)
+{
+	(void)argument;
+	began = true;
+	/* of a number that is closed any other error may be told before */
+	while (make_call() >= 0 || errno != EBADF)
+		if (is("replace") && !began)
+			break;
+	return NULL;
+}
+
+/* ---- both ends ---- */
+
+static bool move(int fd, bool sends)
+{
+	char bytes[BYTES] = "1234567";
+
+	if (sends)
+		return write(fd, bytes, BYTES) == BYTES;
+	return recv(fd, bytes, BYTES, MSG_WAITALL) == BYTES;
+}
+
+static void trips(int fd, bool first)
+{
+	for (int i = 0; i < TRIPS; i++)
+		if (!move(fd, first) || !move(fd, !first))
+			fail("a round trip");
+}
+
+/* A process of its own for each connection: what the two share goes with it.  Says how much came
+ * behind the round trips. */
+static _Noreturn void client(const struct sockaddr_in *address, int says)
+{
+	int fd = check(socket(AF_INET, SOCK_STREAM, 0), "socket");
+	char bytes[4096];
+	long got = 0;
+	ssize_t n;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	check(connect(fd, (const void *)address, sizeof(*address)), "connect");
+	trips(fd, true);
+	/* one that has gone leaves memory to unmap */
+	while (moves_bytes() && (n = read(fd, bytes, sizeof(bytes))) > 0)
+		got += n;
+	close(fd);
+	check((int)write(says, &got, sizeof(got)), "pipe");
+	_exit(0);
+}
+
+static void serve(int fd, int heard, int round)
+{
+	pthread_t thread;
+	long got;
+
+	trips(fd, false);
+	number = fd;
+	sent = 0;
+	began = false;
+	if (pthread_create(&thread, NULL, caller, NULL) != 0)
+		fail("pthread_create");
+	while (!began)
+		sched_yield();
+	usleep((useconds_t)(round % 16) * 100 + (moves_bytes() ? 0 : 3000));
+	if (is("replace"))
+		check(dup2(spare, fd), "dup2");
+	else
+		check(close(fd), "close");
+	if (is("replace")) {
+		began = false;
+		usleep(100);
+		close(fd);
+	}
+	pthread_join(thread, NULL);
+	if (read(heard, &got, sizeof(got)) != sizeof(got))
+		fail("the client");
+	if (got != sent) {
+		fprintf(stderr, "closing %s: %ld bytes sent, %ld arrived\n", call, sent, got);
+		_exit(1);
+	}
+}
+
+int main(int argc, char **arguments)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t bytes = sizeof(address);
+	int listener = socket(AF_INET, SOCK_STREAM, 0), ends[2], status,
+	    count = argc == 3 ? atoi(arguments[2]) : 0;
+	pid_t pid;
+
+	if (count <= 0)
+		return 2;
+	call = arguments[1];
+	spare = open("/dev/null", O_RDWR);
+	check(bind(listener, (const void *)&address, bytes), "bind");
+	check(listen(listener, 4), "listen");
+	check(getsockname(listener, (void *)&address, &bytes), "getsockname");
+	check(pipe(ends), "pipe");
+	for (int i = 0; i < count; i++) {
+		pid = check(fork(), "fork");
+		if (pid == 0)
+			client(&address, ends[1]);
+		serve(check(accept(listener, NULL, NULL), "accept"), ends[0], i);
+		check(waitpid(pid, &status, 0), "waitpid");
+		if (status != 0)
+			return 1;
+	}
+	return 0;
+}
