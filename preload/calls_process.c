@@ -202,6 +202,13 @@ SHIM_EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 	return real.posix_spawnp(pid, file, actions, attributes, arguments, environment);
 }
 
+/* At this place others may have stood that were never destroyed. */
+SHIM_EXPORT int posix_spawn_file_actions_init(posix_spawn_file_actions_t *actions)
+{
+	shim_spawn_done(actions);
+	return real.posix_spawn_file_actions_init(actions);
+}
+
 /* A connection that is to become one of the child's descriptors. */
 SHIM_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int from,
 						 int to)

@@ -13,6 +13,7 @@
 int shim_spawn_duplicates(const void *actions, int from, int to);
 /* The child will have none of these numbers as it inherits them. */
 void shim_spawn_closes(const void *actions, int from, int to);
+/* Nothing is known of them any more: destroyed, or begun anew at the same place without that. */
 void shim_spawn_done(const void *actions);
 
 /* actions: or NULL. */

@@ -152,6 +152,26 @@ static void closed_client(int fd)
 }
 CASE("spawn.closed_in_child", closed_server, closed_client, ANY);
 
+/* Actions that nobody has destroyed say nothing of later ones at the same place. */
+static void begun_anew_server(int fd)
+{
+	posix_spawn_file_actions_t actions;
+	const int low = low_number(fd);
+	char script[64];
+
+	recv_pat(fd, 100, 0);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addclose(&actions, fd);
+	posix_spawn_file_actions_addclose(&actions, low);
+	reap(spawn_sh("exit 3", &actions, no_env));
+	posix_spawn_file_actions_init(&actions);
+	snprintf(script, sizeof(script), "echo hello >&%d", low);
+	reap(spawn_sh(script, &actions, no_env));
+	posix_spawn_file_actions_destroy(&actions);
+	rounds(fd);
+}
+CASE("spawn.actions_begun_anew", begun_anew_server, line_then_rounds_client, ANY);
+
 /* A long child: the parent closes, and the peer's end of stream waits for the child. */
 static void outlives_server(int fd)
 {
