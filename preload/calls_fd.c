@@ -511,10 +511,17 @@ static int ioctl_held(struct shim_conn *conn, int fd, unsigned long request, voi
 	return result;
 }
 
+static bool concerns_us(int fd, unsigned long request)
+{
+	const struct shim_conn *conn = shim_conn_of(fd);
+
+	return conn && (request == FIOASYNC || request == FIONBIO ||
+			(asks_of_ring(request) && shim_conn_is_attached(conn)));
+}
+
 SHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 {
-	bool concerns_us = asks_of_ring(request) || request == FIOASYNC || request == FIONBIO;
-	struct shim_conn *conn = concerns_us ? shim_hold(fd) : NULL;
+	struct shim_conn *conn = concerns_us(fd, request) ? shim_hold(fd) : NULL;
 	va_list arguments;
 	void *argument;
 	int result;
