@@ -66,7 +66,6 @@ void shim_set_opened(int epfd)
 		set->look_every_ticks = 0;
 		atomic_store(&set->waited, false);
 		atomic_store(&set->sleepers, 0);
-		atomic_store(&set->closed, false);
 		atomic_store(&set->members, 0);
 		set->shrink = (struct shim_shrink){ 0 };
 		shmipc_spin_init(&set->spin);
@@ -223,7 +222,10 @@ void shim_set_is_foreign(int epfd)
 {
 	struct shim_set *set = shim_set_of(epfd);
 
-	if (!set || set->strict || !shim_set_enter(set))
+	if (!set || set->strict)
+		return;
+	set = shim_set_enter_by(epfd);
+	if (!set)
 		return;
 	shim_set_make_strict(set);
 	shim_set_leave(set);
@@ -254,10 +256,10 @@ static bool take_lone_tokens(struct shim_set *set)
 
 bool shim_set_clear(int epfd)
 {
-	struct shim_set *set = shim_set_of(epfd);
+	struct shim_set *set = shim_set_is_doubtful(epfd) ? shim_set_enter_by(epfd) : NULL;
 	bool any, was_kicked, was_roused;
 
-	if (!shim_set_is_doubtful(epfd) || !shim_set_enter(set))
+	if (!set)
 		return false;
 	any = take_lone_tokens(set);
 	was_kicked = set->kicked;
@@ -273,9 +275,9 @@ bool shim_set_clear(int epfd)
 
 void shim_set_is_given_away(int epfd)
 {
-	struct shim_set *set = shim_set_of(epfd);
+	struct shim_set *set = shim_set_enter_by(epfd);
 
-	if (!set || !shim_set_enter(set))
+	if (!set)
 		return;
 	shim_set_make_strict(set);
 	shim_set_untag_all(set);
@@ -327,6 +329,7 @@ void shim_sets_in_child(void)
 
 		atomic_store(&set->lock.owner, 0);
 		atomic_store(&set->sleepers, 0);
+		shim_set_is_left_in_child(set);
 		set->held_for_fork = set->together = false;
 		atomic_store(&set->asleep, false);
 		atomic_store(&set->roused, false);
@@ -342,16 +345,15 @@ void shim_sets_in_child(void)
 
 void shim_set_duplicated(int from, int to)
 {
-	uint32_t word = shim_fd_word(from);
-	struct shim_set *set = shim_set_of(from);
+	struct shim_set *set = shim_set_enter_by(from);
 
-	if (!set || !shim_set_enter(set))
+	if (!set)
 		return;
 	shim_set_make_strict(set); /* whoever waits by it may do so where we do not see it */
-	if (shim_fd_word(from) == word && !shim_process_is_borrowed()) {
+	if (!shim_process_is_borrowed()) {
 		atomic_fetch_add(&set->numbers, 1);
 		shim_fd_touch(to);
-		shim_fd_set(to, word);
+		shim_fd_set(to, shim_fd_make(SHIM_FD_SET, (uint32_t)(set - shim_sets)));
 	}
 	shim_set_leave(set);
 }
@@ -385,13 +387,14 @@ void shim_set_number_lost(int epfd)
 
 void shim_set_closed(int epfd)
 {
+	uint32_t word = shim_fd_word(epfd);
 	struct shim_set *set = shim_set_of(epfd);
 	struct shim_registration *r;
 	bool wakes;
 
-	if (!set)
+	/* [hold]; what was put off dies with the kernel's set */
+	if (!set || shim_fd_set(epfd, 0) != word) /* another thread closes the same number */
 		return;
-	shim_fd_set(epfd, 0); /* what was put off dies with the kernel's set */
 	if (!shim_set_enter(set))
 		return;
 	if (goes_on(set, epfd)) {
@@ -412,10 +415,9 @@ void shim_set_closed(int epfd)
 		shim_set_kick(set);
 		shim_set_forget_kick(set);
 	}
-	atomic_store(&set->closed, true);
+	shim_set_shut(set);
 	shim_set_leave(set);
-	if (atomic_load(&set->sleepers) == 0)
-		shim_set_give_back(set);
+	shim_set_give_back(set);
 }
 
 /* Also of one that is libc's own by now: a registration of before outlives its number there too. */

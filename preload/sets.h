@@ -89,9 +89,15 @@ struct shim_set;
 struct shim_set *shim_set_get_up(void);
 void shim_set_was_interrupted(struct shim_set *set);
 
-/* As epoll_pwait2: events, 0 on time-out, or -errno. */
-int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
-		  const sigset_t *mask);
+/* The set of the number: from here to its letting go signal handlers wait, but in a sleep, and
+ * whoever closes the number leaves the record alone.  NULL: there is none. */
+struct shim_set *shim_set_hold(int epfd);
+void shim_set_let_go(struct shim_set *set); /* or NULL */
+
+/* As epoll_pwait2, by this number: events, 0 on time-out, or -errno.  The set is held, and let go.
+ */
+int shim_set_wait(struct shim_set *set, int epfd, struct epoll_event *events, int room,
+		  const struct timespec *timeout, const sigset_t *mask);
 
 /* The number has become a connection: a set that it joined before knows it from now on. */
 void shim_set_adopt_early(struct shim_conn *conn, int fd);

@@ -210,20 +210,33 @@ static int control_now(struct shim_set *set, struct shim_conn *conn, int operati
 	return 0;
 }
 
-int shim_set_control(int epfd, int operation, int fd, struct epoll_event *event)
+/* What it finds of the set and the connection stays so: as the kernel's call, it sees a close by
+ * another thread before it or behind it. */
+static int control(struct shim_set *set, int epfd, int operation, int fd, struct epoll_event *event)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
-	struct shim_set *set = shim_set_of(epfd);
 	int result;
 
 	if (!conn || !set)
 		return control_other(set, epfd, operation, fd, event);
 	if (!shim_set_enter(set))
 		return sys_epoll_ctl(epfd, operation, fd, event);
-	result = shim_set_defer(set, conn, operation, fd, event)
-			 ? 0
-			 : control_now(set, conn, operation, fd, event);
+	if (shim_set_is_shut(set)) /* closed meanwhile; the number may be another set's */
+		result = -EBADF;
+	else if (shim_set_defer(set, conn, operation, fd, event))
+		result = 0;
+	else
+		result = control_now(set, conn, operation, fd, event);
 	shim_set_leave(set);
+	return result;
+}
+
+int shim_set_control(int epfd, int operation, int fd, struct epoll_event *event)
+{
+	struct shim_set *set = shim_set_hold(epfd);
+	int result = control(set, epfd, operation, fd, event);
+
+	shim_set_let_go(set);
 	if (__builtin_expect((result == -ENOSPC || result == -ENOMEM) && shim_sets_show(), 0))
 		return shim_set_control(epfd, operation, fd, event);
 	return result;

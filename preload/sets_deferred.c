@@ -138,7 +138,10 @@ void shim_set_show(int epfd)
 {
 	struct shim_set *set = shim_set_of(epfd);
 
-	if (!set || !shim_registration_changed(&set->registrations) || !shim_set_enter(set))
+	if (!set || !shim_registration_changed(&set->registrations))
+		return;
+	set = shim_set_enter_by(epfd);
+	if (!set)
 		return;
 	shim_set_tell_kernel(set);
 	shim_set_leave(set);

@@ -148,7 +148,7 @@ void shim_set_was_interrupted(struct shim_set *set)
 	r = shim_registration_hot(&set->registrations);
 	while (r && !shim_registration_has_news(r))
 		r = shim_registration_next_hot(r);
-	if (r && !atomic_load(&set->closed))
+	if (r && !shim_set_is_shut(set))
 		shim_set_kick(set);
 	shim_set_leave(set);
 }

@@ -54,7 +54,9 @@ struct shim_set {
 	_Atomic uint64_t told_ticks;	   /* the last one whose answer was all that it knew */
 	_Atomic uint64_t look_every_ticks; /* while it is quiet */
 	_Atomic uint32_t sleepers;	   /* threads of ours in the kernel on this set */
-	_Atomic bool closed;		   /* the last sleeper gives the record back */
+	/* calls that hold the record, and SHIM_SET_CLOSED; lives longer than the set: sets_hold.c
+	 */
+	_Atomic uint32_t inside;
 	_Atomic uint32_t members;
 	bool forked; /* since it was made */
 	bool apart;  /* others see the kernel's set who do not know our tags; sets_plain.c */
@@ -64,6 +66,8 @@ struct shim_set {
 	struct shim_shrink shrink;
 	struct shim_registrations registrations;
 };
+
+#define SHIM_SET_CLOSED 0x80000000u /* no enum: does not fit an int */
 
 extern struct shim_set *shim_sets;
 extern const char shim_set_kick_mark; /* its address is the data of our own registration */
@@ -168,12 +172,30 @@ static inline void shim_registration_told_end(struct shim_registration *r, uint3
 	r->hangup_told |= (events & EPOLLHUP) && (r->event.events & (uint32_t)EPOLLET);
 }
 
-/* The number is gone, and nobody sleeps on the set any more. */
-static inline void shim_set_give_back(struct shim_set *set)
+/* ---- sets_hold.c ---- */
+
+/* The set of the number, locked, if the number still leads to it then; or NULL.  Until it is left
+ * the number is not closed: whoever closes takes the word away, then enters. */
+struct shim_set *shim_set_enter_by(int epfd);
+
+/* A sleep has been left for good: it holds the set no more, and handlers wait for nothing. */
+void shim_set_unpin(struct shim_set *set);
+
+/* Locked.  Its last number is gone: nobody comes in any more. */
+static inline void shim_set_shut(struct shim_set *set)
 {
-	if (atomic_exchange(&set->closed, false))
-		atomic_store(&set->used, 0);
+	atomic_fetch_or(&set->inside, SHIM_SET_CLOSED);
 }
+
+static inline bool shim_set_is_shut(const struct shim_set *set)
+{
+	return atomic_load(&set->inside) & SHIM_SET_CLOSED;
+}
+
+/* Behind it: the record is free, unless calls are inside, whose last one frees it. */
+void shim_set_give_back(struct shim_set *set);
+/* Forked: the other threads of the parent are not here. */
+void shim_set_is_left_in_child(struct shim_set *set);
 
 /* ---- sets.c; all locked ---- */
 
@@ -288,11 +310,12 @@ static inline void shim_set_told_all(struct shim_set *set, uint64_t ticks)
 /* ---- sets_sleep.c; not locked ---- */
 
 /* One call of the application.  It waits by its own number of the set, which may have several:
- * another thread may close the others. */
+ * another thread may close the others, or this one. */
 struct shim_set_wait {
-	struct shim_set *set;
+	struct shim_set *set; /* held */
 	int epfd;
 	const sigset_t *mask;
+	uint32_t process; /* that holds it, and counts its sleep: not a child of a handler's */
 };
 
 /* The kernel has been asked. */

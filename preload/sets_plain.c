@@ -306,7 +306,7 @@ __attribute__((hot)) void shim_set_adopt_early(struct shim_conn *conn, int fd)
 		conn->rx.foreign = SHMIPC_FOREIGN_WAITS;
 	if (known == EARLY_SEVERAL || !set || !shim_set_enter(set))
 		return;
-	if (atomic_load(&set->used) && !atomic_load(&set->closed)) {
+	if (atomic_load(&set->used) && set->birth == e->birth && !shim_set_is_shut(set)) {
 		remove_plain(set, e->event.data.u64);
 		r = shim_set_register_known(set, conn, fd, &e->event, e->tag);
 		hold(e->tag, false); /* it is the registration's from now on */

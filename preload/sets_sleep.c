@@ -17,16 +17,24 @@ enum {
 };
 
 /* Awake. */
-static void wake_up(struct shim_set *set)
+static void wake_up(const struct shim_set_wait *wait)
 {
-	if (atomic_fetch_sub(&set->sleepers, 1) == 1)
-		shim_set_give_back(set);
+	if (wait->process == shmipc_process_generation())
+		atomic_fetch_sub(&wait->set->sleepers, 1);
+}
+
+/* The call is over, and no other one of its thread has begun since: it holds the set no more. */
+static void leave_for_good(const struct shim_set_wait *wait)
+{
+	if (wait->process == shmipc_process_generation())
+		shim_set_unpin(wait->set);
 }
 
 /* Cancelled in its sleep, or a handler has jumped out of it: it lies with nobody. */
 static void undo_sleep(void *argument)
 {
-	struct shim_set *set = argument;
+	const struct shim_set_wait *wait = argument;
+	struct shim_set *set = wait->set;
 
 	shim_set_lies_down(NULL);
 	if (shim_set_enter(set)) {
@@ -34,29 +42,33 @@ static void undo_sleep(void *argument)
 		shim_set_lie_alone(set);
 		shim_set_leave(set);
 	}
-	wake_up(set);
+	wake_up(wait);
+	leave_for_good(wait);
 }
 
 /* It may have taken an edge from the kernel that ends the sleep of another thread. */
 static void undo_question(void *argument)
 {
-	struct shim_set *set = argument;
+	const struct shim_set_wait *wait = argument;
+	struct shim_set *set = wait->set;
 	struct shim_registration *r;
 
-	if (!shim_set_enter(set))
-		return;
-	for (r = shim_registration_hot(&set->registrations); r; r = shim_registration_next_hot(r))
-		shmipc_receiver_disturb(&r->conn->rx);
-	shim_set_leave(set);
+	if (shim_set_enter(set)) {
+		for (r = shim_registration_hot(&set->registrations); r;
+		     r = shim_registration_next_hot(r))
+			shmipc_receiver_disturb(&r->conn->rx);
+		shim_set_leave(set);
+	}
+	leave_for_good(wait);
 }
 
-static long kernel_wait(struct shim_set *set, const long call[7], bool sleeps)
+static long kernel_wait(const struct shim_set_wait *wait, const long call[7], bool sleeps)
 {
 	if (sleeps)
-		return shmipc_sleep6(call, undo_sleep, set);
+		return shmipc_sleep6(call, undo_sleep, (void *)wait);
 	/* under another mask a handler may run in the call, and must run before it returns */
 	if (call[5])
-		return shmipc_sleep6(call, undo_question, set);
+		return shmipc_sleep6(call, undo_question, (void *)wait);
 	return sys_call6(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
 }
 
@@ -80,13 +92,13 @@ int shim_set_ask_kernel(const struct shim_set_wait *wait, struct epoll_event *ev
 	/* a wait of no time looks at no signal */
 	if (sleeps && wait->mask && left.tv_sec == 0 && left.tv_nsec == 0)
 		left.tv_nsec = 1;
-	n = (int)kernel_wait(wait->set, new_call, sleeps);
+	n = (int)kernel_wait(wait, new_call, sleeps);
 	if (n != -ENOSYS)
 		return n;
 	if (deadline_ns != SHIM_WAIT_FOR_EVER)
 		ms = (int64_t)left.tv_sec * 1000 + (left.tv_nsec + 999999) / 1000000;
 	old_call[4] = ms > INT32_MAX ? INT32_MAX : (long)ms;
-	return (int)kernel_wait(wait->set, old_call, sleeps);
+	return (int)kernel_wait(wait, old_call, sleeps);
 }
 
 int shim_set_correct(const struct shim_set_wait *wait, struct epoll_event *events, int n, int most,
@@ -253,7 +265,7 @@ int shim_set_sleep(const struct shim_set_wait *wait, struct epoll_event *events,
 	}
 	if (!news)
 		shim_set_looked_at(set, shmipc_ticks());
-	wake_up(set);
+	wake_up(wait);
 	shmipc_postpone_end();
 	return n;
 }
@@ -285,7 +297,7 @@ int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *e
 		if (answered < 0)
 			n = answered;
 	}
-	wake_up(set);
+	wake_up(wait);
 	shmipc_postpone_end();
 	return n;
 }

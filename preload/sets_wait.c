@@ -403,11 +403,24 @@ static int wait_for_news(struct shim_set_wait *wait, struct epoll_event *events,
 	return without_set(n, deadline_ns);
 }
 
-int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
-		  const sigset_t *mask)
+/* A wait of no time looks at no signal: one that came while we were busy ends it as little as what
+ * is ready does not wait for one. */
+static int first_look(const struct shim_set_wait *wait, struct epoll_event *events, int room,
+		      bool sleeps)
 {
-	struct shim_set *set = shim_set_of(epfd);
-	struct shim_set_wait wait = { set, epfd, mask };
+	int n = look(wait, events, room, sleeps);
+
+	if (n != -EINTR || !wait->mask || !shmipc_sleep_was_no_call())
+		return n;
+	n = look_after_all(wait, events, room);
+	return n == -EINTR && !sleeps ? 0 : n;
+}
+
+/* Held. */
+static int wait_by(struct shim_set_wait *wait, struct epoll_event *events, int room,
+		   const struct timespec *timeout)
+{
+	struct shim_set *set = wait->set;
 	bool sleeps = !timeout || timeout->tv_sec > 0 || timeout->tv_nsec > 0, has_looked;
 	uint64_t deadline_ns = SHIM_WAIT_FOR_EVER;
 	int n = 0;
@@ -415,12 +428,10 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 	atomic_store_explicit(&set->waited, true, memory_order_relaxed);
 	if (set->waits < SHIM_SET_WAITS_COUNTED)
 		raise_by_one(&set->waits);
-	if (!shmipc_single_threaded())
-		pthread_testcancel();
 	if (has_nothing_of_ours(set)) {
 		deadline_ns = shim_wait_deadline(timeout);
-		n = shim_set_sleep_plain(&wait, events, room, deadline_ns);
-		if (n != 0 || shim_set_of(epfd) != set || shim_wait_is_over(deadline_ns))
+		n = shim_set_sleep_plain(wait, events, room, deadline_ns);
+		if (n != 0 || shim_set_of(wait->epfd) != set || shim_wait_is_over(deadline_ns))
 			return without_set(n, deadline_ns);
 	}
 	/* a set that always finds something sleeps seldom */
@@ -428,13 +439,23 @@ int shim_set_wait(int epfd, struct epoll_event *events, int room, const struct t
 		shmipc_relaxing_settle();
 	has_looked = !sleeps || !sleeps_at_once(set);
 	if (has_looked)
-		n = look(&wait, events, room, sleeps);
+		n = first_look(wait, events, room, sleeps);
 	if (n != 0 || !sleeps) /* the clock is not asked where nothing waits */
 		return n;
 	if (deadline_ns == SHIM_WAIT_FOR_EVER)
 		deadline_ns = shim_wait_deadline(timeout);
-	shmipc_postpone_begin();
-	n = wait_for_news(&wait, events, room, deadline_ns, has_looked && !mask);
-	shmipc_postpone_end();
+	return wait_for_news(wait, events, room, deadline_ns, has_looked && !wait->mask);
+}
+
+int shim_set_wait(struct shim_set *set, int epfd, struct epoll_event *events, int room,
+		  const struct timespec *timeout, const sigset_t *mask)
+{
+	struct shim_set_wait wait = { set, epfd, mask, shmipc_process_generation() };
+	int n = wait_by(&wait, events, room, timeout);
+
+	if (wait.process == shmipc_process_generation())
+		shim_set_let_go(set);
+	else
+		shmipc_postpone_end();
 	return n;
 }
