@@ -227,9 +227,21 @@ static struct target replace_target(int from, int to, int flags)
 		shim_let_go(target.held);
 		target.held = NULL;
 	}
-	if (!target.held)
+	if (!target.held) {
 		shim_conn_forget(to);
+		return target;
+	}
+	shim_pins_closing(target.held, true);
+	shim_set_number_closed(to); /* [number] while the kernel knows it */
 	return target;
+}
+
+static void let_target_go(const struct target *target)
+{
+	if (!target->held)
+		return;
+	shim_pins_closing(target->held, false);
+	shim_let_go(target->held);
 }
 
 typedef int replacing_call(int from, int to);
@@ -246,7 +258,7 @@ static int replaced_by(replacing_call *call, int from, int to)
 		result = call(from, to);
 	else
 		result = duplicated(held, from, call(from, to));
-	shim_let_go(target.held);
+	let_target_go(&target);
 	shim_let_go(held);
 	return result;
 }
@@ -267,7 +279,7 @@ SHIM_EXPORT int dup3(int from, int to, int flags)
 	struct target target = replace_target(from, to, flags);
 	int result = target.refused ? refuse() : duplicated(held, from, real.dup3(from, to, flags));
 
-	shim_let_go(target.held);
+	let_target_go(&target);
 	shim_let_go(held);
 	return result;
 }

@@ -227,16 +227,16 @@ bool shim_conn_duplicate(const struct shim_conn *held, int from, int to)
 bool shim_conn_close_held(struct shim_conn *conn, int fd, int *result)
 {
 	uint32_t word = shim_fd_word(fd), index = shim_conn_index(conn);
-	bool is_last = atomic_load(&shim_conn_descriptors[index]) == 1;
+	bool is_last = atomic_load(&shim_conn_descriptors[index]) == 1, is_gone;
 
 	if (shim_fd_index(word) != index || (is_last && !shim_pins_move(conn, fd)))
 		return false;
-	shim_set_number_closed(fd); /* while the kernel knows the number */
+	shim_pins_closing(conn, true);
+	shim_set_number_closed(fd); /* [number] while the kernel knows it */
 	*result = sys_close(fd);
-	if (!shim_fd_forget(fd, word))
-		return true;	    /* another thread has closed it too */
-	shim_set_number_closed(fd); /* what was registered in between */
-	if (atomic_fetch_sub(&shim_conn_descriptors[index], 1) == 1)
+	is_gone = shim_fd_forget(fd, word); /* else another thread has closed it too */
+	shim_pins_closing(conn, false);
+	if (is_gone && atomic_fetch_sub(&shim_conn_descriptors[index], 1) == 1)
 		last_number_gone(conn, fd, -1);
 	return true;
 }

@@ -147,6 +147,16 @@ bool shim_pins_move(struct shim_conn *conn, int fd)
 	return true;
 }
 
+void shim_pins_closing(struct shim_conn *conn, bool begins)
+{
+	atomic_fetch_add(&table[shim_conn_index(conn)].closing, begins ? 1 : UINT32_MAX);
+}
+
+bool shim_pins_are_closing(const struct shim_conn *conn)
+{
+	return atomic_load(&table[shim_conn_index(conn)].closing) != 0;
+}
+
 bool shim_pins_leave(struct shim_conn *conn, int fd)
 {
 	struct shim_pins *pins = &table[shim_conn_index(conn)];

@@ -31,6 +31,7 @@ struct shim_pins {
 	_Alignas(64) _Atomic uint32_t inside; /* calls of this process */
 	_Atomic uint32_t leaving; /* the number is gone; the last one out ends the connection */
 	_Atomic int moved;	  /* hidden duplicate + 1 */
+	_Atomic uint32_t closing; /* numbers that are closed and not yet taken away, in any order */
 };
 
 int shim_pins_start(void);
@@ -64,6 +65,12 @@ const _Atomic int *shim_pins_moved(const struct shim_conn *conn);
  * for from then on whoever calls asks the kernel by it.  False: nobody is inside, or there is none
  * to be had. */
 bool shim_pins_move(struct shim_conn *conn, int fd);
+
+/* A number of it goes by another way than that it is taken away, then closed: until that is over
+ * nobody may use a number of it but by a duplicate, or under a lock that the close waits for behind
+ * this. */
+void shim_pins_closing(struct shim_conn *conn, bool begins);
+bool shim_pins_are_closing(const struct shim_conn *conn);
 
 /* The number has been taken away and is still open (fd < 0: it is not).  True: calls are inside,
  * and the last one will call shim_conn_end(). */

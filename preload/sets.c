@@ -393,7 +393,7 @@ void shim_set_closed(int epfd)
 	bool wakes;
 
 	/* [hold]; what was put off dies with the kernel's set */
-	if (!set || shim_fd_set(epfd, 0) != word) /* another thread closes the same number */
+	if (!set || !shim_fd_forget(epfd, word)) /* another thread closes the same number */
 		return;
 	if (!shim_set_enter(set))
 		return;
@@ -457,8 +457,17 @@ static void lose_number(struct shim_set *set, struct shim_registration *r)
 	shim_set_remove(set, r);
 }
 
+void shim_set_lose_number(struct shim_set *set, int fd)
+{
+	struct shim_registration *r;
+
+	while ((r = shim_registration_at(&set->registrations, fd)))
+		lose_number(set, r);
+}
+
 __attribute__((hot)) void shim_set_number_closed(int fd)
 {
+	atomic_thread_fence(memory_order_seq_cst); /* [number] */
 	for (int i = 0; i < atomic_load(&set_limit); i++) {
 		struct shim_set *set = &shim_sets[i];
 		struct shim_registration *r;
@@ -471,8 +480,7 @@ __attribute__((hot)) void shim_set_number_closed(int fd)
 		r = shim_registration_by_fd(&set->registrations, fd);
 		if (r) /* the number still stands for it */
 			shim_set_tell_kernel_of(set, r);
-		while ((r = shim_registration_at(&set->registrations, fd)))
-			lose_number(set, r);
+		shim_set_lose_number(set, fd);
 		shim_set_leave(set);
 	}
 }

@@ -4,6 +4,7 @@
 
 #include "core/sys.h"
 #include "preload/conn.h"
+#include "preload/pins.h"
 #include "preload/pointers.h"
 #include "preload/sets_parts.h"
 
@@ -200,6 +201,8 @@ static int control_now(struct shim_set *set, struct shim_conn *conn, int operati
 	}
 	result = r && r->absent ? ask_kernel_of_absent(set->epfd, operation, fd, told)
 				: sys_epoll_ctl(set->epfd, operation, fd, told);
+	if (result == -EEXIST && !r) /* nor shall we know of it */
+		waits_unknown(conn);
 	if (result < 0)
 		return result;
 	set->quiet_looks = 0;
@@ -210,24 +213,60 @@ static int control_now(struct shim_set *set, struct shim_conn *conn, int operati
 	return 0;
 }
 
-/* What it finds of the set and the connection stays so: as the kernel's call, it sees a close by
- * another thread before it or behind it. */
-static int control(struct shim_set *set, int epfd, int operation, int fd, struct epoll_event *event)
+/*
+ * Another thread may close the number meanwhile, and a third one get it for something else.
+ *
+ * [number] We count a member, fence, and look whether the number leads to the connection and none
+ * of its numbers is closing; a close takes the number away, or says that it is closing, fence, and
+ * enters each set that has members, before the kernel closes.  So either we see it, or it waits
+ * until we leave the set and then finds what we have registered.  The connection is held: it is the
+ * same one all the time.
+ */
+static bool stays(const struct shim_conn *conn, int fd)
 {
-	struct shim_conn *conn = shim_conn_of(fd);
+	uint32_t word;
+
+	atomic_thread_fence(memory_order_seq_cst); /* [number] */
+	word = shim_fd_word(fd);
+	return shim_fd_index(word) == shim_conn_index(conn) &&
+	       (shim_fd_kind(word) == SHIM_FD_CONN || shim_fd_kind(word) == SHIM_FD_PLAIN) &&
+	       !shim_pins_are_closing(conn);
+}
+
+/* Locked.  -ENODATA: the number leads to something else than the connection, or is about to. */
+static int control_held(struct shim_set *set, struct shim_conn *conn, int operation, int fd,
+			struct epoll_event *event)
+{
 	int result;
 
-	if (!conn || !set)
-		return control_other(set, epfd, operation, fd, event);
-	if (!shim_set_enter(set))
-		return sys_epoll_ctl(epfd, operation, fd, event);
-	if (shim_set_is_shut(set)) /* closed meanwhile; the number may be another set's */
+	atomic_fetch_add(&set->members, 1);
+	if (!stays(conn, fd))
+		result = -ENODATA;
+	else if (shim_set_is_shut(set)) /* closed meanwhile; the number may be another set's */
 		result = -EBADF;
 	else if (shim_set_defer(set, conn, operation, fd, event))
 		result = 0;
 	else
 		result = control_now(set, conn, operation, fd, event);
-	shim_set_leave(set);
+	atomic_fetch_sub(&set->members, 1);
+	return result;
+}
+
+/* The set is held.  -ENODATA: look anew what the number is. */
+static int control(struct shim_set *set, int epfd, int operation, int fd, struct epoll_event *event)
+{
+	struct shim_conn *conn = set ? shim_hold(fd) : NULL;
+	int result;
+
+	if (!conn)
+		return control_other(set, epfd, operation, fd, event);
+	if (shim_set_enter(set)) {
+		result = control_held(set, conn, operation, fd, event);
+		shim_set_leave(set);
+	} else {
+		result = sys_epoll_ctl(epfd, operation, fd, event);
+	}
+	shim_let_go(conn);
 	return result;
 }
 
@@ -236,6 +275,10 @@ int shim_set_control(int epfd, int operation, int fd, struct epoll_event *event)
 	struct shim_set *set = shim_set_hold(epfd);
 	int result = control(set, epfd, operation, fd, event);
 
+	while (result == -ENODATA) { /* whoever closes is in the middle of it */
+		sys_sched_yield();
+		result = control(set, epfd, operation, fd, event);
+	}
 	shim_set_let_go(set);
 	if (__builtin_expect((result == -ENOSPC || result == -ENOMEM) && shim_sets_show(), 0))
 		return shim_set_control(epfd, operation, fd, event);

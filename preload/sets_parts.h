@@ -214,6 +214,8 @@ void shim_set_make_foreign(struct shim_set *set, struct shim_registration *r);
 /* Gone, in memory / there, but still known as one that the kernel knows. */
 void shim_set_remove(struct shim_set *set, struct shim_registration *r);
 void shim_set_bury(struct shim_set *set, struct shim_registration *r);
+/* The number is closed: what is registered by it is known by another one, or no more. */
+void shim_set_lose_number(struct shim_set *set, int fd);
 /* Sets at and above were never used. */
 int shim_sets_limit(void);
 

@@ -252,6 +252,11 @@ def a_thread_copies_what_another_closes(_):
 
 
 @case
+def a_thread_waits_for_what_another_closes(_):
+    closing("join", "rearm")
+
+
+@case
 def a_child_holds_what_its_parent_takes_over_an_exec(pair):
     """Started before, and in no table: the connection stays with the kernel, and the child's bytes arrive."""
     server = pair.server("tcp:127.0.0.1:0")

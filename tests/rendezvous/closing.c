@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -21,7 +22,7 @@
 enum { TRIPS = 12, BYTES = 8, MORE = 5 };
 
 static const char *call;
-static int number, spare;
+static int number, spare, set;
 static _Atomic bool began;
 static long sent; /* by the calls of this connection */
 
@@ -76,6 +77,39 @@ static int write_some(void)
 	return n < 0 && errno == EAGAIN ? 0 : (int)n;
 }
 
+/* In and out of a set, in which another thread sleeps. */
+static int join(void)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	int result = epoll_ctl(set, EPOLL_CTL_ADD, number, &event);
+
+	if (result < 0)
+		return errno == EEXIST ? 0 : -1;
+	for (volatile int i = 0; i < 200; i++)
+		;
+	epoll_ctl(set, EPOLL_CTL_DEL, number, &event);
+	return 0;
+}
+
+static int rearm(void)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLONESHOT };
+	int result = epoll_ctl(set, EPOLL_CTL_MOD, number, &event);
+
+	if (result < 0 && errno == ENOENT)
+		result = epoll_ctl(set, EPOLL_CTL_ADD, number, &event);
+	return result;
+}
+
+static void *sleeper(void *argument)
+{
+	struct epoll_event events[4];
+
+	for (;;)
+		epoll_wait(set, events, 4, 50);
+	return argument;
+}
+
 static int ask(void)
 {
 	struct sockaddr_storage address;
@@ -94,6 +128,10 @@ static int ask(void)
 		return sockatmark(number);
 	if (is("unread"))
 		return ioctl(number, FIONREAD, &value);
+	if (is("join"))
+		return join();
+	if (is("rearm"))
+		return rearm();
 	if (is("flags"))
 		return fcntl(number, F_SETFL, O_RDWR);
 	return shutdown(number, SHUT_RD);
@@ -203,11 +241,15 @@ int main(int argc, char **arguments)
 	socklen_t bytes = sizeof(address);
 	int listener = socket(AF_INET, SOCK_STREAM, 0), ends[2], status,
 	    count = argc == 3 ? atoi(arguments[2]) : 0;
+	pthread_t thread;
 	pid_t pid;
 
 	if (count <= 0)
 		return 2;
 	call = arguments[1];
+	set = check(epoll_create1(0), "epoll_create1");
+	if ((is("join") || is("rearm")) && pthread_create(&thread, NULL, sleeper, NULL) != 0)
+		fail("pthread_create");
 	spare = open("/dev/null", O_RDWR);
 	check(bind(listener, (const void *)&address, bytes), "bind");
 	check(listen(listener, 4), "listen");
