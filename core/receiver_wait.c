@@ -21,8 +21,14 @@ enum {
 	NAP_NS = 200 * 1000,
 };
 
-/* [unfenced] A sender that saw want 0 publishes without a fence: ours must reach its processor.
- * FENCE says that this has happened since want was last 0, so it is set only after it has. */
+/*
+ * [unfenced] A sender that saw want 0 publishes without a fence: ours must reach its processor.
+ *
+ * Invariant: FENCE stands only where that has happened since want was last 0.  So whoever sets it
+ * counts among the sleepers from before its barrier until it is set, which keeps want from 0
+ * whatever others take out of it meanwhile; and with FENCE in it only calm_down() makes it 0, from
+ * FENCE alone.  Whoever finds FENCE needs no barrier of its own.
+ */
 static void fence_for_sender(struct shmipc_receiver *r, uint32_t want_before)
 {
 	if (!(want_before & SHMIPC_WANT_FENCE)) {
@@ -84,7 +90,15 @@ void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge)
 
 	if ((before & (bits | SHMIPC_WANT_FENCE)) == (bits | SHMIPC_WANT_FENCE))
 		return;
-	fence_for_sender(r, atomic_fetch_or(&r->want->want, bits));
+	if (atomic_fetch_or(&r->want->want, bits) & SHMIPC_WANT_FENCE) {
+		atomic_thread_fence(memory_order_seq_cst); /* [sleep] */
+		return;
+	}
+	/* [unfenced] another thread may relax it meanwhile; no handler leaves it counted */
+	shmipc_postpone_begin();
+	fence_for_sender(r, atomic_fetch_add(&r->want->want, 1));
+	atomic_fetch_sub(&r->want->want, 1);
+	shmipc_postpone_end();
 }
 
 void shmipc_receiver_relax(struct shmipc_receiver *r)
