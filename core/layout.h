@@ -101,8 +101,6 @@ enum shmipc_tx_flag {
 	SHMIPC_TX_SERVING = 128, /* about to send what the receiver has not read, or has done so */
 	SHMIPC_TX_GROWN = 256,	 /* the ring's loop has been used: there is memory to give back */
 	SHMIPC_TX_LITTLE = 512,	 /* the sender's socket holds little: so may the receiver's */
-	/* the client's: it will hand the stream out again soon, the loops' memory stays */
-	SHMIPC_TX_KEEP = 1024,
 	/* the upper half counts how often it was given back: its pages are new again */
 	SHMIPC_TX_GIVEN_BACK = 1 << 16,
 };
@@ -155,6 +153,8 @@ struct shmipc_stream_control {
 	uint8_t key[SHMIPC_KEY_BYTES]; /* of the real connection; written before `offer` says OPEN
 					*/
 	uint64_t client_cookie;
+	/* it will hand the stream out again soon: the loops' memory stays when both have left */
+	_Atomic uint32_t keep;
 	/* server's line */
 	_Alignas(SHMIPC_LINE_BYTES) _Atomic uint32_t answer;
 	uint64_t server_cookie;
@@ -170,7 +170,7 @@ enum shmipc_token { SHMIPC_TOKEN_WAKE = 'w', SHMIPC_TOKEN_LAST = 'L' };
 
 _Static_assert((SHMIPC_TX_FIN | SHMIPC_TX_RESET | SHMIPC_TX_CLOSED | SHMIPC_TX_UNFENCED |
 		SHMIPC_TX_CUTTING | SHMIPC_TX_LATE | SHMIPC_TX_AGAIN | SHMIPC_TX_SERVING |
-		SHMIPC_TX_GROWN | SHMIPC_TX_LITTLE | SHMIPC_TX_KEEP) == (1 << 11) - 1,
+		SHMIPC_TX_GROWN | SHMIPC_TX_LITTLE) == (1 << 10) - 1,
 	       "a bit for each flag");
 _Static_assert(sizeof(struct shmipc_segment_header) <= SHMIPC_PAGE_BYTES, "header fits its page");
 _Static_assert(sizeof(struct shmipc_stream_control) == SHMIPC_PAGE_BYTES, "a page, all used");

@@ -259,8 +259,6 @@ static inline void shmipc_sender_lose_count(struct shmipc_sender *s)
 
 /* The last time that any sender of this process was found to use its loop; 0: none. */
 uint64_t shmipc_sender_grown_at(void);
-/* A loop whose memory somebody else will have to give back is left just now. */
-void shmipc_sender_grown_now(void);
 
 /* No byte is in the ring, and the loop has not been used for a while: give its memory back.  False:
  * there may be something to give back later. */

@@ -36,11 +36,6 @@ uint64_t shmipc_sender_grown_at(void)
 	return atomic_load_explicit(&grown_at, memory_order_relaxed);
 }
 
-void shmipc_sender_grown_now(void)
-{
-	atomic_store_explicit(&grown_at, shmipc_ticks(), memory_order_relaxed);
-}
-
 void shmipc_sender_begin(struct shmipc_sender *s)
 {
 	s->restart_step = RESTART_BYTES;

@@ -9,6 +9,7 @@
 #include "preload/config.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
+#include "preload/session.h"
 #include "preload/transfer.h"
 #include "preload/waits.h"
 
@@ -19,11 +20,12 @@
 
 /* ---- poll ---- */
 
-static bool is_ours(const struct pollfd *fds, nfds_t count)
+/* A wait in which nothing is ours may be the only call in which this process ever looks. */
+static bool is_ours(const struct pollfd *fds, nfds_t count, bool may_sleep)
 {
 	return shim_config.enabled && count <= SHIM_FD_MAX &&
 	       !shim_pointer_is_bad_result(fds, count * sizeof(*fds)) &&
-	       shim_wait_concerns_us(fds, count);
+	       (shim_wait_concerns_us(fds, count) || (may_sleep && shim_session_may_be_warm()));
 }
 
 static bool is_usable_time(const void *timeout)
@@ -41,14 +43,14 @@ static int poll_ms(struct pollfd *fds, nfds_t count, int timeout_ms)
 
 SHIM_EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
-	return is_ours(fds, count) ? poll_ms(fds, count, timeout_ms)
-				   : real.poll(fds, count, timeout_ms);
+	return is_ours(fds, count, timeout_ms != 0) ? poll_ms(fds, count, timeout_ms)
+						    : real.poll(fds, count, timeout_ms);
 }
 
 SHIM_EXPORT int __poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
-	return is_ours(fds, count) ? poll_ms(fds, count, timeout_ms)
-				   : real.__poll(fds, count, timeout_ms);
+	return is_ours(fds, count, timeout_ms != 0) ? poll_ms(fds, count, timeout_ms)
+						    : real.__poll(fds, count, timeout_ms);
 }
 
 SHIM_EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout_ms, size_t room)
@@ -61,7 +63,7 @@ SHIM_EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout_ms, siz
 SHIM_EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
 		      const sigset_t *mask)
 {
-	if (!is_ours(fds, count) || !is_usable_time(timeout))
+	if (!is_ours(fds, count, true) || !is_usable_time(timeout))
 		return real.ppoll(fds, count, timeout, mask);
 	if (timeout && (timeout->tv_sec < 0 || (uint64_t)timeout->tv_nsec >= 1000000000u)) {
 		errno = EINVAL;
@@ -257,7 +259,7 @@ static bool select_is_ours(int *wanted, const struct sets *sets, const void *tim
 	    !is_usable_set(sets->except, count))
 		return false;
 	*n = survey(sets, count, &ours);
-	return ours;
+	return ours || shim_session_may_be_warm();
 }
 
 static int select_common(int count, const struct sets *sets, int n, struct timeval *timeout)

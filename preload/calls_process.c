@@ -19,6 +19,7 @@
 #include "preload/real.h"
 #include "preload/sets.h"
 #include "preload/spawn.h"
+#include "preload/upgrade.h"
 
 extern char **environ;
 
@@ -64,8 +65,10 @@ static void before_exec(char *const environment[])
 		return;
 	/* the program may inherit one.  A child on our memory may have closed these numbers: what
 	 * is noted stays its parent's to tell */
-	if (!shim_process_is_borrowed())
+	if (!shim_process_is_borrowed()) {
 		shim_sets_show();
+		shim_upgrade_exit(); /* should exec fail, the next connections meet anew */
+	}
 	shim_handover_exec();
 	shim_bequest_leave(environment);
 	shim_conn_before_exec();

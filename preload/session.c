@@ -64,29 +64,41 @@ bool shim_session_peer_left(const struct shim_session *session)
 						   : &session->segment.header->client_gone) != 0;
 }
 
+bool shim_session_has_left(const struct shim_session *session)
+{
+	return atomic_load(gone_word(session)) != 0;
+}
+
+/* From here on none of its streams is handed out. */
+static void say_gone(struct shim_session *session)
+{
+	if (session->process != shmipc_process_generation())
+		return;
+	atomic_store(gone_word(session), 1);
+	if (session->peer.is_client)
+		shim_session_client_drop(session);
+}
+
 static void unmap(int index)
 {
 	struct shim_session *session = &sessions[index];
 
-	if (session->peer.is_client)
-		shim_session_client_forget(session);
-	else
+	if (!session->peer.is_client)
 		shim_session_server_forget(index);
-	if (session->process == shmipc_process_generation())
-		atomic_store(gone_word(session), 1);
+	say_gone(session);
 	shmipc_segment_unmap(&session->segment);
 	session->used = false;
 }
 
 static bool is_useless(const struct shim_session *session)
 {
-	return shim_session_peer_left(session) ||
+	return shim_session_peer_left(session) || session->orphaned ||
 	       session->segment.stream_count > SHIM_SESSION_IDLE_STREAMS ||
 	       (session->peer.is_client && session->misses >= MISSES_MAX);
 }
 
 /* Keep a few idle ones: their pages are touched already, and the pair may come back. */
-static void trim_idle(void)
+void shim_session_trim_idle(void)
 {
 	int idle = 0, oldest = -1;
 
@@ -172,7 +184,7 @@ int shim_session_add(const struct shmipc_segment *segment, const struct shim_ses
 
 	if (!shim_session_enter())
 		return -EBUSY;
-	trim_idle();
+	shim_session_trim_idle();
 	for (int i = 0; i < SHIM_SESSION_MAX && found < 0; i++) {
 		if (sessions[i].used)
 			continue;
@@ -248,33 +260,8 @@ static void one_less(struct shim_session *session)
 {
 	if (session->live > 0 && --session->live == 0) {
 		session->idle_since = shmipc_ticks();
-		trim_idle();
+		shim_session_trim_idle();
 	}
-}
-
-/* Locked. */
-static bool cool_all(void)
-{
-	bool warm = false;
-
-	for (int i = 0; i < session_limit; i++)
-		if (sessions[i].used && sessions[i].peer.is_client &&
-		    sessions[i].process == shmipc_process_generation())
-			warm |= shim_session_client_cool(&sessions[i]);
-	return warm;
-}
-
-bool shim_session_cool(void)
-{
-	bool warm;
-
-	if (!shim_session_client_may_be_warm())
-		return false;
-	if (!shim_session_enter())
-		return true;
-	warm = cool_all();
-	shim_session_go();
-	return warm;
 }
 
 void shim_session_leave(int session, uint32_t stream)
@@ -288,8 +275,7 @@ void shim_session_leave(int session, uint32_t stream)
 	else
 		shim_session_server_leave(s, stream);
 	one_less(s);
-	if (shim_session_client_may_be_warm())
-		cool_all();
+	shim_session_cool_if_due();
 	shim_session_go();
 }
 
@@ -334,7 +320,7 @@ void shim_session_exit(void)
 	if (!shim_session_enter())
 		return;
 	for (int i = 0; i < session_limit; i++)
-		if (sessions[i].used && sessions[i].process == shmipc_process_generation())
-			atomic_store(gone_word(&sessions[i]), 1);
+		if (sessions[i].used)
+			say_gone(&sessions[i]);
 	shim_session_go();
 }

@@ -95,14 +95,18 @@ void shim_session_withdraw(int session, uint32_t stream);
 /* This process is through with the stream, another one that shares the connection is not. */
 void shim_session_release(int session, uint32_t stream);
 
-/* Gives the memory back that was kept for connections which did not come.  True: some may follow.
- */
-bool shim_session_cool(void);
+/* ---- session_warm.c ---- */
+
+/* Before a sleep: gives the memory back that was kept for connections which did not come.  The
+ * deadline, or an earlier time at which to look again. */
+uint64_t shim_session_cool(uint64_t deadline_ns);
+/* Is there anything to be looked at?  Costs a load. */
+bool shim_session_may_be_warm(void);
 
 /* fork: no other thread is inside while the process is copied. */
 void shim_session_before_fork(void);
 void shim_session_after_fork(void);
-/* The process ends: its peers need not keep what they share with it. */
+/* The process, or its program, ends: its peers need not keep what they share with it. */
 void shim_session_exit(void);
 
 #endif

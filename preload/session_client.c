@@ -3,14 +3,11 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/cpu.h"
-#include "core/sender.h"
 #include "core/thread.h"
 #include "preload/session_parts.h"
 
 enum {
-	LOOKS_MAX = 8,	 /* streams that were left: those at which one search looks */
-	SOON_ENOUGH = 2, /* then the next connection is expected to come soon too */
+	LOOKS_MAX = 8, /* streams that were left: those at which one search looks */
 };
 
 /* Tell the server that the offer of this stream has changed.  Only the process that made the
@@ -26,103 +23,6 @@ static void write_letter(struct shim_session *session, uint32_t stream)
 	atomic_store_explicit(&header->letters, ++session->letters, memory_order_release);
 }
 
-/* The server has confirmed the end of this very generation. */
-static bool both_have_left(const struct shmipc_stream_control *control)
-{
-	uint32_t offer = atomic_load(&control->offer);
-
-	return (offer & 0xff) == SHMIPC_OFFER_CLOSED &&
-	       atomic_load(&control->answer) == shim_session_word(offer >> 8, SHMIPC_ANSWER_CLOSED);
-}
-
-/* ---- memory that stays warm ---- */
-
-/* Of all sessions.  Written with the lock held; sleepers look at it without. */
-static _Atomic uint32_t warm_streams;
-
-static uint64_t quiet_ticks(void)
-{
-	return SHMIPC_SENDER_QUIET_MS * 1000 * shmipc_ticks_per_us();
-}
-
-bool shim_session_client_may_be_warm(void)
-{
-	return atomic_load_explicit(&warm_streams, memory_order_relaxed) > 0;
-}
-
-static void set_warm(struct shim_session_kept *kept, bool warm)
-{
-	if (warm != kept->warm)
-		atomic_fetch_add_explicit(&warm_streams, warm ? 1u : (uint32_t)-1,
-					  memory_order_relaxed);
-	kept->warm = warm;
-}
-
-/* It is handed out.  Is it warm? */
-static bool take_warm(struct shim_session *session, uint32_t stream)
-{
-	struct shim_session_kept *kept;
-
-	if (stream >= SHIM_SESSION_KEPT_STREAMS)
-		return false;
-	kept = &session->kept[stream];
-	if (shmipc_ticks() - kept->left_ticks > quiet_ticks())
-		kept->soon = 0;
-	else if (kept->soon < SOON_ENOUGH)
-		kept->soon++;
-	return kept->warm;
-}
-
-/* It is left.  Before the server can take it for left: it may be the last one. */
-static bool leave_warm(struct shim_session *session, uint32_t stream)
-{
-	struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment, stream);
-	struct shim_session_kept *kept;
-
-	if (stream >= SHIM_SESSION_KEPT_STREAMS || session->process != shmipc_process_generation())
-		return false;
-	kept = &session->kept[stream];
-	kept->left_ticks = shmipc_ticks();
-	if (kept->soon >= SOON_ENOUGH && shim_session_has_grown(session, stream))
-		set_warm(kept, true);
-	if (!kept->warm)
-		return false;
-	atomic_fetch_or(&control->direction[0].tx.flags, SHMIPC_TX_KEEP);
-	shmipc_sender_grown_now();
-	return true;
-}
-
-static bool is_left(const struct shim_session *session, uint32_t stream)
-{
-	return session->left[stream / 64] >> stream % 64 & 1;
-}
-
-bool shim_session_client_cool(struct shim_session *session)
-{
-	uint64_t now = shmipc_ticks();
-	bool warm = false;
-
-	for (uint32_t i = 0; i < SHIM_SESSION_KEPT_STREAMS; i++) {
-		struct shim_session_kept *kept = &session->kept[i];
-
-		if (!kept->warm || !is_left(session, i))
-			continue;
-		if (now - kept->left_ticks > quiet_ticks() &&
-		    both_have_left(shmipc_segment_stream(&session->segment, i))) {
-			shim_session_drop_pages(session, i);
-			set_warm(kept, false);
-		}
-		warm |= kept->warm;
-	}
-	return warm;
-}
-
-void shim_session_client_forget(struct shim_session *session)
-{
-	for (uint32_t i = 0; i < SHIM_SESSION_KEPT_STREAMS; i++)
-		set_warm(&session->kept[i], false);
-}
-
 /* ---- handing out ---- */
 
 static void announce(struct shim_session *session, uint32_t stream,
@@ -131,7 +31,7 @@ static void announce(struct shim_session *session, uint32_t stream,
 	struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment, stream);
 	uint32_t generation = ((atomic_load(&control->offer) >> 8) + 1) & 0xffffff;
 
-	if (!take_warm(session, stream))
+	if (!shim_session_take_warm(session, stream))
 		shim_session_give_back(session, stream); /* unless whoever left last has */
 	memset((void *)control->direction, 0, sizeof(control->direction));
 	memcpy(control->key, claim->key, SHMIPC_KEY_BYTES);
@@ -155,7 +55,7 @@ static int used_stream(struct shim_session *session)
 			continue;
 		}
 		i += (uint32_t)__builtin_ctzll(left);
-		if (both_have_left(shmipc_segment_stream(&session->segment, i))) {
+		if (shim_session_both_have_left(shmipc_segment_stream(&session->segment, i))) {
 			session->look_from = 0;
 			return (int)i;
 		}
@@ -191,7 +91,8 @@ static void hand_out(struct shim_session *session, uint32_t stream)
 static bool serves(const struct shim_session *session, uint64_t endpoint)
 {
 	return session->used && session->peer.is_client && session->peer.endpoint == endpoint &&
-	       session->process == shmipc_process_generation() && !shim_session_peer_left(session);
+	       session->process == shmipc_process_generation() &&
+	       !shim_session_peer_left(session) && !shim_session_has_left(session);
 }
 
 int shim_session_offer(uint64_t endpoint, const struct shim_session_claim *claim, int *session,
@@ -250,12 +151,14 @@ void shim_session_client_leave(struct shim_session *session, uint32_t stream)
 {
 	struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment, stream);
 	uint32_t generation = atomic_load(&control->offer) >> 8;
-	bool warm = leave_warm(session, stream);
+	bool warm = shim_session_leave_warm(session, stream);
 
 	/* Before we say that we have left: a relative, the one that made the session, hands the
 	 * stream out again when both sides have said so, whatever this process still does. */
 	if (atomic_load(&control->answer) == shim_session_word(generation, SHMIPC_ANSWER_CLOSED)) {
-		if (!warm)
+		if (shim_session_has_left(session))
+			shim_session_drop_pages(session, stream);
+		else if (!warm)
 			shim_session_give_back(session, stream);
 		memset((void *)control->direction, 0, sizeof(control->direction));
 	}

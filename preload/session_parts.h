@@ -27,9 +27,14 @@ struct shim_session {
 	_Atomic uint64_t woken; /* [together] in sender_cut.c */
 	uint32_t letters; /* the private truth of the header's word: client written, server read */
 
+	uint32_t fresh; /* streams from here on were never handed out */
+
+	/* server only */
+	bool doubted;  /* it may hold memory of which nobody takes care if the client ends */
+	bool orphaned; /* the client has ended */
+
 	/* client only */
 	uint32_t misses;    /* offers in a row that went unanswered */
-	uint32_t fresh;	    /* streams from here on were never handed out */
 	uint32_t look_from; /* where the search among those that were begins */
 	struct shim_session_kept kept[SHIM_SESSION_KEPT_STREAMS];
 	/* a bit for each stream that we have left: free once the server has confirmed */
@@ -55,7 +60,19 @@ static inline bool shim_session_contradicts(uint64_t said, uint64_t known)
 	return said && known && said != known;
 }
 
+static inline bool shim_session_both_have_left(const struct shmipc_stream_control *control)
+{
+	uint32_t offer = atomic_load(&control->offer);
+
+	return (offer & 0xff) == SHMIPC_OFFER_CLOSED &&
+	       atomic_load(&control->answer) == shim_session_word(offer >> 8, SHMIPC_ANSWER_CLOSED);
+}
+
 bool shim_session_peer_left(const struct shim_session *session);
+/* We have said so. */
+bool shim_session_has_left(const struct shim_session *session);
+/* Unmaps what nobody will use. */
+void shim_session_trim_idle(void);
 
 /* The loops of a stream that both sides have left. */
 void shim_session_give_back(const struct shim_session *session, uint32_t stream);
@@ -69,16 +86,24 @@ bool shim_session_has_grown(const struct shim_session *session, uint32_t stream)
 void shim_session_client_leave(struct shim_session *session, uint32_t stream);
 /* Another process leaves it some day. */
 void shim_session_client_release(struct shim_session *session, uint32_t stream);
-bool shim_session_client_may_be_warm(void);
-/* True: some memory is warm that nobody uses. */
-bool shim_session_client_cool(struct shim_session *session);
-/* It is about to be unmapped. */
-void shim_session_client_forget(struct shim_session *session);
 
 /* ---- session_server.c ---- */
 
 void shim_session_server_leave(struct shim_session *session, uint32_t stream);
 /* It is about to be unmapped: no announcement in it is known any more. */
 void shim_session_server_forget(int index);
+
+/* ---- session_warm.c ---- */
+
+/* The client hands the stream out.  Is it warm? */
+bool shim_session_take_warm(struct shim_session *session, uint32_t stream);
+/* It leaves the stream.  Before the server can take it for left: it may be the last one.  Does its
+ * memory stay? */
+bool shim_session_leave_warm(struct shim_session *session, uint32_t stream);
+/* The client hands out none any more. */
+void shim_session_client_drop(struct shim_session *session);
+/* A stream of it was left that holds memory. */
+void shim_session_server_doubts(struct shim_session *session);
+void shim_session_cool_if_due(void);
 
 #endif

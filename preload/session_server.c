@@ -150,6 +150,8 @@ static bool answer_at(uint32_t place, const struct shim_session_claim *claim)
 		return false;
 	control->server_cookie = claim->self_cookie;
 	atomic_store(&control->answer, shim_session_word(one->offer >> 8, SHMIPC_ANSWER_ATTACHED));
+	if (place % STREAMS >= session->fresh)
+		session->fresh = place % STREAMS + 1;
 	session->live++;
 	return true;
 }
@@ -200,12 +202,20 @@ void shim_session_server_leave(struct shim_session *session, uint32_t stream)
 {
 	struct shmipc_stream_control *control = shmipc_segment_stream(&session->segment, stream);
 	uint32_t generation = atomic_load(&control->answer) >> 8;
+	const bool kept = atomic_load(&control->keep) != 0;
+	bool holds = kept || shim_session_has_grown(session, stream);
 
 	/* the client has left: it hands the stream out again when we say so, and not before */
 	if (atomic_load(&control->offer) == shim_session_word(generation, SHMIPC_OFFER_CLOSED)) {
-		if (!(atomic_load(&control->direction[0].tx.flags) & SHMIPC_TX_KEEP))
+		holds = kept && session->process == shmipc_process_generation() &&
+			!shim_session_peer_left(session);
+		if (kept && !holds)
+			shim_session_drop_pages(session, stream);
+		else if (!kept)
 			shim_session_give_back(session, stream);
 		memset((void *)control->direction, 0, sizeof(control->direction));
 	}
 	atomic_store(&control->answer, shim_session_word(generation, SHMIPC_ANSWER_CLOSED));
+	if (holds)
+		shim_session_server_doubts(session);
 }

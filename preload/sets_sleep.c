@@ -194,13 +194,13 @@ static uint64_t shrink(struct shim_set *set, uint64_t deadline_ns)
 {
 	bool left = false;
 
+	deadline_ns = shim_session_cool(deadline_ns);
 	if (!shim_shrink_is_pending(&set->shrink))
 		return deadline_ns;
 	if (shim_shrink_is_due(&set->shrink)) {
 		for (struct shim_registration *r = shim_registration_first(&set->registrations); r;
 		     r = shim_registration_next(r))
 			left |= !shmipc_sender_shrink(&r->conn->tx);
-		left |= shim_session_cool();
 		shim_shrink_looked(&set->shrink, left);
 	}
 	return shim_shrink_is_pending(&set->shrink) ? shim_shrink_deadline(deadline_ns)
@@ -277,6 +277,7 @@ int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *e
 	int n = 0;
 
 	shmipc_postpone_begin();
+	deadline_ns = shim_session_cool(deadline_ns);
 	if (atomic_fetch_add(&set->sleepers, 1) > 0)
 		shim_set_is_foreign(wait->epfd);
 	atomic_store(&set->asleep, true);

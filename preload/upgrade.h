@@ -43,7 +43,7 @@ void shim_upgrade_release(int session, uint32_t stream);
 bool shim_upgrade_share(struct shim_conn *conn);
 void shim_upgrade_before_fork(void);
 void shim_upgrade_after_fork(void);
-/* The process ends in good order. */
+/* The process, or its program, ends in good order. */
 void shim_upgrade_exit(void);
 /* A forked child closes the offers that it inherited. */
 void shim_upgrade_in_child(void);

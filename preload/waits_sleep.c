@@ -93,6 +93,7 @@ static uint64_t shrink(const struct shim_poll_wait *wait, uint64_t deadline_ns)
 									     : wait->count;
 	bool left = false;
 
+	deadline_ns = shim_session_cool(deadline_ns);
 	if (!shim_shrink_is_recent())
 		return deadline_ns;
 	for (nfds_t i = 0; i < count; i++) {
@@ -101,7 +102,6 @@ static uint64_t shrink(const struct shim_poll_wait *wait, uint64_t deadline_ns)
 		if (conn && shim_conn_is_attached(conn))
 			left |= !shmipc_sender_shrink(&conn->tx);
 	}
-	left |= shim_session_cool();
 	return left ? shim_shrink_deadline(deadline_ns) : deadline_ns;
 }
 

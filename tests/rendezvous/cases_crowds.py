@@ -139,3 +139,63 @@ def memory_for_the_next_connection_goes_if_none_comes(pair):
 @case
 def memory_for_the_next_connection_goes_in_a_poll(pair):
     come_back(pair, "poll")
+
+
+def leave_for_good(pair, mode, *options):
+    """The client, and the server, which waits for whoever comes next in this way."""
+    env = {"SHMIPC_UPGRADE_AFTER": "1"}
+    server = pair.server("tcp:127.0.0.1:0", f"mode={mode}", env=env)
+    client = pair.start("client", "leaving-client", server.address, *options, env=env)
+    client.done()
+    expect_accelerated(client, 5)
+    assert server.shared_kib() > 5 * KIB // 2, server.shared_kib()
+    return server, client
+
+
+def expect_returned(server, kib, seconds=4):
+    assert wait_for(lambda: server.shared_kib() <= kib, seconds), server.shared_kib()
+
+
+@case
+def memory_for_the_next_connection_goes_if_the_client_exits(pair):
+    """The server makes no call in which it could look."""
+    server, client = leave_for_good(pair, "blocking")
+    client.end()
+    expect_returned(server, 2 * KIB)
+
+
+@case
+def memory_for_the_next_connection_goes_if_the_client_exits_later(pair):
+    """And with it all that the server has mapped."""
+    server, client = leave_for_good(pair, "epoll")
+    wait_for(lambda: False, 2)
+    client.end()
+    expect_returned(server, 0)
+
+
+@case
+def memory_for_the_next_connection_goes_if_the_client_is_killed(pair):
+    server, client = leave_for_good(pair, "epoll")
+    client.kill()
+    expect_returned(server, 0)
+
+
+@case
+def memory_for_the_next_connection_goes_if_the_client_is_killed_beside_a_poll(pair):
+    server, client = leave_for_good(pair, "poll")
+    client.kill()
+    expect_returned(server, 0)
+
+
+@case
+def memory_for_the_next_connection_goes_if_the_client_is_killed_beside_a_select(pair):
+    server, client = leave_for_good(pair, "select")
+    client.kill()
+    expect_returned(server, 0)
+
+
+@case
+def memory_of_a_conversation_goes_if_the_client_is_killed_in_it(pair):
+    server, client = leave_for_good(pair, "epoll", "open")
+    client.kill()
+    expect_returned(server, 0)

@@ -266,8 +266,14 @@ def server(address, options):
     for _ in range(int(options.get("workers", 1)) - 1):
         if os.fork() == 0:
             break
-    if mode == "blocking":
+    if mode in ("blocking", "poll", "select"):
+        poll = select.poll()
+        poll.register(listener.fileno(), select.POLLIN)
         while True:
+            if mode == "poll":
+                poll.poll()
+            elif mode == "select":
+                select.select([listener], [], [])
             conn, _ = listener.accept()
             echo_one(conn)
             conn.close()
@@ -410,6 +416,21 @@ def returning_client(address, options):
     held.close()
 
 
+def leaving_client(address, options):
+    """The same conversations, and then no call until it ends, in good order or not; `open`: in the middle of one."""
+    s = None
+    for i in range(6):
+        s = dial(address, options)
+        for r in range(20):
+            round_trip(s, r, 64)
+        for r in range(3):
+            round_trip(s, 100 * i + r, 3 << 20)
+        if i < 5 or "open" not in options:
+            s.close()
+    print("done {}", flush=True)
+    sys.stdin.read()
+
+
 # ---- one way ----
 
 STREAM_BYTES, STREAM_CALLS = 1 << 20, 8
@@ -516,7 +537,7 @@ def fork_epoll_client(address, _):
 def main():
     roles = {"server": server, "client": client, "both": both, "fork-epoll": fork_epoll,
              "fork-epoll-client": fork_epoll_client, "exec-server": exec_server, "exec-client": exec_client,
-             "burst-client": burst_client, "returning-client": returning_client,
+             "burst-client": burst_client, "returning-client": returning_client, "leaving-client": leaving_client,
              "source-server": source_server, "sink-client": sink_client,
              "resume": resume}
     options = dict(a.split("=", 1) if "=" in a else (a, "1") for a in sys.argv[3:])

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// LINK: preload/session.c preload/session_client.c preload/session_server.c
+// LINK: preload/session.c preload/session_client.c preload/session_server.c preload/session_warm.c
 /* Sessions: this process is both sides of one, by two mappings of it. */
 #include <stdarg.h>
 #include <stddef.h>
