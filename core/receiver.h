@@ -102,6 +102,8 @@ struct shmipc_receiver {
 	/* since the socket was asked the kernel has told a wait what it may not tell again */
 	_Atomic bool reported;
 	_Atomic uint64_t looked_ticks; /* when a poll has last asked the kernel of it */
+	/* threads that sleep in a poll since before there was a ring, for whom strict stays */
+	_Atomic uint32_t early;
 	_Atomic int
 		lies_in; /* where - 1 somebody sleeps for it and for others together; 0: nowhere */
 	/* O_NONBLOCK, which the kernel keeps: seen set at flags_ticks, when calls of ours had
@@ -254,6 +256,10 @@ extern void (*shmipc_receiver_rouse)(int where);
 /* Waiters that we cannot see may exist (edge: and be edge-triggered) / certainly do not. */
 void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge);
 void shmipc_receiver_relax(struct shmipc_receiver *r);
+/* A thread is going to sleep by the kernel alone, before there is a ring, or is back.  [early] It
+ * counts itself, then looks whether there is a ring; whoever relaxes is behind `ready`, and looks
+ * at the count: one of the two sees the other. */
+void shmipc_receiver_wait_early(struct shmipc_receiver *r, bool begins);
 
 /* The sender goes by the kernel from its next send on, for good.  Nothing waits for it: what is in
  * the ring until then is read as ever. */

@@ -73,7 +73,7 @@ static bool token_is_next(struct shmipc_receiver *r, int fd)
 static bool wakes_others(const struct shmipc_receiver *r)
 {
 	atomic_thread_fence(memory_order_seq_cst);
-	return (atomic_load(&r->want->want) & SHMIPC_WANT_SLEEPERS) > 1;
+	return (atomic_load(&r->want->want) & SHMIPC_WANT_SLEEPERS) + atomic_load(&r->early) > 1;
 }
 
 enum drop { DROPPED, KEPT_FOR_NEWS, KEPT };

@@ -101,9 +101,15 @@ void shmipc_receiver_strict(struct shmipc_receiver *r, bool edge)
 	shmipc_postpone_end();
 }
 
+void shmipc_receiver_wait_early(struct shmipc_receiver *r, bool begins)
+{
+	atomic_fetch_add(&r->early, begins ? 1 : UINT32_MAX);
+}
+
 void shmipc_receiver_relax(struct shmipc_receiver *r)
 {
-	if (!shmipc_receiver_wants(r, SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE) ||
+	if (atomic_load(&r->early) != 0 || /* [early] */
+	    !shmipc_receiver_wants(r, SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE) ||
 	    !shmipc_relaxing_is_allowed())
 		return;
 	atomic_fetch_and(&r->want->want, ~(uint32_t)(SHMIPC_WANT_STRICT | SHMIPC_WANT_EDGE));

@@ -12,12 +12,6 @@
 #include "core/sys.h"
 #include "core/thread.h"
 
-/* glibc's, exported and declared nowhere.  Unlike what pthread_cleanup_push() makes of it, such a
- * buffer is also run by a longjmp() that leaves its frame. */
-extern void _pthread_cleanup_push(struct _pthread_cleanup_buffer *buffer,
-				  void (*routine)(void *argument), void *argument);
-extern void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *buffer, int execute);
-
 static long call_now(const long call[7])
 {
 	return sys_call6(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);

@@ -10,7 +10,14 @@
 #ifndef SHMIPC_CORE_SLEEP_H
 #define SHMIPC_CORE_SLEEP_H
 
+#include <pthread.h>
 #include <stdbool.h>
+
+/* glibc's, exported and declared nowhere.  Unlike what pthread_cleanup_push() makes of it, such a
+ * buffer is also run by a longjmp() that leaves its frame. */
+extern void _pthread_cleanup_push(struct _pthread_cleanup_buffer *buffer,
+				  void (*routine)(void *argument), void *argument);
+extern void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *buffer, int execute);
 
 /* Result of the system call, or -errno. */
 long shmipc_sleep6(const long call[7], void (*undo)(void *argument), void *argument);

@@ -5,10 +5,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/sleep.h"
 #include "core/sys.h"
 #include "preload/config.h"
 #include "preload/pointers.h"
 #include "preload/real.h"
+#include "preload/room.h"
 #include "preload/session.h"
 #include "preload/transfer.h"
 #include "preload/waits.h"
@@ -25,7 +27,8 @@ static bool is_ours(const struct pollfd *fds, nfds_t count, bool may_sleep)
 {
 	return shim_config.enabled && count <= SHIM_FD_MAX &&
 	       !shim_pointer_is_bad_result(fds, count * sizeof(*fds)) &&
-	       (shim_wait_concerns_us(fds, count) || (may_sleep && shim_session_may_be_warm()));
+	       (shim_wait_concerns_us(fds, count, may_sleep) ||
+		(may_sleep && shim_session_may_be_warm()));
 }
 
 static bool is_usable_time(const void *timeout)
@@ -105,7 +108,7 @@ static bool has(const uint64_t *set, int fd)
 }
 
 /* How many descriptors are asked for, and is one of them accelerated and waited on for reading? */
-static int survey(const struct sets *sets, int count, bool *ours)
+static int survey(const struct sets *sets, int count, bool may_sleep, bool *ours)
 {
 	int total = 0;
 
@@ -122,7 +125,7 @@ static int survey(const struct sets *sets, int count, bool *ours)
 					      .events = POLLIN };
 
 			if (shim_fd_word(one.fd))
-				*ours |= shim_wait_concerns_us(&one, 1);
+				*ours |= shim_wait_concerns_us(&one, 1, may_sleep);
 		}
 	}
 	return total;
@@ -223,17 +226,18 @@ static int select_ours(const struct sets *sets, int count, int n, uint64_t deadl
 		       const sigset_t *mask)
 {
 	struct pollfd few[ENTRIES_ON_STACK];
-	size_t bytes = (size_t)n * sizeof(struct pollfd);
-	long many;
+	struct _pthread_cleanup_buffer buffer;
+	struct pollfd *many;
 	int result;
 
 	if (n <= ENTRIES_ON_STACK)
 		return select_by_poll(sets, count, few, n, deadline_ns, mask);
-	many = sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (many < 0 && many > -4096)
+	many = shim_room_take((size_t)n * sizeof(*many));
+	if (!many)
 		return -ENOMEM;
-	result = select_by_poll(sets, count, (struct pollfd *)many, n, deadline_ns, mask);
-	sys_munmap((void *)many, bytes);
+	_pthread_cleanup_push(&buffer, shim_room_give, many); /* jumps leave nothing behind */
+	result = select_by_poll(sets, count, many, n, deadline_ns, mask);
+	_pthread_cleanup_pop(&buffer, 1);
 	return result;
 }
 
@@ -258,7 +262,7 @@ static bool select_is_ours(int *wanted, const struct sets *sets, const void *tim
 	if (!is_usable_set(sets->in, count) || !is_usable_set(sets->out, count) ||
 	    !is_usable_set(sets->except, count))
 		return false;
-	*n = survey(sets, count, &ours);
+	*n = survey(sets, count, true, &ours);
 	return ours || shim_session_may_be_warm();
 }
 

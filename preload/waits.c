@@ -13,6 +13,7 @@
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/pins.h"
+#include "preload/room.h"
 #include "preload/sets.h"
 #include "preload/upgrade.h"
 
@@ -20,7 +21,13 @@ enum { LOOKS_PER_KERNEL = 128 }; /* while spinning: every few us */
 
 /* ---- which of them are ours ---- */
 
-bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count)
+/* One that gets its ring while another thread sleeps in here: that one has to be counted. */
+static bool may_be_attached_meanwhile(const struct shim_conn *conn)
+{
+	return !shmipc_single_threaded() && atomic_load(&conn->state) == SHMIPC_STATE_CANDIDATE;
+}
+
+bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count, bool may_sleep)
 {
 	bool ours = false;
 
@@ -34,7 +41,10 @@ bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count)
 			shim_set_is_foreign(fds[i].fd);
 			ours |= shim_set_is_doubtful(fds[i].fd);
 		} else if (shim_fd_kind(word) == SHIM_FD_CONN) {
-			ours |= shim_conn_is_attached(shim_conn_at(shim_fd_index(word)));
+			const struct shim_conn *conn = shim_conn_at(shim_fd_index(word));
+
+			ours |= shim_conn_is_attached(conn) ||
+				(may_sleep && may_be_attached_meanwhile(conn));
 		}
 	}
 	return ours;
@@ -108,11 +118,11 @@ uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
 static void pin_all(struct shim_poll_wait *wait)
 {
 	wait->pins = true;
-	for (nfds_t i = 0; i < wait->count && i < SHIM_POLL_ARMED_MAX; i++) {
+	for (nfds_t i = 0; i < wait->count; i++) {
 		struct shim_conn *conn = wait->fds[i].fd >= 0 ? shim_conn_of(wait->fds[i].fd)
 							      : NULL;
 
-		wait->pinned[i] = conn && shim_pin(conn, wait->fds[i].fd) ? conn : NULL;
+		wait->places[i].pinned = conn && shim_pin(conn, wait->fds[i].fd) ? conn : NULL;
 	}
 }
 
@@ -381,25 +391,48 @@ static int wait_for(struct shim_poll_wait *wait, uint64_t deadline_ns, const sig
 	return 0;
 }
 
-int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask)
+static int wait_with_places(struct shim_poll_wait *wait, uint64_t deadline_ns, const sigset_t *mask)
 {
 	const bool pins = shim_pins_wanted();
-	struct shim_poll_wait wait;
 	int n;
+
+	if (pins)
+		pthread_testcancel();
+	shmipc_postpone_begin();
+	if (pins)
+		pin_all(wait);
+	n = wait_for(wait, deadline_ns, mask);
+	if (pins)
+		shim_poll_unpin(wait);
+	shmipc_postpone_end();
+	return n;
+}
+
+/* The places go also if the wait is left by a jump or a cancellation, after what is in them. */
+static int wait_for_many(struct shim_poll_wait *wait, uint64_t deadline_ns, const sigset_t *mask)
+{
+	struct _pthread_cleanup_buffer buffer;
+	int n;
+
+	wait->places = shim_room_take(wait->count * sizeof(*wait->places));
+	if (!wait->places)
+		return -ENOMEM;
+	_pthread_cleanup_push(&buffer, shim_room_give, wait->places);
+	n = wait_with_places(wait, deadline_ns, mask);
+	_pthread_cleanup_pop(&buffer, 1);
+	return n;
+}
+
+int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask)
+{
+	struct shim_poll_wait wait;
 
 	wait.fds = fds;
 	wait.count = count;
 	wait.looks = 0;
 	wait.armed_count = 0;
 	wait.vain = wait.pins = wait.by_memory = false;
-	if (pins)
-		pthread_testcancel();
-	shmipc_postpone_begin();
-	if (pins)
-		pin_all(&wait);
-	n = wait_for(&wait, deadline_ns, mask);
-	if (pins)
-		shim_poll_unpin(&wait);
-	shmipc_postpone_end();
-	return n;
+	wait.places = wait.few;
+	return count <= SHIM_POLL_FEW ? wait_with_places(&wait, deadline_ns, mask)
+				      : wait_for_many(&wait, deadline_ns, mask);
 }

@@ -31,7 +31,7 @@ bool shim_wait_is_over(uint64_t deadline_ns);
 uint64_t shim_wait_nap(uint64_t deadline_ns, uint64_t nap_ns);
 
 /* Does any of them need more than the kernel's own call? */
-bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count);
+bool shim_wait_concerns_us(const struct pollfd *fds, nfds_t count, bool may_sleep);
 
 /* As ppoll(2): number of ready entries, 0 on time-out, or -errno. */
 int shim_wait_poll(struct pollfd *fds, nfds_t count, uint64_t deadline_ns, const sigset_t *mask);

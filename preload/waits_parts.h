@@ -14,20 +14,26 @@ enum {
 	SHIM_POLL_HANGUP = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP,
 };
 
-/* Accelerated descriptors in one call; more than these are strict. */
-enum { SHIM_POLL_ARMED_MAX = 64 };
+/* With more entries their places are not on the stack. */
+enum { SHIM_POLL_FEW = 64 };
+
+/* Beside each entry; and, in whatever order, those that are armed. */
+struct shim_poll_place {
+	struct shim_conn *armed, *pinned;
+	bool early; /* armed before it was on a ring (shim_conn_wait_early()) */
+	bool silent;
+};
 
 struct shim_poll_wait {
 	struct pollfd *fds;
 	nfds_t count;
 	uint32_t looks;
 	bool by_memory; /* while spinning: memory knows all of them */
-	int armed_count;
-	struct shim_conn *armed[SHIM_POLL_ARMED_MAX];
-	bool vain; /* what ended the last sleep, or spin, was no news */
-	bool silent[SHIM_POLL_ARMED_MAX];
-	bool pins; /* a number may be closed meanwhile (pins.h): the first ones are pinned */
-	struct shim_conn *pinned[SHIM_POLL_ARMED_MAX];
+	bool vain;	/* what ended the last sleep, or spin, was no news */
+	bool pins;	/* a number may be closed meanwhile (pins.h): all are pinned */
+	nfds_t armed_count;
+	struct shim_poll_place *places; /* one for each entry */
+	struct shim_poll_place few[SHIM_POLL_FEW];
 };
 
 static inline struct shim_conn *shim_poll_conn(const struct shim_poll_wait *wait, nfds_t i)
@@ -35,9 +41,7 @@ static inline struct shim_conn *shim_poll_conn(const struct shim_poll_wait *wait
 	int fd = wait->fds[i].fd;
 	struct shim_conn *conn = fd >= 0 ? shim_conn_of(fd) : NULL;
 
-	return __builtin_expect(wait->pins, 0) && i < SHIM_POLL_ARMED_MAX && conn != wait->pinned[i]
-		       ? NULL
-		       : conn;
+	return __builtin_expect(wait->pins, 0) && conn != wait->places[i].pinned ? NULL : conn;
 }
 
 static inline struct shim_conn *shim_poll_receiver(const struct shim_poll_wait *wait, nfds_t i)
@@ -50,9 +54,9 @@ static inline struct shim_conn *shim_poll_receiver(const struct shim_poll_wait *
 
 static inline void shim_poll_unpin(const struct shim_poll_wait *wait)
 {
-	for (nfds_t i = 0; i < wait->count && i < SHIM_POLL_ARMED_MAX; i++)
-		if (wait->pinned[i])
-			shim_unpin(wait->pinned[i]);
+	for (nfds_t i = 0; i < wait->count; i++)
+		if (wait->places[i].pinned)
+			shim_unpin(wait->places[i].pinned);
 }
 
 /* Memory has something for one of them. */

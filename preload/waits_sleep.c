@@ -4,36 +4,63 @@
 #include "core/relaxing.h"
 #include "core/sleep.h"
 #include "core/sys.h"
+#include "core/thread.h"
 #include "preload/session.h"
 #include "preload/shrink.h"
 #include "preload/waits_parts.h"
 
 enum { SILENT_NAP_NS = 50 * 1000 * 1000 };
 
+static bool is_on_ring(const struct shim_conn *conn)
+{
+	return shim_conn_is_attached(conn) && atomic_load(&conn->rx.ready);
+}
+
+/* It may get a ring while we sleep.  True: it has none yet, and knows of us. */
+static bool is_early(struct shim_conn *conn)
+{
+	if (shmipc_single_threaded())
+		return false;
+	shmipc_receiver_wait_early(&conn->rx, true);
+	if (!is_on_ring(conn))
+		return true;
+	shmipc_receiver_wait_early(&conn->rx, false);
+	return false;
+}
+
 static void arm_all(struct shim_poll_wait *wait)
 {
 	wait->armed_count = 0;
 	for (nfds_t i = 0; i < wait->count; i++) {
-		struct shim_conn *conn = shim_poll_receiver(wait, i);
+		struct shim_conn *conn = shim_poll_conn(wait, i);
+		struct shim_poll_place *place = &wait->places[wait->armed_count];
 
-		if (!conn || !conn->rx.ready)
+		if (!conn || !(wait->fds[i].events & SHIM_POLL_IN))
 			continue;
-		if (wait->armed_count == SHIM_POLL_ARMED_MAX) {
-			shmipc_receiver_strict(&conn->rx, true);
+		place->early = !is_on_ring(conn) && is_early(conn);
+		if (!place->early && !is_on_ring(conn))
 			continue;
-		}
+		place->armed = conn;
+		wait->armed_count++;
+		if (place->early)
+			continue;
 		/* the application waits here, in our own call */
 		if (!conn->rx.foreign && atomic_load(&conn->rx.watchers) == 0)
 			shmipc_receiver_relax(&conn->rx);
 		shmipc_receiver_arm(&conn->rx);
-		wait->armed[wait->armed_count++] = conn;
 	}
 }
 
 static void disarm_all(const struct shim_poll_wait *wait)
 {
-	for (int i = 0; i < wait->armed_count; i++)
-		shmipc_receiver_disarm(&wait->armed[i]->rx);
+	for (nfds_t i = 0; i < wait->armed_count; i++) {
+		struct shmipc_receiver *r = &wait->places[i].armed->rx;
+
+		if (wait->places[i].early)
+			shmipc_receiver_wait_early(r, false);
+		else
+			shmipc_receiver_disarm(r);
+	}
 }
 
 /* Tokens that were sent for bytes read meanwhile would end the sleep at once.  True: the sleep must
@@ -62,17 +89,18 @@ static uint64_t leave_out_silent(struct shim_poll_wait *wait, uint64_t deadline_
 {
 	bool any = false;
 
-	for (nfds_t i = 0; i < wait->count && i < SHIM_POLL_ARMED_MAX; i++) {
+	for (nfds_t i = 0; i < wait->count; i++) {
 		struct pollfd *entry = &wait->fds[i];
 		struct shim_conn *conn = shim_poll_conn(wait, i);
+		bool *silent = &wait->places[i].silent;
 		struct pollfd real = { .fd = entry->fd, .events = entry->events };
 
-		wait->silent[i] = wait->vain && conn && shim_conn_is_attached(conn) &&
-				  !(entry->events & SHIM_POLL_IN) && sys_poll(&real, 1, 0) > 0 &&
-				  shim_poll_hangup(conn, &real) == 0;
-		if (wait->silent[i])
+		*silent = wait->vain && conn && shim_conn_is_attached(conn) &&
+			  !(entry->events & SHIM_POLL_IN) && sys_poll(&real, 1, 0) > 0 &&
+			  shim_poll_hangup(conn, &real) == 0;
+		if (*silent)
 			entry->fd = ~entry->fd;
-		any |= wait->silent[i];
+		any |= *silent;
 	}
 	wait->vain = any;
 	return any ? shim_wait_nap(deadline_ns, SILENT_NAP_NS) : deadline_ns;
@@ -80,23 +108,20 @@ static uint64_t leave_out_silent(struct shim_poll_wait *wait, uint64_t deadline_
 
 static void take_in_silent(const struct shim_poll_wait *wait)
 {
-	for (nfds_t i = 0; i < wait->count && i < SHIM_POLL_ARMED_MAX; i++)
-		if (wait->silent[i])
+	for (nfds_t i = 0; i < wait->count; i++)
+		if (wait->places[i].silent)
 			wait->fds[i].fd = ~wait->fds[i].fd;
 }
 
 /* When to wake up if nothing comes. */
 static uint64_t shrink(const struct shim_poll_wait *wait, uint64_t deadline_ns)
 {
-	/* what is not pinned may end meanwhile, and its stream be another connection's */
-	const nfds_t count = wait->pins && wait->count > SHIM_POLL_ARMED_MAX ? SHIM_POLL_ARMED_MAX
-									     : wait->count;
 	bool left = false;
 
 	deadline_ns = shim_session_cool(deadline_ns);
 	if (!shim_shrink_is_recent())
 		return deadline_ns;
-	for (nfds_t i = 0; i < count; i++) {
+	for (nfds_t i = 0; i < wait->count; i++) {
 		struct shim_conn *conn = shim_poll_conn(wait, i);
 
 		if (conn && shim_conn_is_attached(conn))

@@ -266,6 +266,39 @@ def a_child_holds_what_its_parent_takes_over_an_exec(pair):
     lives(server, 1)
 
 
+def pollers(how):
+    """See pollers.c."""
+    env = dict(os.environ, LD_PRELOAD=harness.SHIM, SHMIPC_ENDPOINTS="tcp:*", SHMIPC_UPGRADE_AFTER="1")
+    result = subprocess.run([build("pollers"), how], env=env, capture_output=True, text=True, check=False,
+                            timeout=harness.DEADLINE_S)
+    assert result.returncode == 0, (result.returncode, result.stderr)
+
+
+@case
+def a_poll_of_many_beside_a_look(_):
+    pollers("many")
+
+
+@case
+def a_poll_of_many_of_which_one_is_closed(_):
+    pollers("closed")
+
+
+@case
+def a_poll_from_before_the_ring_beside_a_look(_):
+    pollers("early")
+
+
+@case
+def a_poll_from_before_the_ring_beside_a_set(_):
+    pollers("early-set")
+
+
+@case
+def a_select_of_many_that_is_left_by_a_jump(_):
+    pollers("jump")
+
+
 def amid(kind):
     """Behind every fifth system call of a client; the log tells that the runs came as far as memory."""
     log = f"{harness.DIR}/amid.log"
