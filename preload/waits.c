@@ -326,10 +326,21 @@ static bool sleeps_at_once(const struct shim_poll_wait *wait)
 	       !shim_poll_hint(wait);
 }
 
+static bool has_ring(const struct shim_poll_wait *wait)
+{
+	for (nfds_t i = 0; i < wait->count; i++) {
+		const struct shim_conn *conn = shim_poll_conn(wait, i);
+
+		if (conn && shim_conn_is_attached(conn))
+			return true;
+	}
+	return false;
+}
+
 /* A spin needs no more than memory, and a sleep asks the kernel. */
 static bool needs_no_question(const struct shim_poll_wait *wait, const sigset_t *mask)
 {
-	return sleeps_at_once(wait) || (!mask && ask_memory(wait, false) == 0);
+	return sleeps_at_once(wait) || !has_ring(wait) || (!mask && ask_memory(wait, false) == 0);
 }
 
 static bool spin(struct shim_poll_wait *wait)
