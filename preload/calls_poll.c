@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/postpone.h"
 #include "core/sleep.h"
 #include "core/sys.h"
 #include "preload/config.h"
@@ -232,11 +233,11 @@ static int select_ours(const struct sets *sets, int count, int n, uint64_t deadl
 
 	if (n <= ENTRIES_ON_STACK)
 		return select_by_poll(sets, count, few, n, deadline_ns, mask);
+	shmipc_postpone_begin(); /* jumps leave nothing behind */
 	many = shim_room_take((size_t)n * sizeof(*many));
-	if (!many)
-		return -ENOMEM;
-	_pthread_cleanup_push(&buffer, shim_room_give, many); /* jumps leave nothing behind */
-	result = select_by_poll(sets, count, many, n, deadline_ns, mask);
+	_pthread_cleanup_push(&buffer, shim_room_give, many);
+	shmipc_postpone_end();
+	result = many ? select_by_poll(sets, count, many, n, deadline_ns, mask) : -ENOMEM;
 	_pthread_cleanup_pop(&buffer, 1);
 	return result;
 }

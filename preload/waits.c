@@ -326,21 +326,29 @@ static bool sleeps_at_once(const struct shim_poll_wait *wait)
 	       !shim_poll_hint(wait);
 }
 
-static bool has_ring(const struct shim_poll_wait *wait)
+/* None has a ring yet: a wait that is only counted, and takes one call as without us. */
+static bool is_the_kernels(const struct shim_poll_wait *wait)
 {
 	for (nfds_t i = 0; i < wait->count; i++) {
 		const struct shim_conn *conn = shim_poll_conn(wait, i);
 
 		if (conn && shim_conn_is_attached(conn))
-			return true;
+			return false;
 	}
-	return false;
+	return true;
 }
 
 /* A spin needs no more than memory, and a sleep asks the kernel. */
 static bool needs_no_question(const struct shim_poll_wait *wait, const sigset_t *mask)
 {
-	return sleeps_at_once(wait) || !has_ring(wait) || (!mask && ask_memory(wait, false) == 0);
+	return sleeps_at_once(wait) || is_the_kernels(wait) ||
+	       (!mask && ask_memory(wait, false) == 0);
+}
+
+/* Behind a sleep in which nothing came. */
+static int look_again(struct shim_poll_wait *wait, const sigset_t *mask)
+{
+	return is_the_kernels(wait) ? 0 : look(wait, mask);
 }
 
 static bool spin(struct shim_poll_wait *wait)
@@ -394,7 +402,7 @@ static int wait_for(struct shim_poll_wait *wait, uint64_t deadline_ns, const sig
 			if (n < 0)
 				return n;
 			wait->vain = n > 0;
-			n = n > 0 ? correct(wait) : look(wait, mask);
+			n = n > 0 ? correct(wait) : look_again(wait, mask);
 		}
 		if (n != 0)
 			return n;
@@ -425,10 +433,14 @@ static int wait_for_many(struct shim_poll_wait *wait, uint64_t deadline_ns, cons
 	struct _pthread_cleanup_buffer buffer;
 	int n;
 
+	shmipc_postpone_begin(); /* none jumps away in between */
 	wait->places = shim_room_take(wait->count * sizeof(*wait->places));
-	if (!wait->places)
-		return -ENOMEM;
 	_pthread_cleanup_push(&buffer, shim_room_give, wait->places);
+	shmipc_postpone_end();
+	if (!wait->places) {
+		_pthread_cleanup_pop(&buffer, 0);
+		return -ENOMEM;
+	}
 	n = wait_with_places(wait, deadline_ns, mask);
 	_pthread_cleanup_pop(&buffer, 1);
 	return n;

@@ -146,7 +146,8 @@ int shim_poll_sleep(struct shim_poll_wait *wait, uint64_t deadline_ns, const sig
 	struct timespec left;
 	int n = 0;
 
-	shmipc_relaxing_settle();
+	if (shim_poll_first(wait))
+		shmipc_relaxing_settle();
 	shmipc_postpone_begin();
 	arm_all(wait);
 	if (!shim_poll_hint(wait)) {

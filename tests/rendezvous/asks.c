@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* asks WAITS: a server that waits by epoll for one connection, so often, and sleeps each time, for
- * its client thinks first.  Prints the number of epoll calls that the kernel saw of those waits. */
+/* asks WAITS [poll]: a server that waits by epoll for one connection, so often, and sleeps each
+ * time, for its client thinks first; with `poll` by poll, and has a second thread.  Prints the
+ * number of such calls that the kernel saw of those waits. */
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,16 +44,39 @@ static _Noreturn void client(const struct sockaddr_in *address, int waits)
 	_exit(0);
 }
 
+static bool polls;
+
+static void *nothing(void *argument)
+{
+	for (;;)
+		pause();
+	return argument;
+}
+
+static void wait_for(int set, int fd)
+{
+	struct pollfd one = { .fd = fd, .events = POLLIN };
+	struct epoll_event event;
+
+	if (polls)
+		check(poll(&one, 1, -1) - 1, "poll");
+	else
+		check(epoll_wait(set, &event, 1, -1) - 1, "epoll_wait");
+}
+
 static void serve(int fd, int waits)
 {
 	int set = check(epoll_create1(0), "epoll_create1");
 	struct epoll_event event = { .events = EPOLLIN };
+	pthread_t thread;
 	char byte;
 
+	if (polls)
+		check(-pthread_create(&thread, NULL, nothing, NULL), "pthread_create");
 	check(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), "epoll_ctl");
 	raise(SIGSTOP); /* from here on it counts */
 	for (int i = 0; i < waits; i++) {
-		check(epoll_wait(set, &event, 1, -1) - 1, "epoll_wait");
+		wait_for(set, fd);
 		check((int)read(fd, &byte, 1) - 1, "read");
 		check((int)write(fd, &byte, 1), "write");
 	}
@@ -82,6 +108,11 @@ static bool is_wait(const struct ptrace_syscall_info *info)
 	if (info->op != PTRACE_SYSCALL_INFO_ENTRY)
 		return false;
 	switch (info->entry.nr) {
+#ifdef SYS_poll
+	case SYS_poll:
+#endif
+	case SYS_ppoll:
+		return polls;
 #ifdef SYS_epoll_wait
 	case SYS_epoll_wait:
 #endif
@@ -89,7 +120,7 @@ static bool is_wait(const struct ptrace_syscall_info *info)
 	case SYS_epoll_pwait2:
 #endif
 	case SYS_epoll_pwait:
-		return true;
+		return !polls;
 	}
 	return false;
 }
@@ -115,9 +146,10 @@ static int count_waits(pid_t pid)
 
 int main(int count, char **arguments)
 {
-	int waits = count == 2 ? atoi(arguments[1]) : 0, status;
+	int waits = count >= 2 ? atoi(arguments[1]) : 0, status;
 	pid_t pid;
 
+	polls = count == 3 && strcmp(arguments[2], "poll") == 0;
 	if (waits <= 0)
 		return 2;
 	pid = check(fork(), "fork");
