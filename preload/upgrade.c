@@ -14,8 +14,8 @@
 #include "preload/worth.h"
 
 enum {
-	STEPS_MAX = 4096,  /* calls after the threshold, and */
-	PATIENCE_MS = 200, /* so long: then the peer is plain */
+	STEPS_MAX = 4096,   /* calls after the threshold, and */
+	PATIENCE_MS = 2000, /* so long: then the peer is plain */
 };
 
 int shim_upgrade_start(void)
