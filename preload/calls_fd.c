@@ -38,11 +38,18 @@ static int refuse(void)
 	return -1;
 }
 
+/* Other threads may use our numbers meanwhile.  A vfork child's numbers are not those of our table.
+ */
+static bool others_use_numbers(void)
+{
+	return !shmipc_single_threaded() && !shim_process_is_borrowed();
+}
+
 /* Between the end of the stream and that of the number other threads would reach the socket itself:
  * so the number goes first.  Closed here, as libc's call may be left by a cancellation. */
 static bool close_before_end(int fd, int *result)
 {
-	struct shim_conn *conn = shmipc_single_threaded() ? NULL : shim_hold(fd);
+	struct shim_conn *conn = others_use_numbers() ? shim_hold(fd) : NULL;
 	bool done = conn && shim_conn_is_attached(conn) && shim_conn_close_held(conn, fd, result);
 
 	shim_let_go(conn);
@@ -133,7 +140,7 @@ SHIM_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 
 	if (!shim_config.enabled || first > last || ((unsigned int)flags & ~known))
 		return real.close_range(first, last, flags);
-	if (((unsigned int)flags & CLOSE_RANGE_UNSHARE) && !shmipc_single_threaded())
+	if (((unsigned int)flags & CLOSE_RANGE_UNSHARE) && others_use_numbers())
 		leave_range(first, last);
 	else if (!((unsigned int)flags & CLOSE_RANGE_CLOEXEC))
 		forget_range(first, last);
@@ -221,7 +228,7 @@ static struct target replace_target(int from, int to, int flags)
 		target.refused = !is_vacated(to);
 		return target;
 	}
-	target.held = shmipc_single_threaded() ? NULL : shim_hold(to);
+	target.held = others_use_numbers() ? shim_hold(to) : NULL;
 	if (target.held &&
 	    (!shim_conn_is_attached(target.held) || !shim_pins_move(target.held, to))) {
 		shim_let_go(target.held);

@@ -452,6 +452,43 @@ static void vfork_replaces_server(int fd)
 }
 CASE("spawn.vfork_replaces", vfork_replaces_server, line_then_rounds_client, ANY);
 
+static void *idle(void *until)
+{
+	char byte;
+
+	return read(*(int *)until, &byte, 1) == 0 ? until : NULL;
+}
+
+/* Beside another thread, as a runtime starts programs: the child closes all and has something else
+ * at the numbers. */
+static void vfork_of_threads_server(int fd)
+{
+	int ends[2], other = dup(fd);
+	pthread_t thread;
+	pid_t child;
+
+	recv_pat(fd, 100, 0);
+	obs("pipe", pipe(ends));
+	pthread_create(&thread, NULL, idle, &ends[0]);
+	child = vfork();
+	if (child == 0) {
+		dup2(ends[1], other);
+		dup3(ends[1], fd, O_CLOEXEC);
+		close(fd);
+		close(other);
+		close_range(3, 1000, CLOSE_RANGE_UNSHARE);
+		_exit(0);
+	}
+	reap(child);
+	obs("send", send(other, "hello\n", 6, 0));
+	rounds(fd);
+	close(ends[1]);
+	pthread_join(thread, NULL);
+	close(ends[0]);
+	close(other);
+}
+CASE("spawn.vfork_of_threads", vfork_of_threads_server, line_then_rounds_client, ANY);
+
 /* A process that forks without libc's help, as some runtimes do, and only closes. */
 static void raw_fork_server(int fd)
 {
