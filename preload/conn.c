@@ -186,7 +186,8 @@ __attribute__((hot)) void shim_conn_flush(int fd)
 		shim_set_number_lost(fd);
 		return;
 	}
-	shim_fd_set(fd, 0);
+	if (!shim_fd_forget(fd, word))
+		return; /* by the thread that has closed it, see shim_conn_close_held() */
 	shim_set_number_closed(fd);
 	if (atomic_fetch_sub(&shim_conn_descriptors[index], 1) == 1)
 		last_number_gone(shim_conn_at(index), fd, -1);
@@ -229,7 +230,9 @@ bool shim_conn_close_held(struct shim_conn *conn, int fd, int *result)
 	uint32_t word = shim_fd_word(fd), index = shim_conn_index(conn);
 	bool is_last = atomic_load(&shim_conn_descriptors[index]) == 1, is_gone;
 
-	if (shim_fd_index(word) != index || (is_last && !shim_pins_move(conn, fd)))
+	if ((word != shim_fd_make(SHIM_FD_CONN, index) &&
+	     word != shim_fd_make(SHIM_FD_PLAIN, index)) ||
+	    (is_last && !shim_pins_move(conn, fd)))
 		return false;
 	shim_pins_closing(conn, true);
 	shim_set_number_closed(fd); /* [number] while the kernel knows it */

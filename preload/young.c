@@ -33,6 +33,7 @@ static inline bool enter(struct call *call, struct shim_conn *conn, int fd, int 
 		shmipc_postpone_end();
 		return false;
 	}
+	call->birth = conn->birth; /* pinned: it stays */
 	call->may_be_left = !(flags & MSG_DONTWAIT) &&
 			    (call->pinned || shmipc_postpone_expects_handlers());
 	return true;
