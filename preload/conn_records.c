@@ -18,8 +18,9 @@ int shim_conn_start(void)
 {
 	long at = sys_mmap(NULL, SHIM_CONN_MAX * sizeof(struct shim_conn), PROT_READ | PROT_WRITE,
 			   MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	long counts = sys_mmap(NULL, SHIM_CONN_MAX * sizeof(uint16_t), PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	long counts = sys_mmap(NULL, SHIM_CONN_MAX * sizeof(*shim_conn_descriptors),
+			       PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			       -1, 0);
 
 	if ((at < 0 && at > -4096) || (counts < 0 && counts > -4096))
 		return -ENOMEM;

@@ -77,6 +77,14 @@ def five_thousand_at_once(_):
 
 
 @long_case
+def more_connections_than_records(_):
+    """Both ends are of one process's children, which share its 16384 records: the rest stays plain, and is right."""
+    with Crowd(8400) as crowd:
+        client, server = crowd.accelerated("client"), crowd.accelerated("server")
+        assert client == server and 7900 <= client < 8400, f"accelerated: {client} and {server}"
+
+
+@long_case
 def many_clients_meet_one_server(_):
     """Sixty-four processes, at the same time."""
     with Crowd(64 * 20, clients=64) as crowd:
