@@ -7,7 +7,13 @@
 
 #include "core/sys.h"
 
-enum { STATE_CLOSE_WAIT = 8 }; /* of TCP; linux/tcp.h does not name the states */
+/* Of TCP; linux/tcp.h does not name the states. */
+enum {
+	STATE_ESTABLISHED = 1,
+	STATE_FIN_WAIT1 = 4,
+	STATE_FIN_WAIT2 = 5,
+	STATE_CLOSE_WAIT = 8,
+};
 
 bool shmipc_ending_has_left_bytes(const struct shmipc_sender *s)
 {
@@ -94,13 +100,20 @@ static uint32_t segments_of(int fd)
 		       : 0;
 }
 
-static bool has_heard_end(int fd)
+/* 0: unknown. */
+static uint8_t state_of(int fd)
 {
 	uint8_t state = 0;
 	socklen_t bytes = sizeof(state); /* the first field of struct tcp_info */
 
-	return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &bytes) == 0 &&
-	       state == STATE_CLOSE_WAIT;
+	return sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &bytes) == 0 ? state : 0;
+}
+
+bool shmipc_ending_has_come(int fd)
+{
+	uint8_t state = state_of(fd);
+
+	return state != STATE_ESTABLISHED && state != STATE_FIN_WAIT1 && state != STATE_FIN_WAIT2;
 }
 
 void shmipc_ending_look_behind_shutdown(struct shmipc_sender *s, int fd)
@@ -111,7 +124,7 @@ void shmipc_ending_look_behind_shutdown(struct shmipc_sender *s, int fd)
 		return;
 	if (s->shut && !s->sent_late)
 		s->sent_late = segments_of(fd) != s->segments_when_shut;
-	if (s->shut || s->ending || !has_heard_end(fd))
+	if (s->shut || s->ending || state_of(fd) != STATE_CLOSE_WAIT)
 		return;
 	/* after the kernel: a peer that ends says so before its kernel does */
 	if (!(atomic_load(&s->reverse->flags) & ends))

@@ -28,6 +28,10 @@ enum shmipc_ending shmipc_ending_of(struct shmipc_sender *s, int signs);
  * sent anything.  To be called before the end is judged. */
 void shmipc_ending_look_behind_shutdown(struct shmipc_sender *s, int fd);
 
+/* Has the peer's end come, of either kind, to this TCP socket?  Behind our own SHUT_RD poll() says
+ * so in any case.  True where that cannot be known. */
+bool shmipc_ending_has_come(int fd);
+
 /* TCP, both directions shut by us: whatever the peer still sends brings a reset.  One that had died
  * before, or has sent nothing, left a token unread: the reset is its doing. */
 bool shmipc_ending_refuses_bytes(const struct shmipc_sender *s);

@@ -179,6 +179,11 @@ static inline bool shmipc_receiver_has_tokens(const struct shmipc_receiver *r)
 bool shmipc_receiver_drop_tokens(struct shmipc_receiver *r, int fd, uint64_t seen,
 				 bool private_use);
 
+/* Where others than waits of ours may be told of each arrival: before this one is told of bytes
+ * that it may leave unread, most of their tokens are taken off, so that the next ones bring tokens
+ * too. */
+void shmipc_receiver_thin_out_tokens(struct shmipc_receiver *r, int fd, bool private_use);
+
 /* The sender's position, for waiters that want to know of each arrival. */
 static inline uint64_t shmipc_receiver_arrived(const struct shmipc_receiver *r)
 {

@@ -190,20 +190,27 @@ bool shmipc_receiver_probe(struct shmipc_receiver *r, int fd, bool thorough)
 	return false;
 }
 
+/* An edge-triggered waiter that never empties the ring must go on getting edges, for which its
+ * sender sends no more than EDGE_TOKENS_MAX tokens. */
+static void thin_out(struct shmipc_receiver *r, int fd)
+{
+	const uint32_t outstanding = promised_tokens(r) - r->taken;
+
+	if (outstanding <= EDGE_TOKENS_MANY || outstanding > 2 * EDGE_TOKENS_MANY)
+		return;
+	while (!r->last_seen && promised_tokens(r) - r->taken > EDGE_TOKENS_KEPT &&
+	       shmipc_receiver_take_token(r, fd, true) == 1)
+		;
+}
+
 void shmipc_receiver_settle_tokens(struct shmipc_receiver *r, int fd)
 {
-	uint32_t outstanding = promised_tokens(r) - r->taken;
-
-	if (outstanding == 0 || !shmipc_receiver_on_ring(r) || r->last_seen ||
+	if (promised_tokens(r) == r->taken || !shmipc_receiver_on_ring(r) || r->last_seen ||
 	    shmipc_receiver_at_end(r))
 		return;
 	atomic_thread_fence(memory_order_seq_cst); /* [empty] */
 	if (shmipc_receiver_unread(r) > 0) {
-		/* an edge-triggered reader that never empties the ring must go on getting edges */
-		while (outstanding > EDGE_TOKENS_MANY && outstanding <= 2 * EDGE_TOKENS_MANY &&
-		       !r->last_seen && shmipc_receiver_take_token(r, fd, true) == 1 &&
-		       !r->last_seen && promised_tokens(r) - r->taken > EDGE_TOKENS_KEPT)
-			;
+		thin_out(r, fd);
 		return;
 	}
 	for (int i = 0; i < SETTLE_TRIES && promised_tokens(r) != r->taken && !r->last_seen; i++) {
@@ -214,6 +221,17 @@ void shmipc_receiver_settle_tokens(struct shmipc_receiver *r, int fd)
 		if (took == 0)
 			shmipc_cpu_pause();
 	}
+}
+
+/* [taken] Whoever reads `arrived` behind it has seen what brought no token, or it brings one. */
+void shmipc_receiver_thin_out_tokens(struct shmipc_receiver *r, int fd, bool private_use)
+{
+	if (promised_tokens(r) - r->taken <= EDGE_TOKENS_MANY ||
+	    !shmipc_receiver_lock(r, private_use))
+		return;
+	if (shmipc_receiver_on_ring(r) && !shmipc_receiver_at_end(r))
+		thin_out(r, fd);
+	shmipc_lock_drop(&r->lock, private_use);
 }
 
 /* A promise may be taken back, because the sender sees that it was forbidden, and payload follow at

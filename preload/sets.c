@@ -97,6 +97,14 @@ void shim_set_renew_edge(struct shim_set *set, struct shim_registration *r)
 	shmipc_receiver_strict(&r->conn->rx, true);
 }
 
+void shim_set_told(const struct shim_set *set, struct shim_registration *r)
+{
+	if ((r->event.events & EPOLLET) && (set->strict || r->conn->rx.foreign) &&
+	    shim_registration_is_ours(r))
+		shmipc_receiver_thin_out_tokens(&r->conn->rx, r->fd, shim_conn_private(r->conn));
+	shim_registration_told(r);
+}
+
 static void arm(const struct shim_set *set, struct shim_registration *r)
 {
 	shmipc_receiver_arm(&r->conn->rx);

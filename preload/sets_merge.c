@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the kernel says of an epoll set, corrected by what memory knows: a readiness that is only a
  * token is taken out, ends are judged, edges and one-shots are told once. */
+#include "core/ending.h"
 #include "preload/sets_parts.h"
 #include "preload/waits.h"
 
-static bool has_ended(int fd)
+/* By the peer: behind our own shutdown of a TCP socket poll() and recv() find an end in any case.
+ */
+static bool has_ended(const struct shim_conn *conn, int fd)
 {
 	struct pollfd entry = { .fd = fd, .events = POLLRDHUP };
 
-	return sys_poll(&entry, 1, 0) > 0;
+	if (conn->rx.pending_error)
+		return true;
+	if (conn->rx.shut && !conn->is_unix)
+		return shmipc_ending_has_come(fd);
+	return conn->rx.eof || sys_poll(&entry, 1, 0) > 0;
 }
 
 /* Locked.  The kernel says that there is something to read: is that so? */
@@ -25,7 +32,7 @@ static bool input_is_true(struct shim_set *set, struct shim_registration *r)
 		shim_registration_disarm(r);
 	shim_registration_make_hot(&set->registrations, r);
 	if (shim_registration_has_news(r)) {
-		shim_registration_told(r);
+		shim_set_told(set, r);
 		return true;
 	}
 	if (!shim_wait_is_true(r->conn, r->fd))
@@ -34,12 +41,11 @@ static bool input_is_true(struct shim_set *set, struct shim_registration *r)
 	 * an edge was reported for */
 	by_ring = shmipc_receiver_arrived(&r->conn->rx) == r->seen &&
 		  r->shutdowns == atomic_load(&r->conn->shutdowns) &&
-		  shmipc_receiver_only_tokens(&r->conn->rx, r->fd) && !r->conn->rx.eof &&
-		  !r->conn->rx.pending_error && !has_ended(r->fd);
+		  shmipc_receiver_only_tokens(&r->conn->rx, r->fd) && !has_ended(r->conn, r->fd);
 	/* not told: what has arrived since that look is news still */
 	if ((r->event.events & EPOLLET) && by_ring)
 		return false;
-	shim_registration_told(r);
+	shim_set_told(set, r);
 	return true;
 }
 

@@ -204,6 +204,8 @@ void shim_set_arm(struct shim_set *set, struct shim_registration *r);
 /* Armed, told of all that is here, and the edge of a token that lies in the socket is used up: the
  * next bytes must bring another one. */
 void shim_set_renew_edge(struct shim_set *set, struct shim_registration *r);
+/* The application is told of all the bytes that are here. */
+void shim_set_told(const struct shim_set *set, struct shim_registration *r);
 /* Others than one wait of ours may look at it from now on. */
 void shim_set_make_strict(struct shim_set *set);
 /* A one-shot that has been told: silent in the kernel's set too, also when the peer hangs up. */

@@ -152,7 +152,7 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room, b
 		events[n].events = said;
 		events[n++].data.u64 = r->tag;
 		if (said & SHIM_SET_IN_EVENTS) {
-			shim_registration_told(r);
+			shim_set_told(set, r);
 			shim_set_watch_late(set, r);
 		}
 		if (said & SHIM_SET_OUT_EVENTS)

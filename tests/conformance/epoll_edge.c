@@ -311,3 +311,47 @@ static void forked_set_server(int fd)
 	tell(NO_MORE);
 }
 CASE("epoll_edge.forked_set", forked_set_server, on_demand_client, ANY);
+
+enum { UNREAD_ARRIVALS = 50 };
+
+/* Each arrival is an edge, however many lie unread: also in a set that lies in another one. */
+static void unread_in_nested(int fd, bool sleeps_in_inner)
+{
+	int inner = epoll_create1(0), outer = epoll_create1(0), told = 0;
+	struct epoll_event e;
+
+	change(inner, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, 1);
+	change(outer, EPOLL_CTL_ADD, inner, EPOLLIN, 2);
+	for (int i = 0; i < UNREAD_ARRIVALS; i++) {
+		if (sleeps_in_inner)
+			tell(WHEN_ASLEEP);
+		else
+			demand();
+		if (!sleeps_in_inner && epoll_wait(outer, &e, 1, CONF_WAIT_MS) != 1)
+			break;
+		told += epoll_wait(inner, &e, 1, sleeps_in_inner ? CONF_WAIT_MS : 0) == 1;
+		if (sleeps_in_inner)
+			await();
+	}
+	obs_val("told", told);
+	see("no edge", inner, 0);
+	recv_pat(fd, 10 * UNREAD_ARRIVALS, 0);
+	demand();
+	see("after draining", inner, CONF_WAIT_MS);
+	recv_pat(fd, 10, 10 * UNREAD_ARRIVALS);
+	close(outer);
+	close(inner);
+	tell(NO_MORE);
+}
+
+static void unread_server(int fd)
+{
+	unread_in_nested(fd, true);
+}
+CASE("epoll_edge.unread", unread_server, on_demand_client, ANY);
+
+static void unread_outer_server(int fd)
+{
+	unread_in_nested(fd, false);
+}
+CASE("epoll_edge.unread_outer", unread_outer_server, on_demand_client, ANY);
