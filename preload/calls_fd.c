@@ -98,11 +98,12 @@ SHIM_EXPORT int __close_nocancel(int fd)
 static void forget_range(unsigned int first, unsigned int last)
 {
 	const unsigned int limit = (unsigned int)shim_fd_limit();
+	int closed;
 
 	if (!shim_config.enabled || shim_process_is_borrowed())
 		return;
 	for (unsigned int fd = first; fd <= last && fd < limit; fd++)
-		if (shim_fd_word((int)fd))
+		if (shim_fd_word((int)fd) && !close_before_end((int)fd, &closed))
 			shim_conn_forget((int)fd);
 }
 

@@ -243,7 +243,7 @@ def a_thread_changes_while_another_closes(_):
 
 @case
 def a_thread_moves_bytes_while_another_closes(_):
-    closing("read", "write")
+    closing("read", "write", "range")
 
 
 @case

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* closing CALL COUNT: so many connections, one after the other; on each a thread makes CALL again
  * and again until it is told EBADF, while another one closes the number.  (replace: dup2() onto
- * it.)  What the calls have sent arrives, and they get nothing that was not sent. */
+ * it; range: by close_range().)  What the calls have sent arrives, and they get nothing that was
+ * not sent. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -139,7 +140,7 @@ static int ask(void)
 
 static bool moves_bytes(void)
 {
-	return is("dup") || is("read") || is("write") || is("replace");
+	return is("dup") || is("read") || is("write") || is("replace") || is("range");
 }
 
 static int make_call(void)
@@ -148,7 +149,7 @@ static int make_call(void)
 		return use_copy();
 	if (is("read"))
 		return read_nothing();
-	if (is("write"))
+	if (is("write") || is("range"))
 		return write_some();
 	return is("replace") ? read_nothing() : ask();
 }
@@ -218,6 +219,8 @@ static void serve(int fd, int heard, int round)
 	usleep((useconds_t)(round % 16) * 100 + (moves_bytes() ? 0 : 3000));
 	if (is("replace"))
 		check(dup2(spare, fd), "dup2");
+	else if (is("range"))
+		check(close_range((unsigned)fd, (unsigned)fd, 0), "close_range");
 	else
 		check(close(fd), "close");
 	if (is("replace")) {
