@@ -38,18 +38,11 @@ static int refuse(void)
 	return -1;
 }
 
-/* Other threads may use our numbers meanwhile.  A vfork child's numbers are not those of our table.
- */
-static bool others_use_numbers(void)
-{
-	return !shmipc_single_threaded() && !shim_process_is_borrowed();
-}
-
 /* Between the end of the stream and that of the number other threads would reach the socket itself:
  * so the number goes first.  Closed here, as libc's call may be left by a cancellation. */
 static bool close_before_end(int fd, int *result)
 {
-	struct shim_conn *conn = others_use_numbers() ? shim_hold(fd) : NULL;
+	struct shim_conn *conn = shim_process_shares_numbers() ? shim_hold(fd) : NULL;
 	bool done = conn && shim_conn_is_attached(conn) && shim_conn_close_held(conn, fd, result);
 
 	shim_let_go(conn);
@@ -126,23 +119,14 @@ static int close_around_hidden(unsigned int first, unsigned int last, int flags)
 	}
 }
 
-/* The calling thread gets a table of descriptors of its own: to the others the numbers stay. */
-static void leave_range(unsigned int first, unsigned int last)
-{
-	const unsigned int limit = (unsigned int)shim_fd_limit();
-
-	for (unsigned int fd = first; fd <= last && fd < limit; fd++)
-		shim_downgrade_number((int)fd);
-}
-
 SHIM_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 {
 	const unsigned int known = CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE;
 
 	if (!shim_config.enabled || first > last || ((unsigned int)flags & ~known))
 		return real.close_range(first, last, flags);
-	if (((unsigned int)flags & CLOSE_RANGE_UNSHARE) && others_use_numbers())
-		leave_range(first, last);
+	if (((unsigned int)flags & CLOSE_RANGE_UNSHARE) && shim_process_shares_numbers())
+		shim_handover_all();
 	else if (!((unsigned int)flags & CLOSE_RANGE_CLOEXEC))
 		forget_range(first, last);
 	return close_around_hidden(first, last, flags);
@@ -229,7 +213,7 @@ static struct target replace_target(int from, int to, int flags)
 		target.refused = !is_vacated(to);
 		return target;
 	}
-	target.held = others_use_numbers() ? shim_hold(to) : NULL;
+	target.held = shim_process_shares_numbers() ? shim_hold(to) : NULL;
 	if (target.held &&
 	    (!shim_conn_is_attached(target.held) || !shim_pins_move(target.held, to))) {
 		shim_let_go(target.held);

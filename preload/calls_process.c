@@ -288,8 +288,15 @@ SHIM_EXPORT int prctl(int option, ...)
 	if (option == PR_SET_SECCOMP || option == PR_SET_NO_NEW_PRIVS)
 		shim_identity_seccomp_installed();
 	if (option == PR_SET_SECCOMP)
-		shim_handover_to_filter();
+		shim_handover_all();
 	return real.prctl(option, v[0], v[1], v[2], v[3]);
+}
+
+SHIM_EXPORT int unshare(int flags)
+{
+	if ((flags & CLONE_FILES) && shim_config.enabled && shim_process_shares_numbers())
+		shim_handover_all();
+	return real.unshare(flags);
 }
 
 SHIM_EXPORT void _exit(int status)

@@ -120,6 +120,7 @@ const unsigned char shim_syscall_is_ours[SHIM_SYSCALLS] = {
 	[SYS_waitid] = ENDS,
 	[SYS_prctl] = PROCESS,
 	[SYS_seccomp] = PROCESS,
+	[SYS_unshare] = PROCESS,
 	[SYS_rt_sigaction] = PROCESS,
 #if defined(__x86_64__) /* the older forms */
 	[SYS_fork] = PROCESS,
@@ -373,12 +374,14 @@ static long change_process(long number, long a, long b, long c, long d, long e, 
 #endif
 	case SYS_prctl:
 		return prctl((int)a, b, c, d, e);
+	case SYS_unshare:
+		return unshare((int)a);
 	case SYS_rt_sigaction:
 		return shim_edge(shim_handlers_system_call(a, (const void *)b, (void *)c, d));
 	default: /* SYS_seccomp */
 		shim_identity_seccomp_installed();
 		if (a == SECCOMP_SET_MODE_STRICT || a == SECCOMP_SET_MODE_FILTER)
-			shim_handover_to_filter();
+			shim_handover_all();
 		return shim_syscall_pass(number, a, b, c, d, e, f);
 	}
 }

@@ -186,5 +186,7 @@ void shim_conn_count_holders(struct shim_conn *conn);
 uint32_t shim_conn_leave(struct shim_conn *conn);
 /* True in a child that shares our memory (vfork, clone): its closes are not ours. */
 bool shim_process_is_borrowed(void);
+/* Other threads may use our numbers meanwhile.  A vfork child's are not those of our table. */
+bool shim_process_shares_numbers(void);
 
 #endif

@@ -176,9 +176,9 @@ void shim_handover_received(const struct msghdr *message)
 		for_each_descriptor(message, shim_conn_flush);
 }
 
-/* ---- a filter ---- */
+/* ---- all, for good ---- */
 
-/* A peer that is slow to answer is waited for: a call of ours under the filter would be the end. */
+/* A peer that is slow to answer is waited for: a call of ours under a filter would be the end. */
 static void leave_to_libc(struct shim_conn *conn, int fd)
 {
 	for (int i = 0; i < FILTER_TRIES; i++) {
@@ -193,7 +193,7 @@ static void leave_to_libc(struct shim_conn *conn, int fd)
 	}
 }
 
-void shim_handover_to_filter(void)
+void shim_handover_all(void)
 {
 	atomic_store(&shim_config.closed, true);
 	for (int fd = 0; fd < shim_fd_limit(); fd++) {
@@ -204,5 +204,5 @@ void shim_handover_to_filter(void)
 		else if (conn)
 			shim_conn_make_plain(conn, SHMIPC_REASON_SYSTEM);
 	}
-	shim_sets_show(); /* it may forbid epoll_ctl */
+	shim_sets_show(); /* a filter may forbid epoll_ctl */
 }

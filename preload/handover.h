@@ -19,10 +19,11 @@
 /* exec: every connection that the new program inherits. */
 void shim_handover_exec(void);
 
-/* The program is about to give itself a seccomp filter, made for the calls that it makes itself:
- * one of ours on its socket, as recvmsg() for its read(), could kill it.  All go back to the
- * kernel, and no other is begun. */
-void shim_handover_to_filter(void);
+/* All go back to the kernel, and no other is begun.  Because the program is about to give itself a
+ * seccomp filter, made for the calls that it makes itself: one of ours on its socket, as recvmsg()
+ * for its read(), could kill it.  Or one of its threads is to have a table of descriptors of its
+ * own, in which the numbers soon mean something else than in ours. */
+void shim_handover_all(void);
 
 /* This one. */
 void shim_handover(struct shim_conn *conn, int fd);

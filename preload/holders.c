@@ -74,6 +74,11 @@ __attribute__((hot)) bool shim_process_is_borrowed(void)
 	       (shim_vfork_was_used() && sys_getpid() != own_pid);
 }
 
+bool shim_process_shares_numbers(void)
+{
+	return !shmipc_single_threaded() && !shim_process_is_borrowed();
+}
+
 /* ---- who ---- */
 
 static void rename_holder(struct shim_conn *conn, int from, int to)

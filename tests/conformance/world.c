@@ -2,6 +2,9 @@
 /* A process that changes what it is, or where, while it has a connection. */
 #include "tests/conformance/lib/conf.h"
 
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
 
@@ -82,6 +85,55 @@ static void unshare_server(int fd)
 	serve_around(fd, go_elsewhere);
 }
 CASE("world.unshare", unshare_server, asks, ANY | CONF_EITHER);
+
+/* A thread with a table of descriptors of its own: what it does with a number is its own affair. */
+static void *use_own_numbers(void *number)
+{
+	int fd = *(int *)number;
+
+	obs("unshare", unshare(CLONE_FILES));
+	obs("close", close(fd));
+	obs_val("the same number", dup2(open("/dev/null", O_RDWR), fd) == fd);
+	obs("write", write(fd, "lost", 4));
+	obs("close", close(fd));
+	return NULL;
+}
+
+static void *use_own_range(void *number)
+{
+	int fd = *(int *)number;
+
+	obs("close_range", close_range((unsigned)fd, (unsigned)fd, CLOSE_RANGE_UNSHARE));
+	obs_val("the same number", dup2(open("/dev/null", O_RDWR), fd) == fd);
+	obs("write", write(fd, "lost", 4));
+	return NULL;
+}
+
+static void *(*use_own)(void *);
+static int own_number;
+
+static void own_numbers(void)
+{
+	pthread_t thread = spawn(use_own, &own_number);
+
+	pthread_join(thread, NULL);
+}
+
+static void own_numbers_server(int fd)
+{
+	own_number = fd;
+	use_own = use_own_numbers;
+	serve_around(fd, own_numbers);
+}
+CASE("world.own_numbers", own_numbers_server, asks, ANY | CONF_EITHER);
+
+static void own_range_server(int fd)
+{
+	own_number = fd;
+	use_own = use_own_range;
+	serve_around(fd, own_numbers);
+}
+CASE("world.own_range", own_range_server, asks, ANY | CONF_EITHER);
 
 static void allow_few_descriptors(void)
 {
