@@ -65,11 +65,11 @@ struct shim_conn {
 	struct shim_options
 		options;	/* what the application believes it has set on the real socket */
 	_Atomic uint32_t steps; /* calls since the threshold */
-	_Atomic uint32_t next_step;   /* the one at which the rendezvous is looked at again */
-	uint64_t steps_since_ticks;   /* when the first one of them was */
-	struct shmipc_lock step_lock; /* one thread at a time is in the rendezvous */
-	struct shim_upgrade *upgrade; /* private memory of the process `generation` */
-	int session;		      /* index in that process, SHIM_SESSION_NONE */
+	_Atomic uint32_t next_step;	    /* the one at which the rendezvous is looked at again */
+	_Atomic uint64_t steps_since_ticks; /* when the first one of them was */
+	struct shmipc_lock step_lock;	    /* one thread at a time is in the rendezvous */
+	struct shim_upgrade *upgrade;	    /* private memory of the process `generation` */
+	int session;			    /* index in that process, SHIM_SESSION_NONE */
 	uint32_t stream;
 	/* Streams of before the peer's exec: mapped until the connection ends, because calls that
 	 * are inside may still look at them. */

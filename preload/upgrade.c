@@ -175,7 +175,7 @@ static uint32_t pause_after(uint32_t steps)
  * had the processor once. */
 static bool has_waited_enough(const struct shim_conn *conn, uint32_t calls)
 {
-	return calls >= STEPS_MAX && shmipc_ticks() - conn->steps_since_ticks >=
+	return calls >= STEPS_MAX && shmipc_ticks() - atomic_load(&conn->steps_since_ticks) >=
 					     PATIENCE_MS * 1000 * shmipc_ticks_per_us();
 }
 
@@ -230,7 +230,7 @@ static void step(struct shim_conn *conn, int fd)
 	int result = 0;
 
 	if (calls == 0)
-		conn->steps_since_ticks = shmipc_ticks();
+		atomic_store(&conn->steps_since_ticks, shmipc_ticks());
 	atomic_store(&conn->next_step, calls + pause_after(calls));
 	shim_conn_count_holders(conn);
 	if (!may_step(conn)) {
