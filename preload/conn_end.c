@@ -58,7 +58,7 @@ static void give_back(struct shim_conn *conn)
 	if (conn->row)
 		shmipc_status_give_back(conn->row);
 	conn->row = NULL;
-	atomic_store_explicit(&conn->used, 0, memory_order_release);
+	shim_conn_give_record_back(conn);
 }
 
 /* Never worth a ring, and nobody else can be inside: no lock, no rendezvous, no stream. */

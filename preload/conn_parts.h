@@ -14,6 +14,7 @@ extern _Atomic uint32_t *shim_conn_descriptors;
 uint32_t shim_conn_touched(void);
 /* A free record, or NULL. */
 struct shim_conn *shim_conn_take_record(void);
+void shim_conn_give_record_back(struct shim_conn *conn);
 /* Every record of which this process has a number. */
 void shim_conn_for_each_held(void (*visit)(struct shim_conn *conn));
 

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
+#include "core/cpu.h"
 #include "core/gone.h"
 #include "core/sys.h"
 #include "preload/conn_parts.h"
@@ -11,6 +12,11 @@
 struct shim_conn *shim_conns;
 _Atomic uint32_t *shim_conn_descriptors;
 
+/* Once all are in use each search would be in vain, and looks at all of them. */
+enum { SEARCH_AGAIN_MS = 100, RECLAIM_AGAIN_MS = 1000 };
+
+static _Atomic uint64_t full_until_ticks; /* 0: not known to be full */
+static _Atomic uint64_t reclaim_at_ticks;
 static _Atomic uint32_t search_from;
 static _Atomic uint32_t touched;
 
@@ -46,13 +52,22 @@ static void raise_touched(uint32_t limit)
  * who held it. */
 static void reclaim(void)
 {
+	uint32_t pid = 0; /* of the record before, which most often is of the same process */
+	bool is_gone = false;
+
 	for (uint32_t i = 0; i < SHIM_CONN_MAX; i++) {
 		struct shim_conn *conn = &shim_conns[i];
 		uint32_t used = atomic_load(&conn->used);
 		bool alone = atomic_load(&conn->holders) == 1 && atomic_load(&conn->shared) == 0;
 
-		if ((used == SHIM_CONN_LEFT || (used == SHIM_CONN_USED && alone)) &&
-		    conn->pid > 0 && shmipc_process_is_gone((uint32_t)conn->pid))
+		if (conn->pid <= 0 ||
+		    (used != SHIM_CONN_LEFT && (used != SHIM_CONN_USED || !alone)))
+			continue;
+		if ((uint32_t)conn->pid != pid) {
+			pid = (uint32_t)conn->pid;
+			is_gone = shmipc_process_is_gone(pid);
+		}
+		if (is_gone)
 			atomic_compare_exchange_strong(&conn->used, &used, SHIM_CONN_FREE);
 	}
 }
@@ -77,14 +92,45 @@ static __attribute__((hot)) struct shim_conn *find_record(void)
 	return NULL;
 }
 
+static struct shim_conn *search_longer(void)
+{
+	const uint64_t now = shmipc_ticks(), ms = 1000 * shmipc_ticks_per_us();
+	struct shim_conn *conn = NULL;
+
+	if (now >= atomic_load(&reclaim_at_ticks)) {
+		reclaim();
+		conn = find_record();
+		atomic_store(&reclaim_at_ticks, shmipc_ticks() + RECLAIM_AGAIN_MS * ms);
+	}
+	if (!conn)
+		atomic_store(&full_until_ticks, shmipc_ticks() + SEARCH_AGAIN_MS * ms);
+	return conn;
+}
+
 __attribute__((hot)) struct shim_conn *shim_conn_take_record(void)
 {
-	struct shim_conn *conn = find_record();
+	uint64_t full_until = atomic_load_explicit(&full_until_ticks, memory_order_relaxed);
+	struct shim_conn *conn;
 
-	if (conn)
-		return conn;
-	reclaim();
-	return find_record();
+	if (__builtin_expect(full_until != 0, 0)) {
+		if (shmipc_ticks() < full_until)
+			return NULL;
+		atomic_store(&full_until_ticks, 0);
+	}
+	conn = find_record();
+	return conn ? conn : search_longer();
+}
+
+__attribute__((hot)) void shim_conn_give_record_back(struct shim_conn *conn)
+{
+	uint32_t index = shim_conn_index(conn); /* of a record that may be another's soon */
+
+	atomic_store_explicit(&conn->used, SHIM_CONN_FREE, memory_order_release);
+	if (__builtin_expect(atomic_load_explicit(&full_until_ticks, memory_order_relaxed) != 0,
+			     0)) {
+		atomic_store(&search_from, index);
+		atomic_store(&full_until_ticks, 0);
+	}
 }
 
 void shim_conn_for_each_held(void (*visit)(struct shim_conn *conn))
