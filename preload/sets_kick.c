@@ -228,7 +228,7 @@ void shim_set_unkick(struct shim_set *set)
 {
 	struct shim_registration *r = shim_registration_first(&set->registrations);
 
-	if (set->together)
+	if (set->together || (!set->kicked && !atomic_load(&set->roused)))
 		return;
 	while (r && !shim_registration_has_news(r))
 		r = shim_registration_next(r);
