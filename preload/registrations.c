@@ -6,7 +6,11 @@
 
 #include "core/sys.h"
 
-enum { POOL = 65536 };
+enum {
+	POOL = 65536,
+	BITS_AT_ONCE = 3,
+	BITS_MAX = 16,
+};
 
 static struct shim_registration *pool;
 static _Atomic uint32_t search_from;
@@ -22,20 +26,94 @@ int shim_registrations_start(void)
 	return 0;
 }
 
+/* ---- buckets ---- */
+
+static void use_few(struct shim_registrations *list)
+{
+	list->bits = SHIM_REGISTRATION_FEW_BITS;
+	list->by_fd = list->few_by_fd;
+	list->by_tag = list->few_by_tag;
+}
+
+static struct shim_registration **fd_bucket(const struct shim_registrations *list, int fd)
+{
+	return &list->by_fd[(uint32_t)fd & ((1u << list->bits) - 1)];
+}
+
+static struct shim_registration **tag_bucket(const struct shim_registrations *list, uint64_t tag)
+{
+	return &list->by_tag[(tag * 0x9e3779b97f4a7c15ULL) >> (64 - list->bits)];
+}
+
+static size_t table_bytes(uint32_t bits)
+{
+	return 2 * sizeof(struct shim_registration *) << bits;
+}
+
+static void unmap_tables(const struct shim_registrations *list)
+{
+	if (list->by_fd != list->few_by_fd)
+		sys_munmap(list->by_fd, table_bytes(list->bits));
+}
+
 void shim_registrations_init(struct shim_registrations *list)
 {
+	if (list->by_fd) /* left in a child by a set that had registrations */
+		unmap_tables(list);
 	memset(list, 0, sizeof(*list));
+	use_few(list);
 }
 
-static unsigned int fd_bucket(int fd)
+/* To the end of its buckets. */
+static void link_last(struct shim_registrations *list, struct shim_registration *r)
 {
-	return (unsigned int)fd % SHIM_REGISTRATION_BUCKETS;
+	struct shim_registration **at = fd_bucket(list, r->fd);
+
+	while (*at)
+		at = &(*at)->next_by_fd;
+	r->next_by_fd = NULL;
+	*at = r;
+	if (r->ghost)
+		return;
+	at = tag_bucket(list, r->tag);
+	while (*at)
+		at = &(*at)->next_by_tag;
+	r->next_by_tag = NULL;
+	*at = r;
 }
 
-static unsigned int tag_bucket(uint64_t tag)
+/* Without memory the chains grow longer, and nothing else. */
+static void make_room(struct shim_registrations *list)
 {
-	return (unsigned int)((tag * 0x9e3779b97f4a7c15ULL) >> 56) % SHIM_REGISTRATION_BUCKETS;
+	uint32_t bits = list->bits + BITS_AT_ONCE;
+	long at;
+
+	if (list->count < 1u << list->bits || bits > BITS_MAX)
+		return;
+	at = sys_mmap(NULL, table_bytes(bits), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		      -1, 0);
+	if (at < 0 && at > -4096)
+		return;
+	unmap_tables(list);
+	list->bits = bits;
+	list->by_fd = (struct shim_registration **)at;
+	list->by_tag = list->by_fd + (1u << bits);
+	for (struct shim_registration *r = list->all; r; r = r->next)
+		link_last(list, r);
 }
+
+/* The last one has gone. */
+static void give_room_back(struct shim_registrations *list)
+{
+	if (list->by_fd == list->few_by_fd)
+		return;
+	unmap_tables(list);
+	memset(list->few_by_fd, 0, sizeof(list->few_by_fd));
+	memset(list->few_by_tag, 0, sizeof(list->few_by_tag));
+	use_few(list);
+}
+
+/* ---- registrations ---- */
 
 static struct shim_registration *take(void)
 {
@@ -58,7 +136,7 @@ static struct shim_registration *take(void)
 
 static void link_tag(struct shim_registrations *list, struct shim_registration *r, uint64_t tag)
 {
-	struct shim_registration **bucket = &list->by_tag[tag_bucket(tag)];
+	struct shim_registration **bucket = tag_bucket(list, tag);
 
 	r->tag = tag;
 	r->next_by_tag = *bucket;
@@ -67,7 +145,7 @@ static void link_tag(struct shim_registrations *list, struct shim_registration *
 
 static void unlink_tag(struct shim_registrations *list, struct shim_registration *r)
 {
-	struct shim_registration **at = &list->by_tag[tag_bucket(r->tag)];
+	struct shim_registration **at = tag_bucket(list, r->tag);
 
 	while (*at && *at != r)
 		at = &(*at)->next_by_tag;
@@ -77,7 +155,7 @@ static void unlink_tag(struct shim_registrations *list, struct shim_registration
 
 static void link_fd(struct shim_registrations *list, struct shim_registration *r)
 {
-	struct shim_registration **bucket = &list->by_fd[fd_bucket(r->fd)];
+	struct shim_registration **bucket = fd_bucket(list, r->fd);
 
 	r->next_by_fd = *bucket;
 	*bucket = r;
@@ -85,7 +163,7 @@ static void link_fd(struct shim_registrations *list, struct shim_registration *r
 
 static void unlink_fd(struct shim_registrations *list, struct shim_registration *r)
 {
-	struct shim_registration **at = &list->by_fd[fd_bucket(r->fd)];
+	struct shim_registration **at = fd_bucket(list, r->fd);
 
 	while (*at && *at != r)
 		at = &(*at)->next_by_fd;
@@ -100,6 +178,8 @@ struct shim_registration *shim_registration_add(struct shim_registrations *list,
 
 	if (!r)
 		return NULL;
+	make_room(list);
+	list->count++;
 	r->fd = r->number = fd;
 	r->hot = false;
 	r->next_hot = NULL;
@@ -126,6 +206,8 @@ void shim_registration_remove(struct shim_registrations *list, struct shim_regis
 		r->next->back = r->back;
 	shim_registration_make_cold(list, r);
 	atomic_store_explicit(&r->used, 0, memory_order_release);
+	if (--list->count == 0)
+		give_room_back(list);
 }
 
 void shim_registration_retag(struct shim_registrations *list, struct shim_registration *r,
@@ -153,33 +235,35 @@ void shim_registration_revive(struct shim_registrations *list, struct shim_regis
 
 void shim_registration_note_change(struct shim_registrations *list, struct shim_registration *r)
 {
+	struct shim_registration *first = atomic_load_explicit(&list->changed,
+							       memory_order_relaxed);
+
 	if (r->changed)
 		return;
 	r->changed = true;
-	r->next_changed = atomic_load_explicit(&list->changed, memory_order_relaxed);
+	r->previous_changed = NULL;
+	r->next_changed = first;
+	if (first)
+		first->previous_changed = r;
 	atomic_store(&list->changed, r);
 }
 
 void shim_registration_forget_change(struct shim_registrations *list, struct shim_registration *r)
 {
-	struct shim_registration *before = atomic_load_explicit(&list->changed,
-								memory_order_relaxed);
-
 	if (!r->changed)
 		return;
 	r->changed = false;
-	if (before == r) {
+	if (r->next_changed)
+		r->next_changed->previous_changed = r->previous_changed;
+	if (r->previous_changed)
+		r->previous_changed->next_changed = r->next_changed;
+	else
 		atomic_store(&list->changed, r->next_changed);
-		return;
-	}
-	while (before->next_changed != r)
-		before = before->next_changed;
-	before->next_changed = r->next_changed;
 }
 
 struct shim_registration *shim_registration_at(struct shim_registrations *list, int fd)
 {
-	struct shim_registration *r = list->by_fd[fd_bucket(fd)];
+	struct shim_registration *r = *fd_bucket(list, fd);
 
 	while (r && r->fd != fd)
 		r = r->next_by_fd;
@@ -221,7 +305,7 @@ static struct shim_registration *with_tag(struct shim_registration *r, uint64_t 
 
 struct shim_registration *shim_registration_by_tag(struct shim_registrations *list, uint64_t tag)
 {
-	return with_tag(list->by_tag[tag_bucket(tag)], tag);
+	return with_tag(*tag_bucket(list, tag), tag);
 }
 
 struct shim_registration *shim_registration_same_tag(const struct shim_registration *r)

@@ -32,7 +32,7 @@ struct shim_registration {
 	bool changed; /* the kernel is still to be told */
 	bool ghost;   /* removed by the application, and not yet from the kernel's set: known by its
 			 number alone */
-	struct shim_registration *next_changed;
+	struct shim_registration *next_changed, *previous_changed;
 	enum shim_registration_out out;
 	uint32_t out_seen;
 	uint64_t seen;	    /* edge-triggered: position of the sender when we last told */
@@ -54,15 +54,19 @@ struct shim_registration {
 	struct shim_registration *previous_hot;
 };
 
-enum { SHIM_REGISTRATION_BUCKETS = 256 };
+enum { SHIM_REGISTRATION_FEW_BITS = 7, SHIM_REGISTRATION_FEW = 1 << SHIM_REGISTRATION_FEW_BITS };
 
 struct shim_registrations {
 	struct shim_registration *all;
 	_Atomic(struct shim_registration *) changed; /* the kernel is still to be told of them */
 	struct shim_registration *volatile first_hot;
 	struct shim_registration *last_hot;
-	struct shim_registration *by_fd[SHIM_REGISTRATION_BUCKETS];
-	struct shim_registration *by_tag[SHIM_REGISTRATION_BUCKETS];
+	uint32_t count;
+	/* 1 << bits buckets each: those below, or, where they are many, a mapping for both */
+	uint32_t bits;
+	struct shim_registration **by_fd, **by_tag;
+	struct shim_registration *few_by_fd[SHIM_REGISTRATION_FEW];
+	struct shim_registration *few_by_tag[SHIM_REGISTRATION_FEW];
 };
 
 int shim_registrations_start(void);
