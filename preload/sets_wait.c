@@ -3,6 +3,7 @@
  * something. */
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 
 #include "core/cpu.h"
 #include "core/crowd.h"
@@ -18,7 +19,8 @@ enum {
 	QUIET_LOOKS = 32,	/* questions in vain after which the kernel is asked by time */
 	LOOK_EVERY_US = 50,
 	LOOK_MAX_US = 2000,
-	LOOK_PART = 16, /* and not for more than this part of the time */
+	LOOK_PART = 16,	 /* and not for more than this part of the time */
+	SMALL_ROOM = 64, /* for events, which the kernel's answer and memory's may fill together */
 };
 
 /*
@@ -170,23 +172,100 @@ static int collect(struct shim_set *set, struct epoll_event *events, int room, b
 	return n;
 }
 
-/* events[0 .. n) are from memory: add the kernel's, without waiting.  At `began` it had been told
- * what was put off. */
-static int add_kernel(const struct shim_set_wait *wait, struct epoll_event *events, int n, int room,
-		      uint64_t began)
+/* What memory has told, and the kernel is to be asked beside that, without waiting. */
+struct answer {
+	int told;	/* events[0 .. told) are memory's, and carry tags */
+	uint64_t began; /* when the kernel had been told what was put off */
+	bool its_turn;	/* the kernel's events may have all the room */
+};
+
+/* Its events, at most so many, behind memory's.  How many of all there are, or an error. */
+static int add_kernel(const struct shim_set_wait *wait, struct epoll_event *events,
+		      const struct answer *answer, int most)
 {
 	struct shim_set *set = wait->set;
-	int most = room - n, k = 0;
+	int n = answer->told, k = 0;
 	int all = shim_set_ask_kernel(wait, events + n, most, 0, false);
 
 	asked_in_vain(set);
-	looked(set, began);
+	looked(set, answer->began);
 	if (all > 0)
 		k = shim_set_correct(wait, events, n, most, &all);
 	if (all >= 0 &&
 	    all < most) /* [watch] behind the merge, which takes out those that it told */
-		shim_set_told_all(set, began);
+		shim_set_told_all(set, answer->began);
 	return n > 0 || all >= 0 ? n + k : all;
+}
+
+static bool may_be_told_later(struct shim_set *set, const struct epoll_event *event)
+{
+	const struct shim_registration *r = shim_registration_by_tag(&set->registrations,
+								     event->data.u64);
+
+	return !r || !(r->event.events & (EPOLLET | EPOLLONESHOT));
+}
+
+/* Locked.  They come behind those that were left out in the next wait. */
+static void go_behind(struct shim_set *set, const struct epoll_event *events, int told)
+{
+	for (int i = 0; i < told; i++) {
+		struct shim_registration *r = shim_registration_by_tag(&set->registrations,
+								       events[i].data.u64);
+
+		if (r && r->hot)
+			shim_registration_make_hot(&set->registrations, r);
+	}
+}
+
+/* Of memory's events the last ones for which there is no room, and which are told again as long as
+ * they are true; also others, if another thread has changed them meanwhile.  How many are left
+ * out. */
+static int leave_out(struct shim_set *set, struct epoll_event *events, int told, int n, int surplus)
+{
+	bool locked = shim_set_enter(set);
+	int out = 0;
+
+	for (int any = !locked; any <= 1; any++) {
+		for (int i = told - out - 1; i >= 0 && out < surplus; i--) {
+			if (!any && !may_be_told_later(set, &events[i]))
+				continue;
+			out++;
+			memmove(&events[i], &events[i + 1],
+				(size_t)(n - out - i) * sizeof(*events));
+		}
+	}
+	if (!locked)
+		return out;
+	go_behind(set, events, told - out);
+	shim_set_leave(set);
+	return out;
+}
+
+/* The kernel's answer may hold what memory has told already.  So that this takes nobody's room, it
+ * is asked for more than there is room for, and what is too much of memory's left out: but nothing
+ * of what is told once, and, where it is not the kernel's turn, not all. */
+static int add_kernel_beside(const struct shim_set_wait *wait, struct epoll_event *events,
+			     struct answer *answer, int room)
+{
+	struct shim_set *set = wait->set;
+	struct epoll_event both[2 * SMALL_ROOM];
+	int n, told = answer->told, stays = 0;
+
+	if (!shim_set_enter(set))
+		return told;
+	for (int i = 0; i < told; i++)
+		stays += !may_be_told_later(set, &events[i]);
+	shim_set_leave(set);
+	if (stays == 0 && !answer->its_turn)
+		stays = 1;
+	memcpy(both, events, (size_t)told * sizeof(*events));
+	n = add_kernel(wait, both, answer, room - stays);
+	if (n > room) {
+		answer->told -= leave_out(set, both, told, n, n - room);
+		n = room;
+	}
+	memcpy(events, both, (size_t)n * sizeof(*events));
+	return n;
 }
 
 /* The kernel's, every second time. */
@@ -206,16 +285,16 @@ static int look(const struct shim_set_wait *wait, struct epoll_event *events, in
 	struct shim_set *set = wait->set;
 	bool due = wait->mask || kernel_is_due(set);
 	bool kernel_first = due && its_turn(set), asked = false;
-	int n, told, most = room;
-	uint64_t now = 0; /* when the kernel knew all that it was to know */
+	struct answer answer = { .its_turn = kernel_first };
+	int n, most = room;
 
 	if (!shim_set_enter(set))
 		return -EINTR;
 	if (kernel_first && room == 1) {
 		shim_set_tell_kernel(set);
-		now = shmipc_ticks();
+		answer.began = shmipc_ticks();
 		shim_set_leave(set);
-		n = add_kernel(wait, events, 0, 1, now);
+		n = add_kernel(wait, events, &answer, 1);
 		if (n != 0)
 			return n;
 		asked = true;
@@ -225,16 +304,17 @@ static int look(const struct shim_set_wait *wait, struct epoll_event *events, in
 	} else if (kernel_first) {
 		most = room - 1;
 	}
-	n = told = collect(set, events, most, &due);
+	n = answer.told = collect(set, events, most, &due);
 	due = due || (n == 0 && !sleeps_then && !asked);
 	if (due && n < room) {
 		shim_set_tell_kernel(set);
-		now = shmipc_ticks();
+		answer.began = shmipc_ticks();
 	}
 	shim_set_leave(set);
 	if (due && n < room)
-		n = add_kernel(wait, events, n, room, now);
-	shim_set_untag_told(set, events, told);
+		n = n > 0 && room <= SMALL_ROOM ? add_kernel_beside(wait, events, &answer, room)
+						: add_kernel(wait, events, &answer, room - n);
+	shim_set_untag_told(set, events, answer.told);
 	return n;
 }
 
