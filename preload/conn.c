@@ -160,9 +160,9 @@ __attribute__((hot)) void shim_conn_forget(int fd)
 		return;
 	index = shim_fd_index(word);
 	conn = shim_conn_at(index);
-	/* pinned, for another thread may close it too, and the record serve another connection */
-	if (atomic_load(&shim_conn_descriptors[index]) == 1 && shim_pins_are_inside(conn) &&
-	    shim_pin(conn, fd)) {
+	/* calls that are inside go on by a duplicate, also where other numbers remain.  Pinned, for
+	 * another thread may close it too, and the record serve another connection */
+	if (shim_pins_are_inside(conn) && shim_pin(conn, fd)) {
 		shim_pins_move(conn, fd);
 		shim_unpin(conn);
 	}
@@ -228,11 +228,13 @@ bool shim_conn_duplicate(const struct shim_conn *held, int from, int to)
 bool shim_conn_close_held(struct shim_conn *conn, int fd, int *result)
 {
 	uint32_t word = shim_fd_word(fd), index = shim_conn_index(conn);
-	bool is_last = atomic_load(&shim_conn_descriptors[index]) == 1, is_gone;
+	/* of two that close the last two numbers at once the second one finds the first inside */
+	bool moves = atomic_load(&shim_conn_descriptors[index]) == 1 || shim_pins_hold_others(conn);
+	bool is_gone;
 
 	if ((word != shim_fd_make(SHIM_FD_CONN, index) &&
 	     word != shim_fd_make(SHIM_FD_PLAIN, index)) ||
-	    (is_last && !shim_pins_move(conn, fd)))
+	    (moves && !shim_pins_move(conn, fd)))
 		return false;
 	shim_pins_closing(conn, true);
 	shim_set_number_closed(fd); /* [number] while the kernel knows it */

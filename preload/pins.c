@@ -109,6 +109,11 @@ bool shim_pins_are_inside(const struct shim_conn *conn)
 	return atomic_load(&table[shim_conn_index(conn)].inside) != 0;
 }
 
+bool shim_pins_hold_others(const struct shim_conn *conn)
+{
+	return atomic_load(&table[shim_conn_index(conn)].inside) > 1;
+}
+
 static void raise_touched(uint32_t limit)
 {
 	uint32_t now = atomic_load(&touched);

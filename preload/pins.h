@@ -54,6 +54,8 @@ void shim_let_go(struct shim_conn *conn); /* or NULL */
 
 /* At least one call is. */
 bool shim_pins_are_inside(const struct shim_conn *conn);
+/* Pinned by us.  Others are? */
+bool shim_pins_hold_others(const struct shim_conn *conn);
 
 /* No call of this process but the caller's own, if that is pinned, is inside. */
 bool shim_pins_are_alone(const struct shim_conn *conn);

@@ -247,6 +247,16 @@ def a_thread_moves_bytes_while_another_closes(_):
 
 
 @case
+def two_threads_close_the_last_two_numbers(_):
+    closing("both")
+
+
+@case
+def a_number_is_closed_under_a_receive_and_a_copy_stays(_):
+    closing("asleep")
+
+
+@case
 def a_thread_copies_what_another_closes(_):
     closing("dup", "replace")
 

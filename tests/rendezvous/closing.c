@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* closing CALL COUNT: so many connections, one after the other; on each a thread makes CALL again
  * and again until it is told EBADF, while another one closes the number.  (replace: dup2() onto
- * it; range: by close_range().)  What the calls have sent arrives, and they get nothing that was
- * not sent. */
+ * it; range: by close_range(); both: two threads close the last two numbers, with
+ * bytes unread; asleep: closed under a receive, while a copy stays and another file gets the
+ * number.)  What the calls have sent arrives, and they get nothing that was not sent. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -20,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TRIPS = 12, BYTES = 8, MORE = 5 };
+enum { TRIPS = 12, BYTES = 8, MORE = 5, UNREAD = 100 };
 
 static const char *call;
 static int number, spare, set;
@@ -138,6 +139,11 @@ static int ask(void)
 	return shutdown(number, SHUT_RD);
 }
 
+static bool is_of_two(void)
+{
+	return is("both") || is("asleep");
+}
+
 static bool moves_bytes(void)
 {
 	return is("dup") || is("read") || is("write") || is("replace") || is("range");
@@ -183,6 +189,21 @@ static void trips(int fd, bool first)
 			fail("a round trip");
 }
 
+/* The rest of "both" and "asleep".  What it says is no number of bytes, but 0: all is well. */
+static long client_of_two(int fd)
+{
+	char bytes[UNREAD] = { 0 };
+
+	if (is("both")) {
+		check((int)write(fd, bytes, sizeof(bytes)), "write");
+		return read(fd, bytes, sizeof(bytes)) == 0 || errno != ECONNRESET;
+	}
+	check((int)write(fd, "hello", MORE), "write");
+	usleep(3000);
+	check((int)write(fd, "world", MORE), "write");
+	return 0;
+}
+
 /* A process of its own for each connection: what the two share goes with it.  Says how much came
  * behind the round trips. */
 static _Noreturn void client(const struct sockaddr_in *address, int says)
@@ -195,12 +216,78 @@ static _Noreturn void client(const struct sockaddr_in *address, int says)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	check(connect(fd, (const void *)address, sizeof(*address)), "connect");
 	trips(fd, true);
+	if (is_of_two())
+		got = client_of_two(fd);
 	/* one that has gone leaves memory to unmap */
 	while (moves_bytes() && (n = read(fd, bytes, sizeof(bytes))) > 0)
 		got += n;
 	close(fd);
 	check((int)write(says, &got, sizeof(got)), "pipe");
 	_exit(0);
+}
+
+static void *close_other(void *copy)
+{
+	began = true;
+	while (began)
+		;
+	check(close(*(int *)copy), "close");
+	return NULL;
+}
+
+static void close_both(int fd)
+{
+	int copy = check(dup(fd), "dup"), unread = 0;
+	pthread_t thread;
+
+	while (unread < UNREAD)
+		check(ioctl(fd, FIONREAD, &unread), "FIONREAD");
+	if (pthread_create(&thread, NULL, close_other, &copy) != 0)
+		fail("pthread_create");
+	while (!began)
+		;
+	began = false;
+	check(close(fd), "close");
+	pthread_join(thread, NULL);
+}
+
+static void *receive_all(void *argument)
+{
+	char bytes[2 * MORE];
+
+	(void)argument;
+	began = true;
+	if (recv(number, bytes, sizeof(bytes), MSG_WAITALL) != (ssize_t)sizeof(bytes) ||
+	    memcmp(bytes, "helloworld", sizeof(bytes)) != 0)
+		fail("not all was received");
+	return NULL;
+}
+
+static void close_under_receive(int fd, int round)
+{
+	int copy = check(dup(fd), "dup");
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, receive_all, NULL) != 0)
+		fail("pthread_create");
+	while (!began)
+		sched_yield();
+	usleep((useconds_t)(round % 16) * 100);
+	check(close(fd), "close");
+	if (dup(spare) != fd)
+		fail("the number");
+	pthread_join(thread, NULL);
+	close(fd);
+	close(copy);
+}
+
+static void serve_two(int fd, int round)
+{
+	began = false;
+	if (is("both"))
+		close_both(fd);
+	else
+		close_under_receive(fd, round);
 }
 
 static void serve(int fd, int heard, int round)
@@ -210,6 +297,13 @@ static void serve(int fd, int heard, int round)
 
 	trips(fd, false);
 	number = fd;
+	if (is_of_two()) {
+		serve_two(fd, round);
+		check((int)read(heard, &got, sizeof(got)), "the client");
+		if (got != 0)
+			fail("the end was no reset");
+		return;
+	}
 	sent = 0;
 	began = false;
 	if (pthread_create(&thread, NULL, caller, NULL) != 0)
