@@ -2,6 +2,8 @@
 /* poll() and ppoll(). */
 #include "tests/conformance/lib/conf.h"
 
+#include <sys/resource.h>
+
 enum { ANY = CONF_COLD | CONF_SWAP, EVERY = CONF_COLD | CONF_SWAP | CONF_MID };
 
 static void see(const char *what, int fd, short events, int timeout_ms)
@@ -276,6 +278,27 @@ static void between_server(int fd)
 	tell(0);
 }
 CASE("poll.repeats", between_server, send_when_told, EVERY);
+
+/* Of more than fit on a stack, where no more memory is to be had. */
+static void no_memory_server(int fd)
+{
+	struct pollfd many[70];
+	struct rlimit before, none;
+
+	for (int i = 0; i < 70; i++)
+		many[i] = (struct pollfd){ .fd = i == 50 ? fd : -1, .events = POLLIN };
+	getrlimit(RLIMIT_AS, &before);
+	none = (struct rlimit){ 4096, before.rlim_max };
+	obs("setrlimit", setrlimit(RLIMIT_AS, &none));
+	obs("nothing", poll(many, 70, 10));
+	tell(0);
+	await();
+	obs_poll("bytes", poll(many, 70, CONF_WAIT_MS), many[50].revents);
+	setrlimit(RLIMIT_AS, &before);
+	recv_pat(fd, 100, 0);
+	tell(0);
+}
+CASE("poll.no_memory", no_memory_server, send_when_told, ANY);
 
 /* Round trips where every receive is announced by poll(). */
 static void rounds_server(int fd)
