@@ -6,12 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/cpu.h"
 #include "core/sys.h"
 #include "preload/frames.h"
 #include "preload/loaded.h"
 #include "preload/log.h"
+#include "preload/mapping.h"
 #include "preload/real.h"
 
 #if defined(__x86_64__)
@@ -24,9 +26,11 @@ enum { FILLED_LATE = R_AARCH64_JUMP_SLOT, FILLED = R_AARCH64_GLOB_DAT, WORD = R_
 
 enum {
 	AGAIN_US = 300,
-	PAGE_BYTES = 4096,
 	OBJECTS_MAX = 1024,
-	BUCKETS = 1024, /* several times the number of symbols */
+	YOUNG_MAX = 128,
+	SETTLED_MS = 1000, /* the loader has filled all of an object's places long before */
+	LOOKS_APART = 10,  /* times the time between the two looks before */
+	BUCKETS = 1024,	   /* several times the number of symbols */
 };
 
 struct function {
@@ -59,6 +63,14 @@ static struct {
 	unsigned long long loads, unloads; /* the loader's counts, when all had been looked at */
 	uintptr_t known[OBJECTS_MAX];	   /* where objects lie that need no more looking at */
 	size_t known_count, first_count;   /* the first ones are there for ever */
+	/* Those that are to be looked at again: another thread's dlopen() may be about them. */
+	struct {
+		uintptr_t where;
+		uint64_t since_ticks;
+	} young[YOUNG_MAX];
+	size_t young_count;
+	uint64_t again_ticks; /* when, at the earliest */
+	uint64_t again_after_ticks;
 } seen;
 
 /* The dynamic section of one object. */
@@ -70,6 +82,8 @@ struct object {
 	size_t name_bytes;
 	const ElfW(Rela) * data, *calls;
 	size_t data_count, call_count;
+	enum { UNKNOWN, IN_WORK, SETTLED } state; /* of what the loader guards in the end */
+	long open_page;				  /* of that, which we may write just now */
 };
 
 /* ---- addresses ---- */
@@ -161,8 +175,8 @@ static bool read_dynamic(struct object *object)
 						  object->call_count * sizeof(ElfW(Rela))));
 }
 
-/* The loader has taken the right to write there away again. */
-static bool is_read_only(const struct object *object, uintptr_t at)
+/* The loader takes the right to write there away, as the last thing that it does to the object. */
+static bool is_guarded(const struct object *object, uintptr_t at)
 {
 	for (size_t i = 0; i < object->it.header_count; i++) {
 		const ElfW(Phdr) *h = &object->it.headers[i];
@@ -173,18 +187,43 @@ static bool is_read_only(const struct object *object, uintptr_t at)
 	return false;
 }
 
-static bool write_address(const struct object *object, uintptr_t at,
-			  const struct function *function)
+/* Where the loader may write still it is not done with the object, and would find its right taken
+ * away.  Asked once. */
+static bool is_settled(struct object *object, uintptr_t at)
 {
-	const long page = (long)(at & ~(uintptr_t)(PAGE_BYTES - 1));
-	const bool guarded = is_read_only(object, at);
+	if (object->state == UNKNOWN)
+		object->state = shim_mapping_rights(at) == SHIM_MAPPING_READ ? SETTLED : IN_WORK;
+	return object->state == SETTLED;
+}
 
-	if (guarded && sys_call3(SYS_mprotect, page, PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
+static void close_page(struct object *object)
+{
+	if (object->open_page)
+		sys_call3(SYS_mprotect, object->open_page, getpagesize(), PROT_READ);
+	object->open_page = 0;
+}
+
+/* We may write there until another one is opened. */
+static bool open_page(struct object *object, uintptr_t at)
+{
+	const long bytes = getpagesize(), page = (long)at & -bytes;
+
+	if (object->open_page == page)
+		return true;
+	close_page(object);
+	if (!is_settled(object, at) ||
+	    sys_call3(SYS_mprotect, page, bytes, PROT_READ | PROT_WRITE) != 0)
+		return false;
+	object->open_page = page;
+	return true;
+}
+
+static bool write_address(struct object *object, uintptr_t at, const struct function *function)
+{
+	if (is_guarded(object, at) && !open_page(object, at))
 		return false;
 	/* other threads may call through it meanwhile: one or the other */
 	__atomic_store_n((uintptr_t *)at, (uintptr_t)function->first, __ATOMIC_RELEASE);
-	if (guarded)
-		sys_call3(SYS_mprotect, page, PAGE_BYTES, PROT_READ);
 	return true;
 }
 
@@ -199,7 +238,7 @@ static bool holds_address(const struct object *object, const ElfW(Rela) * place)
 }
 
 /* How many there were with libc's address. */
-static int rebind(const struct object *object, const ElfW(Rela) * places, size_t count)
+static int rebind(struct object *object, const ElfW(Rela) * places, size_t count)
 {
 	int found = 0;
 
@@ -217,7 +256,7 @@ static int rebind(const struct object *object, const ElfW(Rela) * places, size_t
 }
 
 /* Places that still lead into the object itself, to what fills them. */
-static void bind_late_ones(const struct object *object)
+static void bind_late_ones(struct object *object)
 {
 	for (size_t i = 0; i < object->call_count; i++) {
 		const ElfW(Rela) *place = &object->calls[i];
@@ -245,10 +284,11 @@ static void look_at(struct object *object)
 	found = object->data ? rebind(object, object->data, object->data_count) : 0;
 	if (object->calls)
 		found += rebind(object, object->calls, object->call_count);
+	if (found > 0 && object->calls)
+		bind_late_ones(object);
+	close_page(object);
 	if (found == 0)
 		return;
-	if (object->calls)
-		bind_late_ones(object);
 	shim_log(SHIM_LOG_INFO, "pid=%d event=rebound object=%s calls=%d", sys_getpid(),
 		 object->path, found);
 }
@@ -269,36 +309,79 @@ static void know(uintptr_t where)
 		seen.known[seen.known_count++] = where;
 }
 
-/* True: nothing was loaded since. */
-static bool is_nothing_new(const struct dl_phdr_info *info)
+/* A moment later, then ten times as late, and so on: none is young for ever. */
+static void look_again(uint64_t now, uint64_t after_ticks)
 {
-	if (info->dlpi_adds == seen.loads)
-		return true;
+	seen.again_after_ticks = after_ticks;
+	seen.again_ticks = now + after_ticks;
+}
+
+/* True: nothing was loaded since, and nothing is to be looked at again. */
+static bool is_nothing_new(const struct dl_phdr_info *info, uint64_t now)
+{
+	if (info->dlpi_adds == seen.loads) {
+		if (seen.young_count == 0 || now < seen.again_ticks)
+			return true;
+		look_again(now, seen.again_after_ticks * LOOKS_APART);
+		return false;
+	}
+	look_again(now, 1000 * shmipc_ticks_per_us());
 	/* another one may lie where one of them lay */
-	if (info->dlpi_subs != seen.unloads)
+	if (info->dlpi_subs != seen.unloads) {
 		seen.known_count = seen.first_count;
+		seen.young_count = 0;
+	}
 	seen.loads = info->dlpi_adds;
 	seen.unloads = info->dlpi_subs;
 	return false;
 }
 
+/* dl_iterate_phdr() shows an object whose places are not all filled yet: it is known only when it
+ * has been there for some time. */
+static void grow_up(uintptr_t where, uint64_t now)
+{
+	size_t i = 0;
+
+	while (i < seen.young_count && seen.young[i].where != where)
+		i++;
+	if (i == YOUNG_MAX) {
+		know(where);
+	} else if (i == seen.young_count) {
+		seen.young[i].where = where;
+		seen.young[i].since_ticks = now;
+		seen.young_count++;
+	} else if (now - seen.young[i].since_ticks >= SETTLED_MS * 1000 * shmipc_ticks_per_us()) {
+		seen.young[i] = seen.young[--seen.young_count];
+		know(where);
+	}
+}
+
+struct look {
+	uint64_t now;
+	bool has_begun;
+};
+
 static int visit(struct dl_phdr_info *info, size_t bytes, void *argument)
 {
-	bool *begun = argument;
+	struct look *look = argument;
+	const uintptr_t where = (uintptr_t)info->dlpi_phdr;
 	struct object object = {
 		.it = { info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum },
 		.path = info->dlpi_name,
 	};
 
 	(void)bytes;
-	if (!*begun && is_nothing_new(info))
+	if (!look->has_begun && is_nothing_new(info, look->now))
 		return 1;
-	*begun = true;
-	if (is_known((uintptr_t)info->dlpi_phdr))
+	look->has_begun = true;
+	if (is_known(where))
 		return 0;
-	know((uintptr_t)info->dlpi_phdr);
-	if (!shim_loaded_is_exempt(info))
-		look_at(&object);
+	if (shim_loaded_is_exempt(info)) {
+		know(where);
+		return 0;
+	}
+	look_at(&object);
+	grow_up(where, look->now);
 	return 0;
 }
 
@@ -327,12 +410,12 @@ void shim_rebind_start(void)
 
 bool shim_rebind_look(void)
 {
-	bool begun = false;
+	struct look look = { .now = shmipc_ticks() };
 
 	if (!is_needed)
 		return true;
-	atomic_store_explicit(&looked_ticks, shmipc_ticks(), memory_order_relaxed);
-	return shim_loaded_visit(visit, &begun) != SHIM_LOADED_BUSY;
+	atomic_store_explicit(&looked_ticks, look.now, memory_order_relaxed);
+	return shim_loaded_visit(visit, &look) != SHIM_LOADED_BUSY;
 }
 
 void shim_rebind_look_sometimes(void)

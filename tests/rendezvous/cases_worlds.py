@@ -143,6 +143,26 @@ def plugin(binding="lazy"):
     return out
 
 
+def large_library():
+    """The loader fills its table for some milliseconds, and then takes the right to write there away."""
+    source, out = f"{harness.DIR}/large.c", f"{harness.DIR}/large.so"
+    names = ("send", "recv", "read", "write") * 20000
+    with open(source, "w", encoding="ascii") as file:
+        file.write("#include <sys/socket.h>\n#include <unistd.h>\n"
+                   f"void *const table[] = {{ {', '.join(f'(void *){name}' for name in names)}, (void *)recv }};\n"
+                   f"void *last_of_table(void);\nvoid *last_of_table(void) {{ return table[{len(names)}]; }}\n")
+    harness.run(os.environ.get("CC", "cc"), "-shared", "-fPIC", "-Wl,-z,now,-z,relro", "-o", out, source)
+    return out
+
+
+@case
+def library_that_is_looked_at_while_it_is_loaded(_):
+    env = dict(os.environ, SHMIPC_ENDPOINTS="tcp:*", LD_PRELOAD=harness.SHIM)
+    result = subprocess.run([build("loading"), large_library(), "40"], env=env, capture_output=True, text=True,
+                            check=False, timeout=harness.DEADLINE_S)
+    assert result.returncode == 0, (result.returncode, result.stderr)
+
+
 @case
 def shim_loaded_late(_):
     """By dlopen(): it stands behind libc, takes over nothing and is in nobody's way."""
