@@ -10,6 +10,7 @@
 #include "core/postpone.h"
 #include "core/receiver_parts.h"
 #include "core/sys.h"
+#include "core/thread.h"
 
 enum {
 	CHUNK_BYTES = 16 *
@@ -305,7 +306,7 @@ static void fill_header(const struct shmipc_io *io)
 /* Before consent, and after a stop: the kernel's own call, counted. */
 static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 {
-	struct shmipc_sleeper sleeper = { r, io };
+	struct shmipc_sleeper sleeper = { r, io, shmipc_process_generation() };
 	bool may_end = io->cursor.left > 0 && !(io->flags & (MSG_OOB | MSG_ERRQUEUE));
 	ssize_t n;
 
@@ -319,7 +320,7 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	shmipc_io_follow(io);
 	if (n < 0 || may_end)
 		n = shmipc_receiver_judge_plain(r, io->fd, io->private_use, n);
-	atomic_fetch_sub(&r->kernel_readers, 1);
+	shmipc_process_uncount(&r->kernel_readers, sleeper.process);
 	shmipc_postpone_end();
 	if (n == 0) /* of a reset that is none to the application */
 		fill_header(io);

@@ -173,6 +173,7 @@ ssize_t shmipc_receiver_ended(struct shmipc_receiver *r, int fd);
 struct shmipc_sleeper {
 	struct shmipc_receiver *r;
 	const struct shmipc_io *io;
+	uint32_t process; /* its generation, when the call was counted */
 };
 
 /* argument: struct shmipc_sleeper; one that was counted in kernel_readers */

@@ -217,7 +217,7 @@ void shmipc_receiver_undo_plain(void *argument)
 
 	/* said before the call counts as over */
 	atomic_store(&sleeper->r->count_lost, true);
-	atomic_fetch_sub(&sleeper->r->kernel_readers, 1);
+	shmipc_process_uncount(&sleeper->r->kernel_readers, sleeper->process);
 	shmipc_io_release(sleeper->io);
 }
 
@@ -225,7 +225,7 @@ static void undo_wait(void *argument)
 {
 	const struct shmipc_sleeper *sleeper = argument;
 
-	shmipc_receiver_disarm(sleeper->r);
+	shmipc_process_uncount(&sleeper->r->want->want, sleeper->process);
 	shmipc_io_release(sleeper->io);
 }
 
@@ -234,7 +234,7 @@ static ssize_t sleep_until(struct shmipc_receiver *r, const struct shmipc_io *io
 			   const struct shmipc_receiver_wait *wait)
 {
 	const uint64_t deadline_ns = wait->deadline_ns;
-	struct shmipc_sleeper sleeper = { r, io };
+	struct shmipc_sleeper sleeper = { r, io, shmipc_process_generation() };
 	struct pollfd real = { .fd = io->fd, .events = events };
 	uint64_t now = shmipc_clock_ns();
 	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
@@ -256,7 +256,7 @@ static ssize_t sleep_on_socket(struct shmipc_receiver *r, const struct shmipc_io
 	 * for the next one */
 	bool consume = io->private_use && shmipc_receiver_on_ring(r) && !r->last_seen &&
 		       !shmipc_postpone_expects_handlers();
-	struct shmipc_sleeper sleeper = { r, io };
+	struct shmipc_sleeper sleeper = { r, io, shmipc_process_generation() };
 	char value = 0;
 	ssize_t n = SHMIPC_SLEEP(undo_wait, &sleeper, SYS_recvfrom, io->fd, &value, 1,
 				 consume ? 0 : MSG_PEEK, 0, 0);
@@ -333,6 +333,7 @@ static ssize_t sleep_armed(struct shmipc_receiver *r, struct shmipc_io *io,
 static ssize_t wait_here(struct shmipc_receiver *r, struct shmipc_io *io,
 			 struct shmipc_receiver_wait *wait)
 {
+	const uint32_t process = shmipc_process_generation();
 	ssize_t n = 0;
 	bool here;
 
@@ -357,7 +358,7 @@ static ssize_t wait_here(struct shmipc_receiver *r, struct shmipc_io *io,
 		atomic_fetch_add_explicit(&r->count->waits, 1, memory_order_relaxed);
 		n = sleep_armed(r, io, wait);
 	}
-	shmipc_receiver_disarm(r);
+	shmipc_process_uncount(&r->want->want, process);
 	return n;
 }
 
@@ -383,7 +384,7 @@ ssize_t shmipc_receiver_nap(struct shmipc_receiver *r, const struct shmipc_io *i
 			    struct shmipc_receiver_wait *wait)
 {
 	const struct timespec nap = { 0, NAP_NS };
-	struct shmipc_sleeper sleeper = { r, io };
+	struct shmipc_sleeper sleeper = { r, io, shmipc_process_generation() };
 	int n;
 
 	if (shmipc_io_is_nonblocking(io))

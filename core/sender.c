@@ -73,23 +73,23 @@ uint64_t shmipc_sender_unread(const struct shmipc_sender *s)
 struct sleeper {
 	struct shmipc_sender *s;
 	const struct shmipc_io *io;
+	uint32_t process; /* its generation */
 };
 
-/* How much of the call the kernel has taken nobody knows any more: said before the call counts as
- * over. */
+/* How much the kernel has taken nobody knows any more: said before the call counts as over. */
 static void undo_kernel_send(void *argument)
 {
 	const struct sleeper *sleeper = argument;
 
 	atomic_store(&sleeper->s->count_lost, true);
-	atomic_fetch_sub(&sleeper->s->kernel_senders, 1);
+	shmipc_process_uncount(&sleeper->s->kernel_senders, sleeper->process);
 	shmipc_io_release(sleeper->io);
 }
 
 static ssize_t kernel_send(struct shmipc_sender *s, struct shmipc_io *io,
 			   const struct msghdr *message, size_t bytes, int flags)
 {
-	struct sleeper sleeper = { s, io };
+	struct sleeper sleeper = { s, io, shmipc_process_generation() };
 
 	if (io->from_file)
 		return shmipc_sender_kernel_file(io, undo_kernel_send, &sleeper);
@@ -101,9 +101,9 @@ static ssize_t kernel_send(struct shmipc_sender *s, struct shmipc_io *io,
 			    0);
 }
 
-/* Not locked: a blocking kernel send must not keep other threads out.  Signal handlers wait but for
- * the sleep, so none finds bytes that are sent and not counted.  kernel_senders was raised under
- * the lock, so no cut can pass us; the byte count is raised before the number of senders falls. */
+/* Not locked: others may send meanwhile.  Signal handlers wait but for the sleep, so none finds
+ * bytes that are sent and not counted.  kernel_senders was raised under the lock, so no cut can
+ * pass us; the byte count is raised before the number of senders falls. */
 static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io)
 {
 	struct iovec iov[KERNEL_IOV];
@@ -112,6 +112,7 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 	size_t bytes;
 	/* bytes that TCP holds back would hold back those of the ring behind them */
 	int flags = s->attached && !s->no_more_ring ? io->flags & ~MSG_MORE : io->flags;
+	const uint32_t process = shmipc_process_generation();
 
 	if (io->message)
 		message = *io->message;
@@ -130,11 +131,10 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 			shmipc_io_skip(io, (size_t)n);
 			total += n;
 		}
-		message.msg_control = NULL; /* goes with the first byte only */
-		message.msg_controllen = 0;
+		message.msg_controllen = 0; /* it goes with the first byte only */
 		/* a vector longer than ours: a short count would say that the socket is full */
 	} while (n > 0 && (size_t)n == bytes && io->cursor.left > 0);
-	atomic_fetch_sub_explicit(&s->kernel_senders, 1, memory_order_release);
+	shmipc_process_uncount(&s->kernel_senders, process);
 	shmipc_postpone_end();
 	return total ? total : n;
 }
@@ -184,7 +184,7 @@ static void undo_unlocked_sleep(void *argument)
  * after.  A signal that came while we held the lock is the sleep's, and ends it. */
 static int sleep_unlocked(struct shmipc_sender *s, struct shmipc_io *io, const long call[7])
 {
-	struct sleeper sleeper = { s, io };
+	struct sleeper sleeper = { .s = s, .io = io };
 	int result;
 
 	shmipc_postpone_begin();

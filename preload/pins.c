@@ -67,6 +67,9 @@ void shim_unpin(struct shim_conn *conn)
 {
 	struct shim_pins *pins = &table[shim_conn_index(conn)];
 
+	/* a handler has forked in this call's sleep, and nobody is inside in the child */
+	if (atomic_load_explicit(&pins->inside, memory_order_relaxed) == 0)
+		return;
 	if (change(pins, UINT32_MAX) != 1 || atomic_load(&pins->leaving) == 0)
 		return;
 	if (atomic_exchange(&pins->leaving, 0) == 0)

@@ -28,9 +28,10 @@ struct shim_poll_wait {
 	struct pollfd *fds;
 	nfds_t count;
 	uint32_t looks;
-	bool by_memory; /* while spinning: memory knows all of them */
-	bool vain;	/* what ended the last sleep, or spin, was no news */
-	bool pins;	/* a number may be closed meanwhile (pins.h): all are pinned */
+	bool by_memory;	  /* while spinning: memory knows all of them */
+	bool vain;	  /* what ended the last sleep, or spin, was no news */
+	bool pins;	  /* a number may be closed meanwhile (pins.h): all are pinned */
+	uint32_t process; /* its generation, when they were armed */
 	nfds_t armed_count;
 	struct shim_poll_place *places; /* one for each entry */
 	struct shim_poll_place few[SHIM_POLL_FEW];

@@ -31,6 +31,7 @@ static bool is_early(struct shim_conn *conn)
 static void arm_all(struct shim_poll_wait *wait)
 {
 	wait->armed_count = 0;
+	wait->process = shmipc_process_generation();
 	for (nfds_t i = 0; i < wait->count; i++) {
 		struct shim_conn *conn = shim_poll_conn(wait, i);
 		struct shim_poll_place *place = &wait->places[wait->armed_count];
@@ -53,6 +54,8 @@ static void arm_all(struct shim_poll_wait *wait)
 
 static void disarm_all(const struct shim_poll_wait *wait)
 {
+	if (wait->process != shmipc_process_generation())
+		return; /* a handler has forked: it is the parent that sleeps there */
 	for (nfds_t i = 0; i < wait->armed_count; i++) {
 		struct shmipc_receiver *r = &wait->places[i].armed->rx;
 

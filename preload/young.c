@@ -20,12 +20,14 @@ struct call {
 	uint32_t birth;
 	bool pinned; /* other threads may close the number, and the record serve another one */
 	bool may_be_left;
+	uint32_t process; /* its generation */
 };
 
 /* False: the number is not this connection's any more. */
 static inline bool enter(struct call *call, struct shim_conn *conn, int fd, int flags)
 {
-	*call = (struct call){ conn, conn->birth, !shmipc_single_threaded(), false };
+	*call = (struct call){ conn, conn->birth, !shmipc_single_threaded(), false,
+			       shmipc_process_generation() };
 	if (call->pinned)
 		pthread_testcancel();
 	shmipc_postpone_begin();
@@ -66,7 +68,7 @@ static void undo_send(void *argument)
 	if (!is_still(call))
 		return;
 	atomic_store(&call->conn->tx.count_lost, true);
-	atomic_fetch_sub(&call->conn->tx.kernel_senders, 1);
+	shmipc_process_uncount(&call->conn->tx.kernel_senders, call->process);
 	if (call->pinned)
 		shim_unpin(call->conn);
 }
@@ -78,7 +80,7 @@ static void undo_receive(void *argument)
 	if (!is_still(call))
 		return;
 	atomic_store(&call->conn->rx.count_lost, true);
-	atomic_fetch_sub(&call->conn->rx.kernel_readers, 1);
+	shmipc_process_uncount(&call->conn->rx.kernel_readers, call->process);
 	if (call->pinned)
 		shim_unpin(call->conn);
 }
@@ -109,7 +111,7 @@ __attribute__((hot)) bool shim_young_send(struct shim_conn *conn, int fd, const 
 			atomic_fetch_add_explicit(&s->count->kernel_bytes, (uint64_t)n,
 						  memory_order_relaxed);
 		}
-		atomic_fetch_sub_explicit(&s->kernel_senders, 1, memory_order_release);
+		shmipc_process_uncount(&s->kernel_senders, call.process);
 		if (n > 0 && may_grow_up(&call))
 			shim_upgrade_sent(conn, fd, (size_t)n);
 	}
@@ -144,7 +146,7 @@ __attribute__((hot)) bool shim_young_receive(struct shim_conn *conn, int fd, voi
 			atomic_fetch_add_explicit(&r->count->kernel_bytes, (uint64_t)n,
 						  memory_order_relaxed);
 		}
-		atomic_fetch_sub_explicit(&r->kernel_readers, 1, memory_order_release);
+		shmipc_process_uncount(&r->kernel_readers, call.process);
 		if (n >= 0 && may_grow_up(&call))
 			shim_upgrade_received(conn, fd, (size_t)n);
 	}
