@@ -136,7 +136,9 @@ void shim_conn_leave_to_libc(struct shim_conn *conn)
 static __attribute__((hot)) void last_number_gone(struct shim_conn *conn, int number, int fd)
 {
 	shim_conn_log(conn, number, "closed", true);
-	if (shim_conn_end_young(conn))
+	/* a duplicate that calls went on by, when other numbers remained, ends with it */
+	if (atomic_load_explicit(shim_pins_moved(conn), memory_order_relaxed) == 0 &&
+	    shim_conn_end_young(conn))
 		return;
 	shim_upgrade_abandon(conn);
 	if (!shim_pins_leave(conn, fd))

@@ -297,3 +297,37 @@ static void refused_client(int fd)
 	obs("end", recv(fd, &(char){ 0 }, 1, 0));
 }
 CASE("dup.refused", refused_server, refused_client, ANY);
+
+/* dup2() onto another name of the same young connection; the next one is a new one. */
+static void onto_own_name_server(int listener)
+{
+	int fd = conf_accept(listener), copy = dup(fd);
+
+	recv_pat(fd, 100, 0);
+	obs_val("dup2", dup2(fd, copy) == copy);
+	close(fd);
+	close(copy);
+	fd = conf_accept(listener);
+	warm_up(fd, 2 * CONF_WARM_ROUNDS);
+	recv_pat(fd, 100, 0);
+	send_pat(fd, 100, 0);
+	both();
+	close(fd);
+}
+
+static void onto_own_name_client(int none)
+{
+	int fd = conf_connect();
+
+	(void)none;
+	send_pat(fd, 100, 0);
+	recv_to_eof(fd, 0);
+	close(fd);
+	fd = conf_connect();
+	warm_up(fd, 2 * CONF_WARM_ROUNDS);
+	send_pat(fd, 100, 0);
+	recv_pat(fd, 100, 0);
+	both();
+	close(fd);
+}
+CASE("dup.onto_own_name", onto_own_name_server, onto_own_name_client, CONF_RAW | CONF_MUST);
