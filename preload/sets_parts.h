@@ -265,6 +265,8 @@ bool shim_set_is_blurred(struct shim_set *set, const struct shim_registration *r
 /* An event of the kernel's gets the application's data.  Whose it is; NULL: none of ours, or nobody
  * can say. */
 struct shim_registration *shim_set_untag(struct shim_set *set, struct epoll_event *event);
+/* Its tag was a registration's, and is none's any more. */
+bool shim_set_comes_late(const struct epoll_event *event);
 /* Not locked.  Events of memory's, which carry tags, get the application's data. */
 void shim_set_untag_told(const struct shim_set *set, struct epoll_event *events, int n);
 /* The registrations get the application's own data back, for good. */

@@ -13,6 +13,11 @@
  * ours; too many do no harm.  A number that is counted is remembered in early[], so that it can be
  * taken out again when it is removed or born again; of one that is in several sets the count stays.
  *
+ * Where several threads wait, an event may be under way to one of them while another one closes the
+ * number, and a third is given it anew: a number stands for several connections within one wait,
+ * and so does the data.  There each registration gets a tag, and what comes by a tag that is no
+ * one's any more is nobody's.
+ *
  * Tags are of this process.  A set that is given away to programs that do not know them gets the
  * application's data back, and sets that several processes share get no new ones: there the
  * kernel's word stands as it is where it may be another's; such sets are strict.
@@ -108,9 +113,16 @@ static bool is_carried(struct shim_set *set, const struct shim_registration *r, 
 
 uint64_t shim_set_tag_for(struct shim_set *set, const struct shim_registration *r, uint64_t data)
 {
+	bool may_be_late = set->strict && !shmipc_single_threaded();
+
 	if (r && is_tag(r->tag))
 		return r->tag;
-	return !set->apart && is_carried(set, r, data) ? new_tag(set, data) : data;
+	return !set->apart && (may_be_late || is_carried(set, r, data)) ? new_tag(set, data) : data;
+}
+
+bool shim_set_comes_late(const struct epoll_event *event)
+{
+	return is_tag(event->data.u64) && !atomic_load(&is_held[event->data.u64 - TAG_MAGIC]);
 }
 
 struct shim_registration *shim_set_untag(struct shim_set *set, struct epoll_event *event)

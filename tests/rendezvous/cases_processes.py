@@ -267,6 +267,14 @@ def a_thread_waits_for_what_another_closes(_):
 
 
 @case
+def threads_that_share_a_set_are_told_of_numbers_that_are_open(_):
+    env = dict(os.environ, LD_PRELOAD=harness.SHIM, SHMIPC_ENDPOINTS="tcp:*", SHMIPC_UPGRADE_AFTER="1")
+    result = subprocess.run([build("pool"), "5000"], env=env, capture_output=True, text=True, check=False,
+                            timeout=harness.DEADLINE_S)
+    assert result.returncode == 0, (result.returncode, result.stderr)
+
+
+@case
 def a_child_holds_what_its_parent_takes_over_an_exec(pair):
     """Started before, and in no table: the connection stays with the kernel, and the child's bytes arrive."""
     server = pair.server("tcp:127.0.0.1:0")

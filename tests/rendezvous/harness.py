@@ -215,8 +215,9 @@ def build(name, *more):
     """A small C program of this directory."""
     out = os.path.join(DIR, name)
     root = os.path.dirname(os.path.dirname(HERE))
-    run(os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-pthread", f"-I{root}", "-o", out,
-        os.path.join(HERE, name + ".c"), *(os.path.join(root, m) for m in more))
+    compiled = run(os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-pthread", f"-I{root}", "-o", out,
+                   os.path.join(HERE, name + ".c"), *(os.path.join(root, m) for m in more), check=False)
+    assert compiled.returncode == 0, compiled.stderr
     return out
 
 
