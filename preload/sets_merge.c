@@ -198,7 +198,8 @@ int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int 
 			set->quiet_looks = 0;
 			continue;
 		}
-		if (!shim_registration_by_tag(&set->registrations, tag) &&
+		/* another process may hold the set, and what is closed here */
+		if (!set->apart && !shim_registration_by_tag(&set->registrations, tag) &&
 		    shim_set_comes_late(&event))
 			continue;
 		r = find(set, &event);
