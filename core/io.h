@@ -3,6 +3,7 @@
 #ifndef SHMIPC_CORE_IO_H
 #define SHMIPC_CORE_IO_H
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/socket.h>
@@ -66,6 +67,15 @@ static inline bool shmipc_io_was_moved(struct shmipc_io *io)
 
 	shmipc_io_follow(io);
 	return io->fd != fd && !shmipc_postpone.ran;
+}
+
+/* A call that takes no lock may read the number, and another thread close it and get it for
+ * something else, before the kernel looks at it: a connected socket never says any of these. */
+static inline bool shmipc_io_missed(struct shmipc_io *io, ssize_t result)
+{
+	return (result == -EBADF || result == -ENOTSOCK || result == -ENOTCONN ||
+		result == -EINVAL) &&
+	       shmipc_io_was_moved(io);
 }
 
 /* A send that only the kernel can serve, in its place among the bytes. */

@@ -316,7 +316,9 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	atomic_fetch_add(&r->kernel_readers, 1);
 	shmipc_lock_drop(&r->lock, io->private_use);
 	shmipc_io_follow(io);
-	n = shmipc_receiver_counted_receive(r, io, io->cursor.left, 0, &sleeper);
+	do
+		n = shmipc_receiver_counted_receive(r, io, io->cursor.left, 0, &sleeper);
+	while (shmipc_io_missed(io, n));
 	shmipc_io_follow(io);
 	if (n < 0 || may_end)
 		n = shmipc_receiver_judge_plain(r, io->fd, io->private_use, n);
@@ -403,7 +405,7 @@ static ssize_t sleep_for_more(struct shmipc_receiver *r, struct shmipc_io *io,
 	shmipc_lock_drop(&r->lock, io->private_use);
 	n = peek && shmipc_receiver_was_peeked(r) ? shmipc_receiver_nap(r, io, wait)
 						  : shmipc_receiver_wait(r, io, wait);
-	if (shmipc_io_was_moved(io) && n == -EBADF)
+	if (shmipc_io_missed(io, n))
 		n = 0;
 	shmipc_receiver_lock(r, io->private_use);
 	shmipc_io_follow(io);

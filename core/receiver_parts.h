@@ -195,7 +195,7 @@ ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, struct shmipc_io *io,
 			     struct shmipc_receiver_wait *wait);
 
 /* There are bytes, but none that is asked for: look again in a moment.  0, or as above. */
-ssize_t shmipc_receiver_nap(struct shmipc_receiver *r, const struct shmipc_io *io,
+ssize_t shmipc_receiver_nap(struct shmipc_receiver *r, struct shmipc_io *io,
 			    struct shmipc_receiver_wait *wait);
 
 /* A receiver that has not slept for long spares the sender tokens and fences. */

@@ -198,14 +198,18 @@ static uint64_t slept_ns(const struct shmipc_receiver_wait *wait)
 }
 
 /* SO_RCVTIMEO counts from the first sleep of a call, over all its sleeps. */
-static void find_deadline(struct shmipc_receiver_wait *wait, int fd)
+static void find_deadline(struct shmipc_receiver_wait *wait, struct shmipc_io *io)
 {
 	struct timeval limit = { 0 };
 	socklen_t bytes = sizeof(limit);
 	uint64_t ns;
+	int result;
 
 	wait->known = true;
-	if (sys_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &bytes) < 0)
+	do
+		result = sys_getsockopt(io->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &bytes);
+	while (shmipc_io_was_moved(io));
+	if (result < 0)
 		return;
 	ns = (uint64_t)limit.tv_sec * 1000000000u + (uint64_t)limit.tv_usec * 1000u;
 	wait->deadline_ns = ns ? shmipc_clock_ns() + ns - slept_ns(wait) : 0;
@@ -230,7 +234,7 @@ static void undo_wait(void *argument)
 }
 
 /* By a call that is never restarted after a handler. */
-static ssize_t sleep_until(struct shmipc_receiver *r, const struct shmipc_io *io, short events,
+static ssize_t sleep_until(struct shmipc_receiver *r, struct shmipc_io *io, short events,
 			   const struct shmipc_receiver_wait *wait)
 {
 	const uint64_t deadline_ns = wait->deadline_ns;
@@ -250,7 +254,7 @@ static ssize_t sleep_until(struct shmipc_receiver *r, const struct shmipc_io *io
 
 /* The only sleep of a blocking receive, on the real socket.  0: look again.  -EAGAIN: SO_RCVTIMEO
  * is over. */
-static ssize_t sleep_on_socket(struct shmipc_receiver *r, const struct shmipc_io *io)
+static ssize_t sleep_on_socket(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	/* a handler that ran between the taking of a token and its declaration would wait in vain
 	 * for the next one */
@@ -263,8 +267,12 @@ static ssize_t sleep_on_socket(struct shmipc_receiver *r, const struct shmipc_io
 
 	if (n == 1 && consume)
 		shmipc_receiver_token_came(r, value);
+	if (n == -EINTR || n == -EAGAIN)
+		return n;
+	if (shmipc_io_missed(io, n) || (n == 0 && shmipc_io_was_moved(io))) /* whose end? */
+		return 0;
 	/* a handler has closed the number, and the kernel's restart found it gone */
-	if (n == -EINTR || n == -EAGAIN || n == -EBADF)
+	if (n == -EBADF)
 		return n;
 	/* by the kernel, the end is the end only if the sender did not cut before it:
 	 * kernel_limit() sees */
@@ -317,10 +325,11 @@ static ssize_t sleep_armed(struct shmipc_receiver *r, struct shmipc_io *io,
 	bool first = !wait->slept;
 
 	note_sleep(wait);
+	shmipc_io_follow(io); /* close to the call: see shmipc_io_missed() */
 	if (first && !owes && !wait->part)
 		return sleep_on_socket(r, io);
 	if (!wait->known)
-		find_deadline(wait, io->fd);
+		find_deadline(wait, io);
 	if ((owes || wait->part || wait->deadline_ns) && shmipc_io_is_nonblocking(io))
 		return -EAGAIN;
 	if (owes)
@@ -380,7 +389,7 @@ static void undo_nap(void *argument)
 	shmipc_io_release(sleeper->io);
 }
 
-ssize_t shmipc_receiver_nap(struct shmipc_receiver *r, const struct shmipc_io *io,
+ssize_t shmipc_receiver_nap(struct shmipc_receiver *r, struct shmipc_io *io,
 			    struct shmipc_receiver_wait *wait)
 {
 	const struct timespec nap = { 0, NAP_NS };
@@ -391,7 +400,7 @@ ssize_t shmipc_receiver_nap(struct shmipc_receiver *r, const struct shmipc_io *i
 		return -EAGAIN;
 	note_sleep(wait);
 	if (!wait->known)
-		find_deadline(wait, io->fd);
+		find_deadline(wait, io);
 	if (wait->deadline_ns && shmipc_clock_ns() >= wait->deadline_ns)
 		return -EAGAIN;
 	n = (int)SHMIPC_SLEEP(undo_nap, &sleeper, SYS_nanosleep, &nap, 0, 0, 0, 0, 0);

@@ -122,7 +122,7 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 				: shmipc_io_message(io, io->cursor.left, iov, KERNEL_IOV, &message);
 		do
 			n = kernel_send(s, io, &message, bytes, flags);
-		while (n == -EBADF && shmipc_io_was_moved(io));
+		while (shmipc_io_missed(io, n));
 		if (n > 0) {
 			atomic_fetch_add_explicit(&s->kernel_bytes, (uint64_t)n,
 						  memory_order_relaxed);

@@ -42,7 +42,7 @@ static int enter(struct passage *passage, int fd)
 	if (!shim_pins_wanted())
 		return 0;
 	shmipc_postpone_begin();
-	passage->pinned = shim_pin(passage->conn, fd);
+	passage->pinned = shim_pin_for_use(passage->conn, fd);
 	if (!passage->pinned)
 		shmipc_postpone_end();
 	return passage->pinned ? 0 : -EBADF;

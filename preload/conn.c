@@ -169,7 +169,9 @@ __attribute__((hot)) void shim_conn_forget(int fd)
 		shim_unpin(conn);
 	}
 	if (shim_fd_set(fd, 0) != word)
-		return; /* another thread closes the same number */
+		return;			/* another thread closes the same number */
+	if (shim_pins_are_inside(conn)) /* since then; the number of ours still counts */
+		shim_pins_move(conn, fd);
 	shim_set_number_closed(fd);
 	if (atomic_fetch_sub(&shim_conn_descriptors[index], 1) == 1)
 		last_number_gone(conn, fd, fd);
@@ -230,15 +232,17 @@ bool shim_conn_duplicate(const struct shim_conn *held, int from, int to)
 bool shim_conn_close_held(struct shim_conn *conn, int fd, int *result)
 {
 	uint32_t word = shim_fd_word(fd), index = shim_conn_index(conn);
-	/* of two that close the last two numbers at once the second one finds the first inside */
-	bool moves = atomic_load(&shim_conn_descriptors[index]) == 1 || shim_pins_hold_others(conn);
-	bool is_gone;
+	bool is_gone, moves;
 
-	if ((word != shim_fd_make(SHIM_FD_CONN, index) &&
-	     word != shim_fd_make(SHIM_FD_PLAIN, index)) ||
-	    (moves && !shim_pins_move(conn, fd)))
+	if (word != shim_fd_make(SHIM_FD_CONN, index) && word != shim_fd_make(SHIM_FD_PLAIN, index))
 		return false;
-	shim_pins_closing(conn, true);
+	shim_pins_closing(conn, true); /* [closing] */
+	/* of two that close the last two numbers at once the second one finds the first inside */
+	moves = atomic_load(&shim_conn_descriptors[index]) == 1 || shim_pins_hold_others(conn);
+	if (moves && !shim_pins_move(conn, fd)) {
+		shim_pins_closing(conn, false);
+		return false;
+	}
 	shim_set_number_closed(fd); /* [number] while the kernel knows it */
 	*result = sys_close(fd);
 	is_gone = shim_fd_forget(fd, word); /* else another thread has closed it too */

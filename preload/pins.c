@@ -63,6 +63,22 @@ bool shim_pin(struct shim_conn *conn, int fd)
 	return false;
 }
 
+/* [closing] */
+bool shim_pin_for_use(struct shim_conn *conn, int fd)
+{
+	static const struct timespec nap = { .tv_nsec = 50000 };
+	const struct shim_pins *pins = &table[shim_conn_index(conn)];
+
+	if (!shim_pin(conn, fd))
+		return false;
+	if (__builtin_expect(atomic_load(&pins->closing) == 0, 1) || atomic_load(&pins->moved))
+		return true;
+	while (atomic_load(&pins->closing) != 0 && atomic_load(&pins->moved) == 0)
+		sys_nanosleep(&nap);
+	shim_unpin(conn);
+	return shim_pin(conn, fd);
+}
+
 void shim_unpin(struct shim_conn *conn)
 {
 	struct shim_pins *pins = &table[shim_conn_index(conn)];

@@ -15,6 +15,11 @@
  *
  * [pin] a call counts itself, then looks at the number; a close takes the number away, then looks
  * at the count.
+ *
+ * [closing] a close that takes the number away behind the kernel, where other numbers remain, says
+ * so, then looks at the count, and makes the duplicate if that is not 0.  A call that may sleep
+ * counts itself, then looks whether a number is closing: so it is found, or waits until the kernel
+ * has closed that one and looks again where its own leads.  It holds no lock meanwhile.
  */
 #ifndef SHMIPC_PRELOAD_PINS_H
 #define SHMIPC_PRELOAD_PINS_H
@@ -45,6 +50,8 @@ static inline bool shim_pins_wanted(void)
 
 /* False: the number is not this connection's any more. */
 bool shim_pin(struct shim_conn *conn, int fd);
+/* The same for a call that will use the number again behind its first look; holds no lock. */
+bool shim_pin_for_use(struct shim_conn *conn, int fd);
 void shim_unpin(struct shim_conn *conn);
 
 /* For a call that does not sleep: the connection of the number, pinned, and no handler meanwhile.

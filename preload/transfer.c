@@ -49,7 +49,7 @@ static __attribute__((noinline)) int enter(struct shim_conn *conn, struct shmipc
 {
 	pthread_testcancel();
 	shmipc_postpone_begin();
-	if (!shim_pin(conn, io->fd)) {
+	if (!shim_pin_for_use(conn, io->fd)) {
 		shmipc_postpone_end();
 		return -EBADF;
 	}

@@ -122,7 +122,8 @@ static void pin_all(struct shim_poll_wait *wait)
 		struct shim_conn *conn = wait->fds[i].fd >= 0 ? shim_conn_of(wait->fds[i].fd)
 							      : NULL;
 
-		wait->places[i].pinned = conn && shim_pin(conn, wait->fds[i].fd) ? conn : NULL;
+		wait->places[i].pinned = conn && shim_pin_for_use(conn, wait->fds[i].fd) ? conn
+											 : NULL;
 	}
 }
 
