@@ -99,7 +99,8 @@ static void enter_slot(struct shmipc_crowd *crowd, uint64_t slot)
 	}
 }
 
-void shmipc_crowd_look_at_clock(struct shmipc_crowd *crowd, uint64_t now, uint64_t ns)
+__attribute__((hot)) void shmipc_crowd_look_at_clock(struct shmipc_crowd *crowd, uint64_t now,
+						     uint64_t ns)
 {
 	uint64_t slot = slot_at(crowd, now, ns);
 
@@ -112,14 +113,15 @@ void shmipc_crowd_meet(struct shmipc_crowd *crowd, uint64_t now, uint64_t ns)
 	begin(crowd, true, slot_at(crowd, now, ns));
 }
 
-void shmipc_crowd_count(struct shmipc_crowd *crowd, uint64_t now)
+__attribute__((hot)) void shmipc_crowd_count(struct shmipc_crowd *crowd, uint64_t now)
 {
 	if (now >= atomic_load_explicit(&crowd->until, memory_order_relaxed))
 		shmipc_crowd_look_at_clock(crowd, now, shmipc_clock_ns());
 	set(&crowd->waits, get(&crowd->waits) + 1);
 }
 
-void shmipc_crowd_yielded(struct shmipc_crowd *crowd, uint64_t now, uint64_t ticks)
+__attribute__((hot)) void shmipc_crowd_yielded(struct shmipc_crowd *crowd, uint64_t now,
+					       uint64_t ticks)
 {
 	atomic_store_explicit(&crowd->asked, true, memory_order_relaxed);
 	if (ticks <= SHMIPC_CROWD_LONG_US * shmipc_ticks_per_us())

@@ -116,7 +116,7 @@ bool shmipc_ending_has_come(int fd)
 	return state != STATE_ESTABLISHED && state != STATE_FIN_WAIT1 && state != STATE_FIN_WAIT2;
 }
 
-void shmipc_ending_look_behind_shutdown(struct shmipc_sender *s, int fd)
+__attribute__((hot)) void shmipc_ending_look_behind_shutdown(struct shmipc_sender *s, int fd)
 {
 	const uint32_t ends = SHMIPC_TX_FIN | SHMIPC_TX_CLOSED | SHMIPC_TX_RESET;
 

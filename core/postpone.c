@@ -33,7 +33,7 @@ void shmipc_postpone_over(void)
 		shmipc_postpone_deliver();
 }
 
-bool shmipc_postpone_in_child(void)
+__attribute__((hot)) bool shmipc_postpone_in_child(void)
 {
 	bool waited = shmipc_postpone.waiting;
 

@@ -126,7 +126,8 @@ static inline void get(struct shmipc_receiver *r, uint64_t position, struct shmi
 }
 
 /* Bytes, or -EFAULT: the application's memory is not there, nothing is taken. */
-static ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io, uint64_t unread)
+static __attribute__((hot)) ssize_t take_from_ring(struct shmipc_receiver *r, struct shmipc_io *io,
+						   uint64_t unread)
 {
 	uint64_t head = shmipc_receiver_head(r);
 	uint64_t eighth = r->ring.ring_bytes / 8;
@@ -172,8 +173,8 @@ enum take { TAKE_MORE, TAKE_DONE };
 
 /* One step: from wherever the next byte is.  *result as for recv; -EAGAIN: nothing now; -ESHUTDOWN:
  * nothing ever. */
-static enum take take_step(struct shmipc_receiver *r, struct shmipc_io *io, bool probe,
-			   ssize_t *result)
+static __attribute__((hot)) enum take take_step(struct shmipc_receiver *r, struct shmipc_io *io,
+						bool probe, ssize_t *result)
 {
 	/* first the end, then the ring: what was published before the end is seen */
 	bool at_end = shmipc_receiver_at_end(r);
@@ -414,7 +415,7 @@ static ssize_t sleep_for_more(struct shmipc_receiver *r, struct shmipc_io *io,
 }
 
 /* -ESTALE: another thread has stopped this end, go on by the kernel's own call. */
-static ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
+static __attribute__((hot)) ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	const size_t room = io->cursor.left;
 	const bool peek = io->flags & MSG_PEEK;
@@ -523,7 +524,8 @@ static ssize_t receive_managed(struct shmipc_receiver *r, struct shmipc_io *io)
 	return n;
 }
 
-ssize_t shmipc_receiver_receive(struct shmipc_receiver *r, struct shmipc_io *io)
+__attribute__((hot)) ssize_t shmipc_receiver_receive(struct shmipc_receiver *r,
+						     struct shmipc_io *io)
 {
 	ssize_t n;
 

@@ -42,7 +42,8 @@ static bool is_readable(struct shmipc_receiver *r, int fd)
 	return true;
 }
 
-bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd, bool private_use)
+__attribute__((hot)) bool shmipc_receiver_readable(struct shmipc_receiver *r, int fd,
+						   bool private_use)
 {
 	bool there;
 
@@ -177,7 +178,7 @@ uint32_t shmipc_receiver_tokens_under_way(const struct shmipc_receiver *r, int f
 	return promised > (uint32_t)there ? promised - (uint32_t)there : 0;
 }
 
-bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd)
+__attribute__((hot)) bool shmipc_receiver_ring_is_far(const struct shmipc_receiver *r, int fd)
 {
 	uint64_t before;
 	int there = 0;

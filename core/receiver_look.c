@@ -13,7 +13,7 @@ enum {
 	FLAGS_ALONE_US = 100 * 1000,
 };
 
-bool shmipc_receiver_hint(const struct shmipc_receiver *r)
+__attribute__((hot)) bool shmipc_receiver_hint(const struct shmipc_receiver *r)
 {
 	if (!atomic_load_explicit(&r->ready, memory_order_acquire) ||
 	    atomic_load_explicit(&r->stopped, memory_order_relaxed))
@@ -27,7 +27,7 @@ bool shmipc_receiver_hint(const struct shmipc_receiver *r)
 	       (shmipc_receiver_sender_ahead(r) && shmipc_receiver_before_cut(r) == 0);
 }
 
-bool shmipc_receiver_knows_end(const struct shmipc_receiver *r)
+__attribute__((hot)) bool shmipc_receiver_knows_end(const struct shmipc_receiver *r)
 {
 	const uint32_t ends = SHMIPC_TX_FIN | SHMIPC_TX_CLOSED | SHMIPC_TX_RESET;
 
@@ -35,7 +35,7 @@ bool shmipc_receiver_knows_end(const struct shmipc_receiver *r)
 	       (atomic_load_explicit(&r->tx->flags, memory_order_relaxed) & ends);
 }
 
-bool shmipc_receiver_follows_ring(const struct shmipc_receiver *r)
+__attribute__((hot)) bool shmipc_receiver_follows_ring(const struct shmipc_receiver *r)
 {
 	return atomic_load_explicit(&r->ready, memory_order_acquire) && !r->stopped && !r->broken &&
 	       !r->shut && shmipc_receiver_on_ring(r) && !shmipc_receiver_sender_ahead(r) &&

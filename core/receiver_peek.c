@@ -162,7 +162,7 @@ void shmipc_receiver_set_peek_offset(struct shmipc_receiver *r, int offset)
 	atomic_store_explicit(&r->peek_from, offset < 0 ? 0 : offset + 1, memory_order_relaxed);
 }
 
-void shmipc_receiver_peeked_less(struct shmipc_receiver *r, size_t taken)
+__attribute__((hot)) void shmipc_receiver_peeked_less(struct shmipc_receiver *r, size_t taken)
 {
 	int offset = shmipc_receiver_peek_offset(r);
 

@@ -65,7 +65,7 @@ void shmipc_receiver_token_came(struct shmipc_receiver *r, char value)
 /* Declared before it is removed: a sender that publishes after the declaration sends a new token,
  * one that published before is seen by our look at the ring.  So no sleeper behind us loses its
  * wake-up to our taking. */
-int shmipc_receiver_take_token(struct shmipc_receiver *r, int fd, bool anyway)
+__attribute__((hot)) int shmipc_receiver_take_token(struct shmipc_receiver *r, int fd, bool anyway)
 {
 	uint32_t taken = r->taken;
 	char value;
@@ -145,7 +145,7 @@ static uint64_t alive_ticks(const struct shmipc_receiver *r)
 /* A server that receives until nothing is left would ask in vain after each request.  Relaxed:
  * whoever waits does so in our calls, which ask the kernel themselves and find its end (or note a
  * doubt), so only one that asks again without waiting hears late of a peer that was killed. */
-bool shmipc_receiver_is_quiet(const struct shmipc_receiver *r)
+__attribute__((hot)) bool shmipc_receiver_is_quiet(const struct shmipc_receiver *r)
 {
 	const uint32_t ends = SHMIPC_TX_FIN | SHMIPC_TX_RESET | SHMIPC_TX_CLOSED;
 	const uint64_t alive = alive_ticks(r);
@@ -159,7 +159,7 @@ bool shmipc_receiver_is_quiet(const struct shmipc_receiver *r)
 	       shmipc_ticks() - alive < ASK_EVERY_US * shmipc_ticks_per_us();
 }
 
-bool shmipc_receiver_probe(struct shmipc_receiver *r, int fd, bool thorough)
+__attribute__((hot)) bool shmipc_receiver_probe(struct shmipc_receiver *r, int fd, bool thorough)
 {
 	/* [empty] store head, fence, load tail; the sender stores tail, fences, loads head */
 	atomic_thread_fence(memory_order_seq_cst);
@@ -203,7 +203,7 @@ static void thin_out(struct shmipc_receiver *r, int fd)
 		;
 }
 
-void shmipc_receiver_settle_tokens(struct shmipc_receiver *r, int fd)
+__attribute__((hot)) void shmipc_receiver_settle_tokens(struct shmipc_receiver *r, int fd)
 {
 	if (promised_tokens(r) == r->taken || !shmipc_receiver_on_ring(r) || r->last_seen ||
 	    shmipc_receiver_at_end(r))

@@ -38,7 +38,7 @@ static void fence_for_sender(struct shmipc_receiver *r, uint32_t want_before)
 	atomic_thread_fence(memory_order_seq_cst); /* [sleep] */
 }
 
-void shmipc_receiver_arm(struct shmipc_receiver *r)
+__attribute__((hot)) void shmipc_receiver_arm(struct shmipc_receiver *r)
 {
 	uint32_t before = atomic_fetch_add(&r->want->want, 1);
 
@@ -46,7 +46,7 @@ void shmipc_receiver_arm(struct shmipc_receiver *r)
 	fence_for_sender(r, before);
 }
 
-void shmipc_receiver_disarm(struct shmipc_receiver *r)
+__attribute__((hot)) void shmipc_receiver_disarm(struct shmipc_receiver *r)
 {
 	atomic_fetch_sub_explicit(&r->want->want, 1, memory_order_relaxed);
 }
@@ -60,7 +60,7 @@ void shmipc_receiver_lie_down(struct shmipc_receiver *r, uint64_t sleep, int whe
 	atomic_store_explicit(&r->want->sleep, sleep, memory_order_release);
 }
 
-void shmipc_receiver_get_up(struct shmipc_receiver *r)
+__attribute__((hot)) void shmipc_receiver_get_up(struct shmipc_receiver *r)
 {
 	if (atomic_load_explicit(&r->lies_in, memory_order_relaxed))
 		atomic_store_explicit(&r->lies_in, 0, memory_order_relaxed);
@@ -70,7 +70,7 @@ void shmipc_receiver_get_up(struct shmipc_receiver *r)
 
 /* Its sleeper may lie down anew meanwhile: then it is roused from that sleep, and this connection
  * lies alone in it. */
-void shmipc_receiver_disturb(struct shmipc_receiver *r)
+__attribute__((hot)) void shmipc_receiver_disturb(struct shmipc_receiver *r)
 {
 	int where;
 
@@ -150,7 +150,7 @@ static bool waits_here(struct shmipc_receiver *r, int fd, struct shmipc_receiver
 	return wait->here;
 }
 
-void shmipc_receiver_calm_down(struct shmipc_receiver *r)
+__attribute__((hot)) void shmipc_receiver_calm_down(struct shmipc_receiver *r)
 {
 	uint32_t want;
 

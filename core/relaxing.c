@@ -13,7 +13,7 @@ void shmipc_relaxing_decide_by(void (*decide)(void))
 	atomic_store(&shmipc_relaxing, SHMIPC_RELAXING_UNDECIDED);
 }
 
-void shmipc_relaxing_ask(void)
+__attribute__((hot)) void shmipc_relaxing_ask(void)
 {
 	if (decide_now)
 		decide_now();

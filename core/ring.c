@@ -6,7 +6,8 @@
 
 #include "core/copy.h"
 
-int shmipc_cursor_init(struct shmipc_cursor *cursor, const struct iovec *iov, size_t count)
+__attribute__((hot)) int shmipc_cursor_init(struct shmipc_cursor *cursor, const struct iovec *iov,
+					    size_t count)
 {
 	size_t total = 0;
 
@@ -38,7 +39,8 @@ void shmipc_cursor_skip(struct shmipc_cursor *cursor, size_t bytes)
 	}
 }
 
-bool shmipc_cursor_reaches(const struct shmipc_cursor *cursor, size_t bytes, enum shmipc_reach how)
+__attribute__((hot)) bool shmipc_cursor_reaches(const struct shmipc_cursor *cursor, size_t bytes,
+						enum shmipc_reach how)
 {
 	const struct iovec *iov = cursor->iov;
 	size_t offset = cursor->offset;
@@ -139,14 +141,15 @@ static void copy(const struct shmipc_ring *ring, uint64_t base, uint64_t positio
 		copy_piece(pieces[i].iov_base, cursor, pieces[i].iov_len, way);
 }
 
-void shmipc_ring_put(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
-		     struct shmipc_cursor *from, size_t bytes)
+__attribute__((hot)) void shmipc_ring_put(const struct shmipc_ring *ring, uint64_t base,
+					  uint64_t position, struct shmipc_cursor *from,
+					  size_t bytes)
 {
 	copy(ring, base, position, from, bytes, COPY_IN);
 }
 
-void shmipc_ring_get(const struct shmipc_ring *ring, uint64_t base, uint64_t position,
-		     struct shmipc_cursor *to, size_t bytes)
+__attribute__((hot)) void shmipc_ring_get(const struct shmipc_ring *ring, uint64_t base,
+					  uint64_t position, struct shmipc_cursor *to, size_t bytes)
 {
 	copy(ring, base, position, to, bytes, COPY_OUT);
 }

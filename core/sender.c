@@ -57,7 +57,7 @@ int64_t shmipc_sender_besides_kernel(const struct shmipc_sender *s)
 	return s->former_besides + (int64_t)s->tail - (int64_t)s->tokens - (int64_t)s->resent;
 }
 
-uint64_t shmipc_sender_unread(const struct shmipc_sender *s)
+__attribute__((hot)) uint64_t shmipc_sender_unread(const struct shmipc_sender *s)
 {
 	uint64_t head;
 
@@ -142,14 +142,14 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 /* ---- by the ring ---- */
 
 /* Nothing stands against the ring: the state of almost every call. */
-static bool is_on_clear_ring(const struct shmipc_sender *s)
+static __attribute__((hot)) bool is_on_clear_ring(const struct shmipc_sender *s)
 {
 	return shmipc_sender_on_ring(s) && !s->no_more_ring && !s->gone && !s->shut && !s->broken &&
 	       !(atomic_load_explicit(&s->want->want, memory_order_relaxed) &
 		 (SHMIPC_WANT_STOP | SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED));
 }
 
-bool shmipc_sender_has_room(const struct shmipc_sender *s)
+__attribute__((hot)) bool shmipc_sender_has_room(const struct shmipc_sender *s)
 {
 	uint64_t enough = s->ring.ring_bytes / ROOM_PART;
 
@@ -575,7 +575,7 @@ static __attribute__((noinline)) ssize_t send_slowly(struct shmipc_sender *s, st
 	return done;
 }
 
-ssize_t shmipc_sender_send(struct shmipc_sender *s, struct shmipc_io *io)
+__attribute__((hot)) ssize_t shmipc_sender_send(struct shmipc_sender *s, struct shmipc_io *io)
 {
 	bool go_by_kernel = false;
 	ssize_t done;

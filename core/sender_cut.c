@@ -29,7 +29,7 @@ enum {
 /* Promise first, then look whether the other end is leaving: it forbids first, then drains what was
  * promised
  * ([close] in receiver_leave.c), so no token is left behind unread. */
-static uint32_t promise(struct shmipc_sender *s)
+static __attribute__((hot)) uint32_t promise(struct shmipc_sender *s)
 {
 	shmipc_sender_doing(s, SHMIPC_SENDER_IN_TOKEN);
 	s->tokens++;
@@ -49,7 +49,7 @@ static bool is_passing(ssize_t result)
 }
 
 /* 1; 0 when it was forbidden, or the socket has no room just now: then the token is owed. */
-static int send_token(struct shmipc_sender *s, int fd)
+static __attribute__((hot)) int send_token(struct shmipc_sender *s, int fd)
 {
 	const char value = SHMIPC_TOKEN_WAKE;
 	const uint64_t now = shmipc_ticks();
@@ -121,7 +121,7 @@ void shmipc_sender_nudge(struct shmipc_sender *s, int fd)
 		send_token(s, fd);
 }
 
-int shmipc_sender_wake(struct shmipc_sender *s, int fd, uint64_t tail_before)
+__attribute__((hot)) int shmipc_sender_wake(struct shmipc_sender *s, int fd, uint64_t tail_before)
 {
 	uint32_t want, outstanding;
 
@@ -204,7 +204,7 @@ static bool counts_agree(struct shmipc_sender *s, int fd)
 	return s->verified;
 }
 
-bool shmipc_sender_cut_to_ring(struct shmipc_sender *s, int fd)
+__attribute__((hot)) bool shmipc_sender_cut_to_ring(struct shmipc_sender *s, int fd)
 {
 	uint32_t want;
 
@@ -409,14 +409,14 @@ void shmipc_sender_serve_finally(struct shmipc_sender *s, int fd)
 	}
 }
 
-bool shmipc_sender_has_to_serve(const struct shmipc_sender *s)
+__attribute__((hot)) bool shmipc_sender_has_to_serve(const struct shmipc_sender *s)
 {
 	return s->attached && ((atomic_load_explicit(&s->want->want, memory_order_relaxed) &
 				SHMIPC_WANT_STOPPED) ||
 			       s->token_owed || shmipc_sender_owes(s));
 }
 
-void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use)
+__attribute__((hot)) void shmipc_sender_serve(struct shmipc_sender *s, int fd, bool private_use)
 {
 	if (!shmipc_sender_has_to_serve(s) || !shmipc_sender_lock(s, fd, private_use))
 		return;

@@ -31,7 +31,7 @@ enum {
 
 static _Atomic uint64_t grown_at;
 
-uint64_t shmipc_sender_grown_at(void)
+__attribute__((hot)) uint64_t shmipc_sender_grown_at(void)
 {
 	return atomic_load_explicit(&grown_at, memory_order_relaxed);
 }
@@ -109,7 +109,7 @@ static bool is_quiet(const struct shmipc_sender *s)
 }
 
 /* The ring is empty and base at the tail: nobody reads what lies in the loop, and only we write. */
-static void give_back(struct shmipc_sender *s)
+static __attribute__((hot)) void give_back(struct shmipc_sender *s)
 {
 	sys_madvise(s->ring.loop, s->ring.ring_bytes, MADV_REMOVE);
 	s->warm_to = (uint32_t)s->ring.lead_bytes;

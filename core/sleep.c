@@ -75,8 +75,8 @@ static long call_asleep(const long call[7])
 	return shmipc_single_threaded() ? call_now(call) : call_cancellable(call);
 }
 
-__attribute__((noinline)) long shmipc_sleep6(const long call[7], void (*undo)(void *argument),
-					     void *argument)
+__attribute__((hot)) __attribute__((noinline)) long
+shmipc_sleep6(const long call[7], void (*undo)(void *argument), void *argument)
 {
 	struct _pthread_cleanup_buffer buffer;
 	uint32_t depth = shmipc_postpone.depth;

@@ -44,7 +44,7 @@ __attribute__((hot)) void shmipc_spin_init(struct shmipc_spin *spin)
 	*spin = (struct shmipc_spin){ .credit = SHMIPC_SPIN_CREDIT_START };
 }
 
-uint32_t shmipc_spin_cpu(void)
+__attribute__((hot)) uint32_t shmipc_spin_cpu(void)
 {
 	int cpu = sched_getcpu();
 
@@ -90,7 +90,7 @@ static bool is_skipped(struct shmipc_spin *spin)
 	return is_no_probe(skipped);
 }
 
-bool shmipc_spin_is_skipped(const struct shmipc_spin *spin, uint32_t peer_cpu)
+__attribute__((hot)) bool shmipc_spin_is_skipped(const struct shmipc_spin *spin, uint32_t peer_cpu)
 {
 	if (budget_us == 0)
 		return true;
@@ -122,8 +122,9 @@ static enum shmipc_spin_result yield_until(struct shmipc_spin *spin, bool (*read
 	return lost(spin);
 }
 
-enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin, bool (*ready)(void *),
-					  void *argument, uint32_t peer_cpu)
+__attribute__((hot)) enum shmipc_spin_result shmipc_spin_until(struct shmipc_spin *spin,
+							       bool (*ready)(void *),
+							       void *argument, uint32_t peer_cpu)
 {
 	return shmipc_spin_for(spin, ready, argument, peer_cpu, budget_us);
 }
@@ -180,8 +181,9 @@ static enum shmipc_spin_result look_until(struct shmipc_spin *spin, bool (*ready
 	}
 }
 
-enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin, bool (*ready)(void *),
-					void *argument, uint32_t peer_cpu, uint32_t wait_us)
+__attribute__((hot)) enum shmipc_spin_result shmipc_spin_for(struct shmipc_spin *spin,
+							     bool (*ready)(void *), void *argument,
+							     uint32_t peer_cpu, uint32_t wait_us)
 {
 	uint64_t budget = wait_us * shmipc_ticks_per_us();
 

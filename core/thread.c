@@ -138,7 +138,7 @@ bool shmipc_membarrier_registered(void)
 	return atomic_load_explicit(&membarrier_ok, memory_order_relaxed);
 }
 
-bool shmipc_membarrier(void)
+__attribute__((hot)) bool shmipc_membarrier(void)
 {
 	/* whoever has not registered dispenses no sender with its fence, and may be forbidden the
 	 * call */
@@ -146,7 +146,7 @@ bool shmipc_membarrier(void)
 	       sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0) == 0;
 }
 
-uint64_t shmipc_clock_ns(void)
+__attribute__((hot)) uint64_t shmipc_clock_ns(void)
 {
 	struct timespec time;
 
@@ -154,7 +154,7 @@ uint64_t shmipc_clock_ns(void)
 	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-uint64_t shmipc_ticks_per_us(void)
+__attribute__((hot)) uint64_t shmipc_ticks_per_us(void)
 {
 	static _Atomic uint64_t known;
 	uint64_t rate = atomic_load_explicit(&known, memory_order_relaxed);

@@ -105,7 +105,7 @@ SHIM_EXPORT ssize_t __write_nocancel(int fd, const void *from, size_t bytes)
 	return conn ? send_one(conn, fd, from, bytes, 0) : real.__write_nocancel(fd, from, bytes);
 }
 
-SHIM_EXPORT ssize_t recv(int fd, void *to, size_t bytes, int flags)
+SHIM_EXPORT __attribute__((hot)) ssize_t recv(int fd, void *to, size_t bytes, int flags)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
@@ -128,7 +128,7 @@ SHIM_EXPORT ssize_t __recv_chk(int fd, void *to, size_t bytes, size_t room, int 
 	return receive_one(conn, fd, to, bytes, flags);
 }
 
-SHIM_EXPORT ssize_t send(int fd, const void *from, size_t bytes, int flags)
+SHIM_EXPORT __attribute__((hot)) ssize_t send(int fd, const void *from, size_t bytes, int flags)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 

@@ -35,7 +35,8 @@ SHIM_EXPORT int epoll_create1(int flags)
 	return opened(real.epoll_create1(flags));
 }
 
-SHIM_EXPORT int epoll_ctl(int epfd, int operation, int fd, struct epoll_event *event)
+SHIM_EXPORT __attribute__((hot)) int epoll_ctl(int epfd, int operation, int fd,
+					       struct epoll_event *event)
 {
 	return shim_config.enabled ? (int)shim_edge(shim_set_control(epfd, operation, fd, event))
 				   : real.epoll_ctl(epfd, operation, fd, event);
@@ -51,8 +52,8 @@ static int reachable(struct epoll_event *events, int room)
 
 /* Held, for shim_set_wait(); NULL: the kernel's own call is right, also for a number that another
  * thread closes meanwhile.  *room: at most so many events. */
-static struct shim_set *set_to_wait_on(int epfd, struct epoll_event *events, int *room,
-				       bool may_sleep)
+static __attribute__((hot)) struct shim_set *set_to_wait_on(int epfd, struct epoll_event *events,
+							    int *room, bool may_sleep)
 {
 	int there = *room > 0 && *room <= ROOM_MAX && shim_set_concerns_us(epfd, may_sleep)
 			    ? reachable(events, *room)
@@ -77,7 +78,8 @@ static int wait_ms(struct shim_set *set, int epfd, struct epoll_event *events, i
 		shim_set_wait(set, epfd, events, room, timeout_ms < 0 ? NULL : &timeout, mask));
 }
 
-SHIM_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int room, int timeout_ms)
+SHIM_EXPORT __attribute__((hot)) int epoll_wait(int epfd, struct epoll_event *events, int room,
+						int timeout_ms)
 {
 	struct shim_set *set = set_to_wait_on(epfd, events, &room, timeout_ms != 0);
 

@@ -40,7 +40,7 @@ static int refuse(void)
 
 /* Between the end of the stream and that of the number other threads would reach the socket itself:
  * so the number goes first.  Closed here, as libc's call may be left by a cancellation. */
-static bool close_before_end(int fd, int *result)
+static __attribute__((hot)) bool close_before_end(int fd, int *result)
 {
 	struct shim_conn *conn = shim_process_shares_numbers() ? shim_hold(fd) : NULL;
 	bool done = conn && shim_conn_is_attached(conn) && shim_conn_close_held(conn, fd, result);
@@ -50,7 +50,7 @@ static bool close_before_end(int fd, int *result)
 }
 
 /* True: that is all, and *result the outcome. */
-static bool before_close(int fd, bool may_be_cancelled, int *result)
+static __attribute__((hot)) bool before_close(int fd, bool may_be_cancelled, int *result)
 {
 	if (!shim_fd_word(fd)) {
 		*result = -EBADF;
@@ -64,7 +64,7 @@ static bool before_close(int fd, bool may_be_cancelled, int *result)
 	return false;
 }
 
-SHIM_EXPORT int close(int fd)
+SHIM_EXPORT __attribute__((hot)) int close(int fd)
 {
 	int result;
 

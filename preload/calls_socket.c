@@ -25,7 +25,7 @@
 
 /* ---- birth ---- */
 
-SHIM_EXPORT int socket(int family, int type, int protocol)
+SHIM_EXPORT __attribute__((hot)) int socket(int family, int type, int protocol)
 {
 	int fd = real.socket(family, type, protocol);
 
@@ -57,7 +57,7 @@ SHIM_EXPORT int listen(int fd, int backlog)
 	return real.listen(fd, backlog);
 }
 
-SHIM_EXPORT int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t bytes)
+SHIM_EXPORT __attribute__((hot)) int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t bytes)
 {
 	return shim_connecting(real.connect(fd, address, bytes), fd, address.__sockaddr__, bytes);
 }
@@ -86,7 +86,8 @@ SHIM_EXPORT int accept(int fd, __SOCKADDR_ARG address, socklen_t *restrict bytes
 	return accepted(fd, real.accept(fd, address, bytes));
 }
 
-SHIM_EXPORT int accept4(int fd, __SOCKADDR_ARG address, socklen_t *restrict bytes, int flags)
+SHIM_EXPORT __attribute__((hot)) int accept4(int fd, __SOCKADDR_ARG address,
+					     socklen_t *restrict bytes, int flags)
 {
 	return accepted(fd, real.accept4(fd, address, bytes, flags));
 }
@@ -259,7 +260,8 @@ static int setsockopt_held(struct shim_conn *conn, int fd, int level, int name, 
 }
 
 /* A pointer that is bad: the kernel knows the right error. */
-SHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
+SHIM_EXPORT __attribute__((hot)) int setsockopt(int fd, int level, int name, const void *value,
+						socklen_t bytes)
 {
 	struct shim_conn *conn = shim_hold(fd);
 	int result;

@@ -50,7 +50,7 @@ void shim_conn_end_stream(struct shim_conn *conn, int fd)
 	shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
 }
 
-static void give_back(struct shim_conn *conn)
+static __attribute__((hot)) void give_back(struct shim_conn *conn)
 {
 	if (conn->young)
 		shim_worth_missed(conn);
@@ -70,7 +70,7 @@ __attribute__((hot)) bool shim_conn_end_young(struct shim_conn *conn)
 	return true;
 }
 
-void shim_conn_end(struct shim_conn *conn, int fd)
+__attribute__((hot)) void shim_conn_end(struct shim_conn *conn, int fd)
 {
 	int session = conn->session;
 	uint32_t stream = conn->stream;

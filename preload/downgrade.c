@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "core/cpu.h"
 #include "core/ending.h"
 #include "core/sys.h"
 #include "preload/peer_socket.h"
@@ -16,6 +17,8 @@ enum {
 	ANSWER_TRIES = 400, /* how long the peer may take: naps of ANSWER_NAP_NS */
 	ANSWER_NAP_NS = 500 * 1000,
 	TRIES_BEFORE_HELP = 20,
+	TRIES_BEFORE_MORE_HELP = 1, /* where a peer has been helped a moment ago */
+	MOMENT_US = 100 * 1000,
 	ROOM_BYTES_MAX = 16 * 1024 * 1024,
 	LAST_TRIES = 100,
 	REST_TRIES = 4000, /* without any progress: as long as a close waits */
@@ -63,6 +66,19 @@ static void help_by(struct shim_conn *conn, int socket, bool alone)
 	sys_setsockopt(socket, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof(lock));
 }
 
+/* Many connections often lead to one peer, and if that has been silent about one of them it will be
+ * about the others. */
+static _Atomic uint64_t helped_ticks;
+
+static int tries_before_help(void)
+{
+	uint64_t helped = atomic_load_explicit(&helped_ticks, memory_order_relaxed);
+
+	return helped && shmipc_ticks() - helped < MOMENT_US * shmipc_ticks_per_us()
+		       ? TRIES_BEFORE_MORE_HELP
+		       : TRIES_BEFORE_HELP;
+}
+
 /* It may make no call for long, and wait for what the new program does with these bytes. */
 static void help_sender(struct shim_conn *conn, int fd, bool alone)
 {
@@ -72,18 +88,20 @@ static void help_sender(struct shim_conn *conn, int fd, bool alone)
 		return;
 	help_by(conn, socket, alone);
 	sys_close(socket);
+	atomic_store_explicit(&helped_ticks, shmipc_ticks(), memory_order_relaxed);
 }
 
 static bool stop_receiving(struct shim_conn *conn, int fd, bool alone)
 {
 	bool stopped = shmipc_receiver_stop(&conn->rx, fd, alone);
+	const int patience = tries_before_help();
 
 	if (!stopped && !shmipc_receiver_is_stranded(&conn->rx, fd))
 		nudge(conn, fd, alone);
 	for (int i = 0; i < ANSWER_TRIES && !stopped; i++) {
 		if (shmipc_receiver_is_stranded(&conn->rx, fd))
 			break; /* no answer will come */
-		if (i == TRIES_BEFORE_HELP)
+		if (i == patience || i == TRIES_BEFORE_HELP)
 			help_sender(conn, fd, alone);
 		nap();
 		stopped = shmipc_receiver_stop(&conn->rx, fd, alone);

@@ -8,9 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/cpu.h"
 #include "core/sys.h"
 #include "core/thread.h"
 #include "preload/config.h"
+#include "preload/worth.h"
 
 #ifndef SO_PASSPIDFD
 #define SO_PASSPIDFD 76
@@ -177,7 +179,7 @@ static void unix_digest(uint64_t inode, uint64_t cookie, uint8_t out[SHIM_DIGEST
 }
 
 /* Named by the server's socket where the client can find it out, else by the client's. */
-static enum shmipc_reason unix_keys(struct shim_conn *conn, struct shim_rendezvous_keys *keys)
+static enum shmipc_reason keys_of_unix(struct shim_conn *conn, struct shim_rendezvous_keys *keys)
 {
 	struct shim_socket_identity self, other;
 	int error = -EAFNOSUPPORT;
@@ -209,6 +211,15 @@ static enum shmipc_reason unix_keys(struct shim_conn *conn, struct shim_rendezvo
 	}
 	unix_digest(keys->self.inode, keys->self.cookie, keys->first);
 	return SHMIPC_REASON_NONE;
+}
+
+static enum shmipc_reason unix_keys(struct shim_conn *conn, struct shim_rendezvous_keys *keys)
+{
+	const uint64_t begun = shmipc_ticks();
+	enum shmipc_reason reason = keys_of_unix(conn, keys);
+
+	shim_worth_asking_took(shmipc_ticks() - begun);
+	return reason;
 }
 
 static uint64_t endpoint_digest(const struct shim_conn *conn)

@@ -17,7 +17,7 @@ static _Atomic int limit;
 static _Atomic int hidden[HIDDEN_MAX]; /* number + 1 */
 static _Atomic int lowest = INT32_MAX; /* no number below has ever been hidden */
 
-int shim_fd_limit(void)
+__attribute__((hot)) int shim_fd_limit(void)
 {
 	return atomic_load_explicit(&limit, memory_order_relaxed);
 }

@@ -74,7 +74,7 @@ __attribute__((hot)) bool shim_process_is_borrowed(void)
 	       (shim_vfork_was_used() && sys_getpid() != own_pid);
 }
 
-bool shim_process_shares_numbers(void)
+__attribute__((hot)) bool shim_process_shares_numbers(void)
 {
 	return !shmipc_single_threaded() && !shim_process_is_borrowed();
 }

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -14,7 +15,7 @@
 #define SYS_pidfd_getfd 438
 #endif
 
-enum { ENTRIES_BYTES = 4096, PATH_BYTES = 64 };
+enum { ENTRIES_BYTES = 4096, PATH_BYTES = 64, NEAR = 4 };
 
 /* ---- which socket ---- */
 
@@ -101,6 +102,10 @@ static void for_each_number(struct search *search, bool (*visit)(struct search *
 
 /* ---- who holds it ---- */
 
+/* Process and number.  Of many connections between two processes the next one is there too, and
+ * often next to it. */
+static _Atomic uint64_t last_found;
+
 static bool copy_descriptor(struct search *search, int number)
 {
 	int pidfd = (int)sys_call3(SYS_pidfd_open, search->pid, 0, 0);
@@ -115,6 +120,9 @@ static bool copy_descriptor(struct search *search, int number)
 		return false;
 	}
 	search->found = copy;
+	if (copy >= 0)
+		atomic_store_explicit(&last_found, (uint64_t)search->pid << 32 | (uint32_t)number,
+				      memory_order_relaxed);
 	return copy >= 0;
 }
 
@@ -133,14 +141,31 @@ static bool look_at_descriptor(struct search *search, int number)
 	return strcmp(text, wanted) == 0 && copy_descriptor(search, number);
 }
 
-static bool look_at_process(struct search *search, int pid)
+static struct search search_in(const struct search *search, int pid)
 {
 	struct search inside = {
 		.path = "/proc/", .inode = search->inode, .pid = pid, .found = -1
 	};
 
 	strcpy(append_number(inside.path + strlen(inside.path), (uint64_t)pid), "/fd/");
+	return inside;
+}
+
+static bool look_at_process(struct search *search, int pid)
+{
+	struct search inside = search_in(search, pid);
+
 	for_each_number(&inside, look_at_descriptor);
+	search->found = inside.found;
+	return inside.found >= 0;
+}
+
+static bool look_near(struct search *search, int pid, int number)
+{
+	struct search inside = search_in(search, pid);
+
+	for (int i = 1; i <= NEAR && inside.found < 0; i++)
+		look_at_descriptor(&inside, number + i);
 	search->found = inside.found;
 	return inside.found >= 0;
 }
@@ -148,12 +173,16 @@ static bool look_at_process(struct search *search, int pid)
 int shim_peer_socket(const struct shim_conn *conn, int fd)
 {
 	struct search search = { .path = "/proc/", .found = -1 };
+	const uint64_t last = atomic_load_explicit(&last_found, memory_order_relaxed);
 
 	if (shim_identity_seccomp_filtered()) /* such calls may kill */
 		return -EPERM;
 	search.inode = inode_of_peer(conn, fd);
 	if (search.inode == 0)
 		return -ENOENT;
-	for_each_number(&search, look_at_process);
+	if (last && look_near(&search, (int)(last >> 32), (int)(uint32_t)last))
+		return search.found;
+	if (!last || !look_at_process(&search, (int)(last >> 32)))
+		for_each_number(&search, look_at_process);
 	return search.found;
 }

@@ -23,7 +23,7 @@ int shim_pins_start(void)
 	return 0;
 }
 
-const _Atomic int *shim_pins_moved(const struct shim_conn *conn)
+__attribute__((hot)) const _Atomic int *shim_pins_moved(const struct shim_conn *conn)
 {
 	return &table[shim_conn_index(conn)].moved;
 }
@@ -39,7 +39,7 @@ static void drop_duplicate(struct shim_pins *pins)
 }
 
 /* While there is one thread nobody else counts: a plain sum. */
-static uint32_t change(struct shim_pins *pins, uint32_t by)
+static __attribute__((hot)) uint32_t change(struct shim_pins *pins, uint32_t by)
 {
 	uint32_t before = atomic_load_explicit(&pins->inside, memory_order_relaxed);
 
@@ -50,7 +50,7 @@ static uint32_t change(struct shim_pins *pins, uint32_t by)
 	return before;
 }
 
-bool shim_pin(struct shim_conn *conn, int fd)
+__attribute__((hot)) bool shim_pin(struct shim_conn *conn, int fd)
 {
 	uint32_t index = shim_conn_index(conn), word;
 
@@ -79,7 +79,7 @@ bool shim_pin_for_use(struct shim_conn *conn, int fd)
 	return shim_pin(conn, fd);
 }
 
-void shim_unpin(struct shim_conn *conn)
+__attribute__((hot)) void shim_unpin(struct shim_conn *conn)
 {
 	struct shim_pins *pins = &table[shim_conn_index(conn)];
 
@@ -95,7 +95,7 @@ void shim_unpin(struct shim_conn *conn)
 	drop_duplicate(pins);
 }
 
-struct shim_conn *shim_hold(int fd)
+__attribute__((hot)) struct shim_conn *shim_hold(int fd)
 {
 	struct shim_conn *conn = shim_conn_of(fd);
 
@@ -108,7 +108,7 @@ struct shim_conn *shim_hold(int fd)
 	return NULL;
 }
 
-void shim_let_go(struct shim_conn *conn)
+__attribute__((hot)) void shim_let_go(struct shim_conn *conn)
 {
 	if (!conn)
 		return;
@@ -123,7 +123,7 @@ bool shim_pins_are_alone(const struct shim_conn *conn)
 	return inside == (shim_pins_wanted() ? 1 : 0);
 }
 
-bool shim_pins_are_inside(const struct shim_conn *conn)
+__attribute__((hot)) bool shim_pins_are_inside(const struct shim_conn *conn)
 {
 	return atomic_load(&table[shim_conn_index(conn)].inside) != 0;
 }
@@ -176,7 +176,7 @@ void shim_pins_closing(struct shim_conn *conn, bool begins)
 	atomic_fetch_add(&table[shim_conn_index(conn)].closing, begins ? 1 : UINT32_MAX);
 }
 
-bool shim_pins_are_closing(const struct shim_conn *conn)
+__attribute__((hot)) bool shim_pins_are_closing(const struct shim_conn *conn)
 {
 	return atomic_load(&table[shim_conn_index(conn)].closing) != 0;
 }

@@ -13,7 +13,7 @@ enum {
 };
 
 static struct shim_registration *pool;
-static _Atomic uint32_t search_from;
+static _Atomic uint32_t search_from, in_use;
 
 int shim_registrations_start(void)
 {
@@ -119,6 +119,10 @@ static struct shim_registration *take(void)
 {
 	uint32_t start = atomic_load_explicit(&search_from, memory_order_relaxed);
 
+	if (atomic_fetch_add_explicit(&in_use, 1, memory_order_relaxed) >= POOL) {
+		atomic_fetch_sub_explicit(&in_use, 1, memory_order_relaxed);
+		return NULL;
+	}
 	for (uint32_t i = 0; i < POOL; i++) {
 		struct shim_registration *r = &pool[(start + i) % POOL];
 		uint32_t used = 0;
@@ -131,7 +135,14 @@ static struct shim_registration *take(void)
 					      memory_order_relaxed);
 		return r;
 	}
-	return NULL;
+	atomic_fetch_sub_explicit(&in_use, 1, memory_order_relaxed);
+	return NULL; /* others have run ahead of this search all along */
+}
+
+static void give(struct shim_registration *r)
+{
+	atomic_store_explicit(&r->used, 0, memory_order_release);
+	atomic_fetch_sub_explicit(&in_use, 1, memory_order_relaxed);
 }
 
 static void link_tag(struct shim_registrations *list, struct shim_registration *r, uint64_t tag)
@@ -171,8 +182,8 @@ static void unlink_fd(struct shim_registrations *list, struct shim_registration 
 		*at = r->next_by_fd;
 }
 
-struct shim_registration *shim_registration_add(struct shim_registrations *list, int fd,
-						uint64_t tag)
+__attribute__((hot)) struct shim_registration *
+shim_registration_add(struct shim_registrations *list, int fd, uint64_t tag)
 {
 	struct shim_registration *r = take();
 
@@ -195,9 +206,12 @@ struct shim_registration *shim_registration_add(struct shim_registrations *list,
 	return r;
 }
 
-void shim_registration_remove(struct shim_registrations *list, struct shim_registration *r)
+__attribute__((hot)) void shim_registration_remove(struct shim_registrations *list,
+						   struct shim_registration *r)
 {
 	shim_registration_forget_change(list, r);
+	if (list->newsy == r)
+		list->newsy = r->next;
 	unlink_fd(list, r);
 	if (!r->ghost)
 		unlink_tag(list, r);
@@ -205,7 +219,7 @@ void shim_registration_remove(struct shim_registrations *list, struct shim_regis
 	if (r->next)
 		r->next->back = r->back;
 	shim_registration_make_cold(list, r);
-	atomic_store_explicit(&r->used, 0, memory_order_release);
+	give(r);
 	if (--list->count == 0)
 		give_room_back(list);
 }
@@ -261,7 +275,8 @@ void shim_registration_forget_change(struct shim_registrations *list, struct shi
 		atomic_store(&list->changed, r->next_changed);
 }
 
-struct shim_registration *shim_registration_at(struct shim_registrations *list, int fd)
+__attribute__((hot)) struct shim_registration *shim_registration_at(struct shim_registrations *list,
+								    int fd)
 {
 	struct shim_registration *r = *fd_bucket(list, fd);
 
@@ -270,7 +285,8 @@ struct shim_registration *shim_registration_at(struct shim_registrations *list, 
 	return r;
 }
 
-struct shim_registration *shim_registration_by_fd(struct shim_registrations *list, int fd)
+__attribute__((hot)) struct shim_registration *
+shim_registration_by_fd(struct shim_registrations *list, int fd)
 {
 	struct shim_registration *r = shim_registration_at(list, fd);
 
@@ -303,14 +319,35 @@ static struct shim_registration *with_tag(struct shim_registration *r, uint64_t 
 	return r;
 }
 
-struct shim_registration *shim_registration_by_tag(struct shim_registrations *list, uint64_t tag)
+__attribute__((hot)) struct shim_registration *
+shim_registration_by_tag(struct shim_registrations *list, uint64_t tag)
 {
 	return with_tag(*tag_bucket(list, tag), tag);
 }
 
-struct shim_registration *shim_registration_same_tag(const struct shim_registration *r)
+__attribute__((hot)) struct shim_registration *
+shim_registration_same_tag(const struct shim_registration *r)
 {
 	return with_tag(r->next_by_tag, r->tag);
+}
+
+struct shim_registration *
+shim_registration_find_newsy(struct shim_registrations *list,
+			     bool (*is_newsy)(const struct shim_registration *r))
+{
+	struct shim_registration *start = list->newsy, *r = start;
+
+	while (r && !is_newsy(r))
+		r = r->next;
+	if (!r) {
+		r = list->all;
+		while (r != start && !is_newsy(r))
+			r = r->next;
+		if (r == start)
+			r = NULL;
+	}
+	list->newsy = r;
+	return r;
 }
 
 void shim_registration_make_cold(struct shim_registrations *list, struct shim_registration *r)
@@ -328,7 +365,8 @@ void shim_registration_make_cold(struct shim_registrations *list, struct shim_re
 	r->hot = false;
 }
 
-void shim_registration_make_hot(struct shim_registrations *list, struct shim_registration *r)
+__attribute__((hot)) void shim_registration_make_hot(struct shim_registrations *list,
+						     struct shim_registration *r)
 {
 	if (r->hot && list->last_hot == r)
 		return;

@@ -61,6 +61,7 @@ struct shim_registrations {
 	_Atomic(struct shim_registration *) changed; /* the kernel is still to be told of them */
 	struct shim_registration *volatile first_hot;
 	struct shim_registration *last_hot;
+	struct shim_registration *newsy; /* the last one that was found to have news, or NULL */
 	uint32_t count;
 	/* 1 << bits buckets each: those below, or, where they are many, a mapping for both */
 	uint32_t bits;
@@ -117,6 +118,12 @@ shim_registration_changed(const struct shim_registrations *list)
 {
 	return atomic_load(&list->changed);
 }
+
+/* Any of which is_newsy() is true, or NULL.  The search begins where the last one ended, so a set
+ * whose news are taken one by one is walked once, not once for each. */
+struct shim_registration *
+shim_registration_find_newsy(struct shim_registrations *list,
+			     bool (*is_newsy)(const struct shim_registration *r));
 
 /* Hot ones, in the order in which they became so. make_hot of a hot one moves it to the end. */
 void shim_registration_make_hot(struct shim_registrations *list, struct shim_registration *r);

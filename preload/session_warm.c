@@ -211,7 +211,7 @@ bool shim_session_may_be_warm(void)
 	       !shim_identity_seccomp_filtered();
 }
 
-uint64_t shim_session_cool(uint64_t deadline_ns)
+__attribute__((hot)) uint64_t shim_session_cool(uint64_t deadline_ns)
 {
 	uint64_t at;
 

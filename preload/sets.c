@@ -97,7 +97,7 @@ void shim_set_renew_edge(struct shim_set *set, struct shim_registration *r)
 	shmipc_receiver_strict(&r->conn->rx, true);
 }
 
-void shim_set_told(const struct shim_set *set, struct shim_registration *r)
+__attribute__((hot)) void shim_set_told(const struct shim_set *set, struct shim_registration *r)
 {
 	if ((r->event.events & EPOLLET) && (set->strict || r->conn->rx.foreign) &&
 	    shim_registration_is_ours(r))
@@ -116,7 +116,7 @@ static void arm(const struct shim_set *set, struct shim_registration *r)
 }
 
 /* A sleep is about to begin, or is under way: the next bytes must bring a token. */
-void shim_set_arm(struct shim_set *set, struct shim_registration *r)
+__attribute__((hot)) void shim_set_arm(struct shim_set *set, struct shim_registration *r)
 {
 	if (!(r->event.events & SHIM_SET_IN_EVENTS) || !shim_registration_is_ours(r) ||
 	    (r->armed && set->strict))
@@ -152,7 +152,7 @@ void shim_set_silence(struct shim_set *set, struct shim_registration *r)
 }
 
 /* It counts no more. */
-static void part(struct shim_set *set, struct shim_registration *r)
+static __attribute__((hot)) void part(struct shim_set *set, struct shim_registration *r)
 {
 	shim_registration_disarm(r);
 	shim_set_unwatch(set, r);
@@ -465,7 +465,7 @@ static void lose_number(struct shim_set *set, struct shim_registration *r)
 	shim_set_remove(set, r);
 }
 
-void shim_set_lose_number(struct shim_set *set, int fd)
+__attribute__((hot)) void shim_set_lose_number(struct shim_set *set, int fd)
 {
 	struct shim_registration *r;
 
@@ -575,7 +575,7 @@ void shim_sets_edge(struct shim_conn *conn)
 	}
 }
 
-bool shim_set_concerns_us(int epfd, bool may_sleep)
+__attribute__((hot)) bool shim_set_concerns_us(int epfd, bool may_sleep)
 {
 	struct shim_set *set = shim_set_of(epfd);
 

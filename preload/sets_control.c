@@ -39,8 +39,10 @@ static struct shim_registration *join(struct shim_set *set, struct shim_conn *co
 	return r;
 }
 
-struct shim_registration *shim_set_register(struct shim_set *set, struct shim_conn *conn, int fd,
-					    const struct epoll_event *event, uint64_t tag)
+__attribute__((hot)) struct shim_registration *shim_set_register(struct shim_set *set,
+								 struct shim_conn *conn, int fd,
+								 const struct epoll_event *event,
+								 uint64_t tag)
 {
 	struct shim_registration *r = join(set, conn, fd, tag);
 
@@ -253,7 +255,8 @@ static int control_held(struct shim_set *set, struct shim_conn *conn, int operat
 }
 
 /* The set is held.  -ENODATA: look anew what the number is. */
-static int control(struct shim_set *set, int epfd, int operation, int fd, struct epoll_event *event)
+static __attribute__((hot)) int control(struct shim_set *set, int epfd, int operation, int fd,
+					struct epoll_event *event)
 {
 	struct shim_conn *conn = set ? shim_hold(fd) : NULL;
 	int result;
@@ -270,7 +273,8 @@ static int control(struct shim_set *set, int epfd, int operation, int fd, struct
 	return result;
 }
 
-int shim_set_control(int epfd, int operation, int fd, struct epoll_event *event)
+__attribute__((hot)) int shim_set_control(int epfd, int operation, int fd,
+					  struct epoll_event *event)
 {
 	struct shim_set *set = shim_set_hold(epfd);
 	int result = control(set, epfd, operation, fd, event);

@@ -64,8 +64,8 @@ static bool may_defer(const struct shim_set *set)
 	       set->generation == shmipc_process_generation();
 }
 
-bool shim_set_defer(struct shim_set *set, struct shim_conn *conn, int operation, int fd,
-		    const struct epoll_event *event)
+__attribute__((hot)) bool shim_set_defer(struct shim_set *set, struct shim_conn *conn,
+					 int operation, int fd, const struct epoll_event *event)
 {
 	struct shim_registration *r = shim_registration_by_fd(&set->registrations, fd);
 
@@ -99,7 +99,7 @@ static struct epoll_event wanted(const struct shim_registration *r)
 }
 
 /* First the kernel, then the list: who finds the list empty asks the kernel without our lock. */
-void shim_set_tell_kernel_of(struct shim_set *set, struct shim_registration *r)
+__attribute__((hot)) void shim_set_tell_kernel_of(struct shim_set *set, struct shim_registration *r)
 {
 	struct epoll_event event = wanted(r);
 
@@ -123,7 +123,7 @@ void shim_set_tell_kernel_of(struct shim_set *set, struct shim_registration *r)
 	shim_registration_forget_change(&set->registrations, r);
 }
 
-void shim_set_tell_kernel(struct shim_set *set)
+__attribute__((hot)) void shim_set_tell_kernel(struct shim_set *set)
 {
 	struct shim_registration *r;
 

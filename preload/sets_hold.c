@@ -16,7 +16,7 @@
 #include "preload/sets_parts.h"
 
 /* While there is one thread nobody else counts: a plain sum.  Its new value. */
-static uint32_t change(struct shim_set *set, uint32_t by)
+static __attribute__((hot)) uint32_t change(struct shim_set *set, uint32_t by)
 {
 	uint32_t before = atomic_load_explicit(&set->inside, memory_order_relaxed);
 
@@ -40,7 +40,7 @@ void shim_set_unpin(struct shim_set *set)
 		shim_set_give_back(set);
 }
 
-struct shim_set *shim_set_hold(int epfd)
+__attribute__((hot)) struct shim_set *shim_set_hold(int epfd)
 {
 	struct shim_set *set = shim_set_of(epfd);
 
@@ -54,7 +54,7 @@ struct shim_set *shim_set_hold(int epfd)
 	return NULL;
 }
 
-void shim_set_let_go(struct shim_set *set)
+__attribute__((hot)) void shim_set_let_go(struct shim_set *set)
 {
 	if (!set)
 		return;

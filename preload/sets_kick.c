@@ -107,7 +107,7 @@ void shim_set_forget_kick(struct shim_set *set)
 /* Where this thread sleeps for all that are hot. */
 static __thread struct shim_set *lying_in __attribute__((tls_model("initial-exec")));
 
-void shim_set_lies_down(struct shim_set *set)
+__attribute__((hot)) void shim_set_lies_down(struct shim_set *set)
 {
 	lying_in = set;
 	atomic_signal_fence(memory_order_seq_cst); /* handlers of this thread */
@@ -224,14 +224,11 @@ bool shim_sets_vacate(int fd)
 }
 
 /* Locked.  Ready only as long as something is there: others look at the set by the kernel alone. */
-void shim_set_unkick(struct shim_set *set)
+__attribute__((hot)) void shim_set_unkick(struct shim_set *set)
 {
-	struct shim_registration *r = shim_registration_first(&set->registrations);
-
 	if (set->together || (!set->kicked && !atomic_load(&set->roused)))
 		return;
-	while (r && !shim_registration_has_news(r))
-		r = shim_registration_next(r);
-	if (!r && !is_lent(set))
+	if (!shim_registration_find_newsy(&set->registrations, shim_registration_has_news) &&
+	    !is_lent(set))
 		shim_set_stop_kick(set);
 }

@@ -19,7 +19,7 @@ static bool has_ended(const struct shim_conn *conn, int fd)
 }
 
 /* Locked.  The kernel says that there is something to read: is that so? */
-static bool input_is_true(struct shim_set *set, struct shim_registration *r)
+static __attribute__((hot)) bool input_is_true(struct shim_set *set, struct shim_registration *r)
 {
 	bool by_ring;
 
@@ -82,7 +82,8 @@ static bool is_silenced(const struct shim_set *set, const struct shim_registrati
 	return r->disabled && (!set->strict || shim_registration_is_ours(r));
 }
 
-static void correct_hangup(struct shim_registration *r, struct epoll_event *event)
+static __attribute__((hot)) void correct_hangup(struct shim_registration *r,
+						struct epoll_event *event)
 {
 	uint32_t told = event->events;
 
@@ -182,7 +183,8 @@ static void renew_edge(struct shim_set *set, struct shim_registration *r)
 		shim_set_kick(set); /* what has come meanwhile has made no edge */
 }
 
-int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n, int k)
+__attribute__((hot)) int shim_set_merge(struct shim_set *set, struct epoll_event *events, int n,
+					int k)
 {
 	int out = n;
 

@@ -100,7 +100,8 @@ static void remove_plain(struct shim_set *set, uint64_t data)
 }
 
 /* Does another registration, of whatever kind, carry this data in the kernel's set, or may it? */
-static bool is_carried(struct shim_set *set, const struct shim_registration *r, uint64_t data)
+static __attribute__((hot)) bool is_carried(struct shim_set *set, const struct shim_registration *r,
+					    uint64_t data)
 {
 	const struct shim_registration *other = shim_registration_by_tag(&set->registrations, data);
 
@@ -111,7 +112,8 @@ static bool is_carried(struct shim_set *set, const struct shim_registration *r, 
 
 /* ---- tags ---- */
 
-uint64_t shim_set_tag_for(struct shim_set *set, const struct shim_registration *r, uint64_t data)
+__attribute__((hot)) uint64_t shim_set_tag_for(struct shim_set *set,
+					       const struct shim_registration *r, uint64_t data)
 {
 	bool may_be_late = set->strict && !shmipc_single_threaded();
 
@@ -120,12 +122,13 @@ uint64_t shim_set_tag_for(struct shim_set *set, const struct shim_registration *
 	return !set->apart && (may_be_late || is_carried(set, r, data)) ? new_tag(set, data) : data;
 }
 
-bool shim_set_comes_late(const struct epoll_event *event)
+__attribute__((hot)) bool shim_set_comes_late(const struct epoll_event *event)
 {
 	return is_tag(event->data.u64) && !atomic_load(&is_held[event->data.u64 - TAG_MAGIC]);
 }
 
-struct shim_registration *shim_set_untag(struct shim_set *set, struct epoll_event *event)
+__attribute__((hot)) struct shim_registration *shim_set_untag(struct shim_set *set,
+							      struct epoll_event *event)
 {
 	struct shim_registration *r = shim_registration_by_tag(&set->registrations,
 							       event->data.u64);
@@ -137,7 +140,8 @@ struct shim_registration *shim_set_untag(struct shim_set *set, struct epoll_even
 	return r && !r->blurred && !shim_registration_same_tag(r) ? r : NULL;
 }
 
-void shim_set_untag_told(const struct shim_set *set, struct epoll_event *events, int n)
+__attribute__((hot)) void shim_set_untag_told(const struct shim_set *set,
+					      struct epoll_event *events, int n)
 {
 	if (!atomic_load_explicit(&set->tagged, memory_order_relaxed))
 		return;
@@ -284,7 +288,8 @@ static bool is_remembered(const struct shim_set *set, uint64_t data)
 	return false;
 }
 
-bool shim_set_is_blurred(struct shim_set *set, const struct shim_registration *r)
+__attribute__((hot)) bool shim_set_is_blurred(struct shim_set *set,
+					      const struct shim_registration *r)
 {
 	return set->apart && !is_tag(r->tag) && atomic_load(plain_of(set, r->tag)) > 0 &&
 	       is_remembered(set, r->tag);

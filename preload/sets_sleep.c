@@ -62,7 +62,8 @@ static void undo_question(void *argument)
 	leave_for_good(wait);
 }
 
-static long kernel_wait(const struct shim_set_wait *wait, const long call[7], bool sleeps)
+static __attribute__((hot)) long kernel_wait(const struct shim_set_wait *wait, const long call[7],
+					     bool sleeps)
 {
 	if (sleeps)
 		return shmipc_sleep6(call, undo_sleep, (void *)wait);
@@ -72,8 +73,9 @@ static long kernel_wait(const struct shim_set_wait *wait, const long call[7], bo
 	return sys_call6(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
 }
 
-int shim_set_ask_kernel(const struct shim_set_wait *wait, struct epoll_event *events, int room,
-			uint64_t deadline_ns, bool sleeps)
+__attribute__((hot)) int shim_set_ask_kernel(const struct shim_set_wait *wait,
+					     struct epoll_event *events, int room,
+					     uint64_t deadline_ns, bool sleeps)
 {
 	struct timespec left = shim_wait_left(deadline_ns);
 	const long new_call[7] = { SYS_epoll_pwait2,
@@ -101,8 +103,9 @@ int shim_set_ask_kernel(const struct shim_set_wait *wait, struct epoll_event *ev
 	return (int)kernel_wait(wait, old_call, sleeps);
 }
 
-int shim_set_correct(const struct shim_set_wait *wait, struct epoll_event *events, int n, int most,
-		     int *answered)
+__attribute__((hot)) int shim_set_correct(const struct shim_set_wait *wait,
+					  struct epoll_event *events, int n, int most,
+					  int *answered)
 {
 	struct shim_set *set = wait->set;
 	int told = 0;
@@ -225,8 +228,8 @@ static void disarm_hot(struct shim_set *set)
 	}
 }
 
-int shim_set_sleep(const struct shim_set_wait *wait, struct epoll_event *events, int room,
-		   uint64_t deadline_ns)
+__attribute__((hot)) int shim_set_sleep(const struct shim_set_wait *wait,
+					struct epoll_event *events, int room, uint64_t deadline_ns)
 {
 	struct shim_set *set = wait->set;
 	bool news, all, owing = false;
@@ -270,8 +273,9 @@ int shim_set_sleep(const struct shim_set_wait *wait, struct epoll_event *events,
 	return n;
 }
 
-int shim_set_sleep_plain(const struct shim_set_wait *wait, struct epoll_event *events, int room,
-			 uint64_t deadline_ns)
+__attribute__((hot)) int shim_set_sleep_plain(const struct shim_set_wait *wait,
+					      struct epoll_event *events, int room,
+					      uint64_t deadline_ns)
 {
 	struct shim_set *set = wait->set;
 	int n = 0;

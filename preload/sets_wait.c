@@ -36,7 +36,7 @@ enum {
  * change of which the kernel has heard at once, and any end of a connection that shared memory
  * shows, bring back the first state.
  */
-static bool kernel_is_due(const struct shim_set *set)
+static __attribute__((hot)) bool kernel_is_due(const struct shim_set *set)
 {
 	return set->strict || set->quiet_looks < QUIET_LOOKS ||
 	       !shmipc_is_newer_than_ends(set->looked_ticks) ||
@@ -180,8 +180,9 @@ struct answer {
 };
 
 /* Its events, at most so many, behind memory's.  How many of all there are, or an error. */
-static int add_kernel(const struct shim_set_wait *wait, struct epoll_event *events,
-		      const struct answer *answer, int most)
+static __attribute__((hot)) int add_kernel(const struct shim_set_wait *wait,
+					   struct epoll_event *events, const struct answer *answer,
+					   int most)
 {
 	struct shim_set *set = wait->set;
 	int n = answer->told, k = 0;
@@ -279,8 +280,8 @@ static bool its_turn(struct shim_set *set)
 
 /* Memory and, where it is due, the kernel, without waiting.  Neither may starve the other where the
  * room is short. */
-static int look(const struct shim_set_wait *wait, struct epoll_event *events, int room,
-		bool sleeps_then)
+static __attribute__((hot)) int look(const struct shim_set_wait *wait, struct epoll_event *events,
+				     int room, bool sleeps_then)
 {
 	struct shim_set *set = wait->set;
 	bool due = wait->mask || kernel_is_due(set);
@@ -326,7 +327,7 @@ static int poll_kernel(const struct shim_set_wait *wait)
 	return sys_poll(&all, 1, 0);
 }
 
-static bool hot_news(const struct shim_set *set)
+static __attribute__((hot)) bool hot_news(const struct shim_set *set)
 {
 	for (struct shim_registration *r = shim_registration_hot(&set->registrations); r;
 	     r = shim_registration_next_hot(r))
@@ -336,7 +337,7 @@ static bool hot_news(const struct shim_set *set)
 }
 
 /* While spinning. */
-static bool any_news(void *argument)
+static __attribute__((hot)) bool any_news(void *argument)
 {
 	const struct shim_set_wait *wait = argument;
 	struct shim_set *set = wait->set;
@@ -369,7 +370,7 @@ static bool any_news(void *argument)
 }
 
 /* Locked.  The end whose spin counts, or NULL: nobody spins. */
-static const struct shmipc_receiver *spins_for(const struct shim_set *set)
+static __attribute__((hot)) const struct shmipc_receiver *spins_for(const struct shim_set *set)
 {
 	const struct shim_registration *hot = shim_registration_hot(&set->registrations);
 
@@ -527,8 +528,9 @@ static int wait_by(struct shim_set_wait *wait, struct epoll_event *events, int r
 	return wait_for_news(wait, events, room, deadline_ns, has_looked && !wait->mask);
 }
 
-int shim_set_wait(struct shim_set *set, int epfd, struct epoll_event *events, int room,
-		  const struct timespec *timeout, const sigset_t *mask)
+__attribute__((hot)) int shim_set_wait(struct shim_set *set, int epfd, struct epoll_event *events,
+				       int room, const struct timespec *timeout,
+				       const sigset_t *mask)
 {
 	struct shim_set_wait wait = { set, epfd, mask, shmipc_process_generation() };
 	int n = wait_by(&wait, events, room, timeout);

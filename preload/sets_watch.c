@@ -31,7 +31,7 @@ static bool is_watched(const struct shim_set *set, const struct shim_registratio
 	return atomic_load(&r->conn->tx.watch) == &set->told_ticks;
 }
 
-void shim_set_watch(struct shim_set *set, const struct shim_registration *r)
+__attribute__((hot)) void shim_set_watch(struct shim_set *set, const struct shim_registration *r)
 {
 	/* one that never grows up costs nothing here; attaching begins with no watch */
 	if (!shim_conn_is_attached(r->conn))
@@ -42,7 +42,8 @@ void shim_set_watch(struct shim_set *set, const struct shim_registration *r)
 		shmipc_sender_watch(&r->conn->tx, &set->told_ticks, shmipc_ticks());
 }
 
-void shim_set_watch_late(struct shim_set *set, const struct shim_registration *r)
+__attribute__((hot)) void shim_set_watch_late(struct shim_set *set,
+					      const struct shim_registration *r)
 {
 	if (!shim_conn_is_attached(r->conn) || atomic_load(&r->conn->tx.watch) ||
 	    !must_be_told(set, r))
@@ -53,13 +54,15 @@ void shim_set_watch_late(struct shim_set *set, const struct shim_registration *r
 		shmipc_sender_watch_from(&r->conn->tx, shmipc_ticks(), true);
 }
 
-void shim_set_unwatch(const struct shim_set *set, const struct shim_registration *r)
+__attribute__((hot)) void shim_set_unwatch(const struct shim_set *set,
+					   const struct shim_registration *r)
 {
 	if (shim_conn_is_attached(r->conn) && is_watched(set, r))
 		shmipc_sender_watch(&r->conn->tx, NULL, 0);
 }
 
-void shim_set_watch_told(const struct shim_set *set, const struct shim_registration *r)
+__attribute__((hot)) void shim_set_watch_told(const struct shim_set *set,
+					      const struct shim_registration *r)
 {
 	if (shim_conn_is_attached(r->conn) && is_watched(set, r))
 		shmipc_sender_watch_from(&r->conn->tx, shmipc_ticks(),

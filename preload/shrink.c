@@ -20,7 +20,7 @@ bool shim_shrink_is_recent(void)
 	return __builtin_expect(grown != 0, 0) && shmipc_ticks() - grown < PATIENCE * quiet_ticks();
 }
 
-bool shim_shrink_is_pending(const struct shim_shrink *shrink)
+__attribute__((hot)) bool shim_shrink_is_pending(const struct shim_shrink *shrink)
 {
 	return shmipc_sender_grown_at() != shrink->done && shim_shrink_is_recent();
 }

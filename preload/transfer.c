@@ -25,8 +25,8 @@ static bool has_bad_buffer(const struct iovec *iov, size_t count)
 	return false;
 }
 
-static int prepare(struct shim_conn *conn, struct shmipc_io *io, const struct iovec *iov,
-		   size_t count)
+static __attribute__((hot)) int prepare(struct shim_conn *conn, struct shmipc_io *io,
+					const struct iovec *iov, size_t count)
 {
 	int error;
 
@@ -97,8 +97,8 @@ static inline ssize_t send_prepared(struct shim_conn *conn, struct shmipc_io *io
 	return shim_edge(n);
 }
 
-ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count, int flags,
-		  struct msghdr *message)
+__attribute__((hot)) ssize_t shim_send(struct shim_conn *conn, int fd, const struct iovec *iov,
+				       size_t count, int flags, struct msghdr *message)
 {
 	struct shmipc_io io = { .fd = fd, .flags = flags, .message = message };
 	int error = prepare(conn, &io, iov, count);
@@ -140,8 +140,8 @@ static void name_the_sender(int fd, struct msghdr *message, socklen_t room)
 	message->msg_namelen = bytes;
 }
 
-ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov, size_t count,
-		     int flags, struct msghdr *message)
+__attribute__((hot)) ssize_t shim_receive(struct shim_conn *conn, int fd, const struct iovec *iov,
+					  size_t count, int flags, struct msghdr *message)
 {
 	struct shmipc_io io = { .fd = fd, .flags = flags, .message = message };
 	int error = prepare(conn, &io, iov, count);

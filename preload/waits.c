@@ -56,7 +56,7 @@ bool shim_wait_is_true(struct shim_conn *conn, int fd)
 	return shmipc_receiver_readable(&conn->rx, fd, shim_conn_private(conn));
 }
 
-uint32_t shim_wait_ask(struct shim_conn *conn, int fd)
+__attribute__((hot)) uint32_t shim_wait_ask(struct shim_conn *conn, int fd)
 {
 	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
 	bool alone = shim_conn_private(conn);
@@ -71,7 +71,8 @@ uint32_t shim_wait_ask(struct shim_conn *conn, int fd)
 	return sys_poll(&real, 1, 0) > 0 ? (uint32_t)real.revents : 0;
 }
 
-uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked, uint32_t told)
+__attribute__((hot)) uint32_t shim_wait_hangup(struct shim_conn *conn, uint32_t asked,
+					       uint32_t told)
 {
 	struct shmipc_receiver *r = &conn->rx;
 	uint32_t signs = told & SHIM_POLL_HANGUP;
@@ -263,7 +264,7 @@ static void undo_look(void *argument)
 }
 
 /* Under another mask a handler may run in the call, and must run before it returns. */
-static int look(struct shim_poll_wait *wait, const sigset_t *mask)
+static __attribute__((hot)) int look(struct shim_poll_wait *wait, const sigset_t *mask)
 {
 	struct timespec now = { 0, 0 };
 	int n = mask ? -EAGAIN : ask_memory(wait, true);

@@ -5,7 +5,7 @@
 
 enum { OWING_NAP_NS = 2 * 1000 * 1000 };
 
-uint64_t shim_wait_deadline(const struct timespec *timeout)
+__attribute__((hot)) uint64_t shim_wait_deadline(const struct timespec *timeout)
 {
 	uint64_t now = shmipc_clock_ns(), span;
 
@@ -17,7 +17,7 @@ uint64_t shim_wait_deadline(const struct timespec *timeout)
 	return now + span;
 }
 
-bool shim_wait_is_over(uint64_t deadline_ns)
+__attribute__((hot)) bool shim_wait_is_over(uint64_t deadline_ns)
 {
 	return deadline_ns != SHIM_WAIT_FOR_EVER && shmipc_clock_ns() >= deadline_ns;
 }
@@ -34,7 +34,7 @@ uint64_t shim_wait_soon(uint64_t deadline_ns)
 	return shim_wait_nap(deadline_ns, OWING_NAP_NS);
 }
 
-struct timespec shim_wait_left(uint64_t deadline_ns)
+__attribute__((hot)) struct timespec shim_wait_left(uint64_t deadline_ns)
 {
 	uint64_t now = shmipc_clock_ns();
 	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;

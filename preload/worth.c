@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "preload/worth.h"
 
+#include "core/cpu.h"
 #include "preload/config.h"
 
 enum {
@@ -14,7 +15,40 @@ enum {
 	/* one that would have for sure: behind the threshold */
 	MISSED_TRIPS = 32,
 	MISSED_BYTES = 8 * 1024 * 1024,
+	/* both ends ask, and what a round trip by the ring spares both together is about this */
+	ASKING_CHEAP_US = 50,
+	ASKING_US_PER_TRIP = 4,
+	ASKING_US_PER_64_KIB = 8,
+	ASKING_MAX_US = 10 * 1000,
 };
+
+/* Of Unix sockets, as of late; a thread that was put aside in the middle is not believed at once.
+ * A lost update is a longer memory. */
+static _Atomic uint32_t asking_us;
+
+void shim_worth_asking_took(uint64_t ticks)
+{
+	uint64_t us = ticks / shmipc_ticks_per_us();
+	uint32_t before = atomic_load_explicit(&asking_us, memory_order_relaxed);
+	uint32_t most = 4 * before + ASKING_CHEAP_US;
+
+	us = us > most ? most : us;
+	us = us > ASKING_MAX_US ? ASKING_MAX_US : us;
+	atomic_store_explicit(&asking_us, (before + (uint32_t)us) / 2, memory_order_relaxed);
+}
+
+/* Has it carried what pays for the asking? */
+static bool pays_for_asking(const struct shim_conn *conn)
+{
+	uint32_t us = atomic_load_explicit(&asking_us, memory_order_relaxed);
+
+	if (!conn->is_unix || us <= ASKING_CHEAP_US || !shim_config.upgrade_learns)
+		return true;
+	return atomic_load_explicit(&conn->trips, memory_order_relaxed) >=
+		       us / ASKING_US_PER_TRIP ||
+	       atomic_load_explicit(&conn->traffic, memory_order_relaxed) >=
+		       ((uint64_t)us << 16) / ASKING_US_PER_64_KIB;
+}
 
 /* By role and family.  A lost update between threads is one experience less. */
 static _Atomic int scores[4];
@@ -41,10 +75,11 @@ __attribute__((hot)) bool shim_worth_it(const struct shim_conn *conn)
 	int score = atomic_load_explicit(score_of(conn), memory_order_relaxed);
 	unsigned int doublings = (unsigned int)score / SCORES_PER_DOUBLING;
 
-	return atomic_load_explicit(&conn->trips, memory_order_relaxed) >= shim_config.upgrade_trips
-										   << doublings ||
-	       atomic_load_explicit(&conn->traffic, memory_order_relaxed) >=
-		       shim_config.upgrade_bytes << doublings;
+	return (atomic_load_explicit(&conn->trips, memory_order_relaxed) >=
+			shim_config.upgrade_trips << doublings ||
+		atomic_load_explicit(&conn->traffic, memory_order_relaxed) >=
+			shim_config.upgrade_bytes << doublings) &&
+	       pays_for_asking(conn);
 }
 
 __attribute__((hot)) void shim_worth_missed(const struct shim_conn *conn)

@@ -9,17 +9,25 @@
  * ring double the threshold, up to 32 times, and one that did takes that back, as do those which it
  * kept from doing so.
  *
+ * Who the peer of a Unix socket is the kernel finds out by a walk over all Unix sockets of the
+ * network namespace.  With thousands of them that is dear, and a connection has to carry as much
+ * as pays for it.
+ *
  * Not for whoever names a number by SHMIPC_UPGRADE_AFTER.
  */
 #ifndef SHMIPC_PRELOAD_WORTH_H
 #define SHMIPC_PRELOAD_WORTH_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "preload/conn.h"
 
 /* Has it carried enough?  Any thread, without a lock; for each call of a young connection. */
 bool shim_worth_it(const struct shim_conn *conn);
+
+/* To find out who the peer of a Unix socket is has taken so long. */
+void shim_worth_asking_took(uint64_t ticks);
 
 /* What became of one: it ends, attached; or it ended, or was given up, in the middle of the
  * rendezvous. */

@@ -140,6 +140,53 @@ static void changes_are_forgotten_in_any_order(void **state)
 			shim_registration_remove(&list, added[fd]);
 }
 
+static int newsy_to, asked;
+
+static bool is_newsy(const struct shim_registration *r)
+{
+	asked++;
+	return r->fd <= newsy_to;
+}
+
+/* One has its news taken, then the next one: the set is walked once, not once for each.  The list
+ * begins with the last number. */
+static void news_are_found_where_the_last_ones_were(void **state)
+{
+	(void)state;
+	add(MANY);
+	asked = 0;
+	for (newsy_to = MANY - 1; newsy_to >= 0; newsy_to--)
+		assert_ptr_equal(shim_registration_find_newsy(&list, is_newsy), added[newsy_to]);
+	assert_true(asked <= 2 * MANY);
+	assert_null(shim_registration_find_newsy(&list, is_newsy));
+	newsy_to = 5;
+	assert_ptr_equal(shim_registration_find_newsy(&list, is_newsy), added[5]);
+	shim_registration_remove(&list, added[5]);
+	assert_ptr_equal(shim_registration_find_newsy(&list, is_newsy), added[4]);
+	remove_all(0, 5);
+	newsy_to = 6; /* before where the search has ended */
+	assert_ptr_equal(shim_registration_find_newsy(&list, is_newsy), added[6]);
+	remove_all(6, MANY);
+	assert_null(shim_registration_find_newsy(&list, is_newsy));
+}
+
+/* The whole pool in use: no more are to be had, and all of them again when they are given back. */
+static void a_pool_in_use_says_so(void **state)
+{
+	static struct shim_registration *all[POOL];
+
+	(void)state;
+	for (int round = 0; round < 2; round++) {
+		for (int fd = 0; fd < POOL; fd++) {
+			all[fd] = shim_registration_add(&list, fd, tag_of(fd));
+			assert_non_null(all[fd]);
+		}
+		assert_null(shim_registration_add(&list, POOL, 0));
+		for (int fd = 0; fd < POOL; fd++)
+			shim_registration_remove(&list, all[fd]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -147,6 +194,8 @@ int main(void)
 		cmocka_unit_test_setup(what_is_no_tags_owner_is_found_by_number_alone, start_anew),
 		cmocka_unit_test_setup(those_of_one_tag_stay_together, start_anew),
 		cmocka_unit_test_setup(changes_are_forgotten_in_any_order, start_anew),
+		cmocka_unit_test_setup(news_are_found_where_the_last_ones_were, start_anew),
+		cmocka_unit_test_setup(a_pool_in_use_says_so, start_anew),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

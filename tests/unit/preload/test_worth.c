@@ -24,6 +24,7 @@ static int start_anew(void **state)
 	conn.rx.count = &conn.rx.uncounted;
 	for (size_t i = 0; i < sizeof(scores) / sizeof(scores[0]); i++)
 		scores[i] = 0;
+	asking_us = 0;
 	return 0;
 }
 
@@ -77,6 +78,34 @@ static void what_was_kept_from_earning_it_lowers_it(void **state)
 	assert_int_equal(trips_needed(), 8);
 }
 
+static void ask(uint64_t us, int times)
+{
+	for (int i = 0; i < times; i++)
+		shim_worth_asking_took(us * shmipc_ticks_per_us());
+}
+
+/* A Unix socket among thousands: to find out who the peer is costs, and has to be paid for. */
+static void what_is_dear_to_find_out_has_to_be_paid_for(void **state)
+{
+	(void)state;
+	conn.is_unix = true;
+	ask(1000, 1); /* put aside in the middle, perhaps */
+	assert_int_equal(trips_needed(), 8);
+	ask(1000, 20);
+	assert_in_range(trips_needed(), 240, 250);
+	conn.trips = 8;
+	conn.traffic = 8 * 1024 * 1024;
+	assert_true(shim_worth_it(&conn));
+	conn.traffic = 7 * 1024 * 1024;
+	assert_false(shim_worth_it(&conn));
+	conn.traffic = 0;
+	conn.is_unix = false;
+	assert_int_equal(trips_needed(), 8);
+	conn.is_unix = true;
+	ask(10, 20);
+	assert_int_equal(trips_needed(), 8);
+}
+
 static void a_number_that_is_named_stays(void **state)
 {
 	(void)state;
@@ -93,6 +122,7 @@ int main(void)
 		cmocka_unit_test_setup(two_failures_double_it_up_to_a_limit, start_anew),
 		cmocka_unit_test_setup(what_earned_its_ring_takes_failures_back, start_anew),
 		cmocka_unit_test_setup(what_was_kept_from_earning_it_lowers_it, start_anew),
+		cmocka_unit_test_setup(what_is_dear_to_find_out_has_to_be_paid_for, start_anew),
 		cmocka_unit_test_setup(a_number_that_is_named_stays, start_anew),
 	};
 
