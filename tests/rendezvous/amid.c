@@ -24,21 +24,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/rendezvous/program.h"
+
 enum { ROUNDS = 12, BYTES = 8, PATIENCE_S = 5, NOT_TRACED = 77 };
 
-static const char *kind;
-static struct sockaddr_in address = { .sin_family = AF_INET };
+static struct sockaddr_in address;
 static volatile int connection;
 static volatile sig_atomic_t handled;
-
-static int check(int result, const char *what)
-{
-	if (result < 0) {
-		fprintf(stderr, "amid %s: %s: %s\n", kind, what, strerror(errno));
-		_exit(1);
-	}
-	return result;
-}
 
 /* ---- the server ---- */
 
@@ -55,15 +47,9 @@ static void echo(int fd)
 
 static pid_t start_server(void)
 {
-	int fd = check(socket(AF_INET, SOCK_STREAM, 0), "socket");
-	socklen_t bytes = sizeof(address);
-	pid_t pid;
+	int fd = listen_here(&address, 0, 8);
+	pid_t pid = check(fork(), "fork");
 
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	check(bind(fd, (const void *)&address, bytes), "bind");
-	check(listen(fd, 8), "listen");
-	check(getsockname(fd, (void *)&address, &bytes), "getsockname");
-	pid = check(fork(), "fork");
 	if (pid == 0)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while (pid == 0) {
@@ -83,23 +69,15 @@ static void handler(int number)
 
 	(void)number;
 	handled = 1;
-	if (strcmp(kind, "async") == 0) {
+	if (strcmp(which, "async") == 0) {
 		check(fcntl(connection, F_SETOWN, getpid()), "F_SETOWN");
 		check(fcntl(connection, F_SETFL, O_RDWR | O_ASYNC), "F_SETFL");
-	} else if (strcmp(kind, "send") == 0) {
+	} else if (strcmp(which, "send") == 0) {
 		check(send(connection, more, BYTES, 0) == BYTES ? 0 : -1, "send in a handler");
 	} else {
 		check(close(connection), "close");
 	}
 	errno = saved;
-}
-
-static int connect_to_server(void)
-{
-	int fd = check(socket(AF_INET, SOCK_STREAM, 0), "socket");
-
-	check(connect(fd, (const void *)&address, sizeof(address)), "connect");
-	return fd;
 }
 
 /* False: the handler has closed it. */
@@ -143,14 +121,14 @@ static void expect_rest(int fd, size_t rest)
 	while (read(fd, &byte, 1) == 1)
 		rest--;
 	if (rest != 0) {
-		fprintf(stderr, "amid %s: %zu bytes lack\n", kind, rest);
+		fprintf(stderr, "amid %s: %zu bytes lack\n", which, rest);
 		_exit(1);
 	}
 }
 
 static _Noreturn void client(void)
 {
-	bool closes = strcmp(kind, "close") == 0;
+	bool closes = strcmp(which, "close") == 0;
 	sigset_t set;
 
 	sigemptyset(&set);
@@ -158,7 +136,7 @@ static _Noreturn void client(void)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = handler, .sa_flags = SA_RESTART },
 		  NULL);
-	connection = connect_to_server();
+	connection = dial(&address);
 	raise(SIGSTOP); /* signals from here on */
 	if (!round_trips(connection) && !(closes && handled))
 		check(-1, "round trips");
@@ -166,10 +144,10 @@ static _Noreturn void client(void)
 	if (!handled)
 		_exit(0);
 	if (closes)
-		check(round_trips(connect_to_server()) ? 0 : -1, "the next connection");
-	if (strcmp(kind, "async") == 0)
+		check(round_trips(dial(&address)) ? 0 : -1, "the next connection");
+	if (strcmp(which, "async") == 0)
 		expect_signal(connection);
-	if (strcmp(kind, "send") == 0)
+	if (strcmp(which, "send") == 0)
 		expect_rest(connection, BYTES);
 	_exit(0);
 }
@@ -221,7 +199,7 @@ static bool run(int call)
 	kill(pid, SIGCONT);
 	check(waitpid(pid, &status, 0), "waitpid");
 	if (status != 0) {
-		fprintf(stderr, "amid %s: behind call %d\n", kind, call);
+		fprintf(stderr, "amid %s: behind call %d\n", which, call);
 		exit(1);
 	}
 	return sent;
@@ -232,10 +210,11 @@ int main(int count, char **arguments)
 	int runs = 0, stride = count == 3 ? atoi(arguments[2]) : 0;
 	pid_t server;
 
-	kind = count == 3 ? arguments[1] : "";
+	which = count == 3 ? arguments[1] : "";
 	if (stride <= 0)
 		return 2;
-	if (strcmp(kind, "async") != 0 && strcmp(kind, "send") != 0 && strcmp(kind, "close") != 0)
+	if (strcmp(which, "async") != 0 && strcmp(which, "send") != 0 &&
+	    strcmp(which, "close") != 0)
 		return 2;
 	server = start_server();
 	while (run(runs * stride))

@@ -19,23 +19,15 @@
 
 #include <linux/ptrace.h>
 
-enum { THINKS_US = 3000 };
+#include "tests/rendezvous/program.h"
 
-static int check(int result, const char *what)
-{
-	if (result < 0) {
-		fprintf(stderr, "asks: %s: %s\n", what, strerror(errno));
-		_exit(1);
-	}
-	return result;
-}
+enum { THINKS_US = 3000 };
 
 static _Noreturn void client(const struct sockaddr_in *address, int waits)
 {
-	int fd = check(socket(AF_INET, SOCK_STREAM, 0), "socket");
+	int fd = dial(address);
 	char byte = 'x';
 
-	check(connect(fd, (const void *)address, sizeof(*address)), "connect");
 	for (int i = 0; i < waits; i++) {
 		usleep(THINKS_US);
 		check((int)write(fd, &byte, 1), "write");
@@ -85,17 +77,10 @@ static void serve(int fd, int waits)
 
 static _Noreturn void server(int waits)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET,
-				       .sin_addr = { htonl(INADDR_LOOPBACK) } };
-	socklen_t bytes = sizeof(address);
-	int listener = check(socket(AF_INET, SOCK_STREAM, 0), "socket");
-	int status = 0;
-	pid_t pid;
+	struct sockaddr_in address;
+	int listener = listen_here(&address, 0, 1), status = 0;
+	pid_t pid = check(fork(), "fork");
 
-	check(bind(listener, (const void *)&address, bytes), "bind");
-	check(listen(listener, 1), "listen");
-	check(getsockname(listener, (void *)&address, &bytes), "getsockname");
-	pid = check(fork(), "fork");
 	if (pid == 0)
 		client(&address, waits);
 	serve(check(accept(listener, NULL, NULL), "accept"), waits);

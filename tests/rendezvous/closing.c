@@ -21,29 +21,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/rendezvous/program.h"
+
 enum { TRIPS = 12, BYTES = 8, MORE = 5, UNREAD = 100 };
 
-static const char *call;
 static int number, spare, set;
 static _Atomic bool began;
 static long sent; /* by the calls of this connection */
 
-static void fail(const char *what)
-{
-	fprintf(stderr, "closing %s: %s: %s\n", call, what, strerror(errno));
-	_exit(1);
-}
-
-static int check(int result, const char *what)
-{
-	if (result < 0)
-		fail(what);
-	return result;
-}
-
 static bool is(const char *name)
 {
-	return strcmp(call, name) == 0;
+	return strcmp(which, name) == 0;
 }
 
 /* ---- calls ---- */
@@ -208,13 +196,12 @@ static long client_of_two(int fd)
  * behind the round trips. */
 static _Noreturn void client(const struct sockaddr_in *address, int says)
 {
-	int fd = check(socket(AF_INET, SOCK_STREAM, 0), "socket");
+	int fd = dial(address);
 	char bytes[4096];
 	long got = 0;
 	ssize_t n;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	check(connect(fd, (const void *)address, sizeof(*address)), "connect");
 	trips(fd, true);
 	if (is_of_two())
 		got = client_of_two(fd);
@@ -329,31 +316,26 @@ static void serve(int fd, int heard, int round)
 	if (read(heard, &got, sizeof(got)) != sizeof(got))
 		fail("the client");
 	if (got != sent) {
-		fprintf(stderr, "closing %s: %ld bytes sent, %ld arrived\n", call, sent, got);
+		fprintf(stderr, "closing %s: %ld bytes sent, %ld arrived\n", which, sent, got);
 		_exit(1);
 	}
 }
 
 int main(int argc, char **arguments)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET,
-				       .sin_addr = { htonl(INADDR_LOOPBACK) } };
-	socklen_t bytes = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM, 0), ends[2], status,
-	    count = argc == 3 ? atoi(arguments[2]) : 0;
+	struct sockaddr_in address;
+	int listener, ends[2], status, count = argc == 3 ? atoi(arguments[2]) : 0;
 	pthread_t thread;
 	pid_t pid;
 
 	if (count <= 0)
 		return 2;
-	call = arguments[1];
+	which = arguments[1];
 	set = check(epoll_create1(0), "epoll_create1");
 	if ((is("join") || is("rearm")) && pthread_create(&thread, NULL, sleeper, NULL) != 0)
 		fail("pthread_create");
 	spare = open("/dev/null", O_RDWR);
-	check(bind(listener, (const void *)&address, bytes), "bind");
-	check(listen(listener, 4), "listen");
-	check(getsockname(listener, (void *)&address, &bytes), "getsockname");
+	listener = listen_here(&address, 0, 4);
 	check(pipe(ends), "pipe");
 	for (int i = 0; i < count; i++) {
 		pid = check(fork(), "fork");

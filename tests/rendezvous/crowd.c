@@ -22,16 +22,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/rendezvous/program.h"
+
 enum { EVENTS = 256, BYTES_MAX = 4 << 20 };
 
-static struct sockaddr_in address = { .sin_family = AF_INET };
+static struct sockaddr_in address;
 static char out[BYTES_MAX], in[BYTES_MAX];
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "crowd: %s: %s\n", what, strerror(errno));
-	_exit(1);
-}
 
 static void send_all(int fd, const char *from, size_t bytes)
 {
@@ -200,18 +196,13 @@ int main(int count, char **arguments)
 		.rounds = atoi(arguments[3]),
 		.bytes = count > 4 ? strtoul(arguments[4], NULL, 10) : 64,
 	};
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), tell[2], hold[2];
-	socklen_t bytes = sizeof(address);
+	int listener, tell[2], hold[2];
 	pid_t server, client;
 	char byte;
 
 	plan.kept = count > 5 ? atoi(arguments[5]) : plan.connections;
 	raise_limit();
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (bind(listener, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(listener, 4096) < 0 ||
-	    getsockname(listener, (struct sockaddr *)&address, &bytes) < 0)
-		fail("listen");
+	listener = listen_here(&address, SOCK_CLOEXEC, 4096);
 	server = start();
 	if (server == 0)
 		serve(listener);

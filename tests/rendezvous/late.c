@@ -18,17 +18,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/rendezvous/program.h"
+
 enum { ROUNDS = 200, BYTES = 300 };
 
 static ssize_t (*send_bytes)(int fd, const void *bytes, size_t count);
 static ssize_t (*receive_bytes)(int fd, void *bytes, size_t count);
 static int (*connect_to)(const struct sockaddr *address, socklen_t bytes);
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "late: %s: %s\n", what, strerror(errno));
-	_exit(1);
-}
 
 static ssize_t (*later_send)(int fd, const void *bytes, size_t count);
 static ssize_t (*later_receive)(int fd, void *bytes, size_t count);
@@ -111,9 +107,8 @@ static void fork_once(void)
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET };
-	socklen_t bytes = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM, 0), fd, status;
+	struct sockaddr_in address;
+	int listener, fd, status;
 	bool mixed = argc > 2 && strcmp(argv[1], "mixed") == 0;
 	bool deep = mixed || (argc > 2 && strcmp(argv[1], "deep") == 0);
 	void *library = argc > 2 ? dlopen(argv[2],
@@ -134,13 +129,10 @@ int main(int argc, char **argv)
 		look_up(library);
 	if (mixed)
 		use_own_first();
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (bind(listener, (struct sockaddr *)&address, bytes) < 0 || listen(listener, 4) < 0 ||
-	    getsockname(listener, (struct sockaddr *)&address, &bytes) < 0)
-		fail("listen");
+	listener = listen_here(&address, 0, 4);
 	child = fork();
 	if (child == 0) {
-		fd = connect_to((struct sockaddr *)&address, bytes);
+		fd = connect_to((struct sockaddr *)&address, sizeof(address));
 		for (int i = 0; i < ROUNDS; i++) {
 			begin_round(i);
 			say(fd, i);

@@ -27,6 +27,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/rendezvous/program.h"
+
 enum {
 	MANY = 70,
 	PATIENCE_MS = 20000,
@@ -39,24 +41,14 @@ enum {
 /* What the other end does with a byte. */
 enum { ECHO = 'e', NOTHING = 'n', LATER = 'l', LONG_AFTER = 'a' };
 
-static const char *how;
-static struct sockaddr_in address = { .sin_family = AF_INET };
+static struct sockaddr_in address;
 static int connections[MANY], ends[2];
-
-static int check(int result, const char *what)
-{
-	if (result < 0) {
-		fprintf(stderr, "pollers %s: %s: %s\n", how, what, strerror(errno));
-		_exit(1);
-	}
-	return result;
-}
 
 static void require(bool is_true, const char *what)
 {
 	if (is_true)
 		return;
-	fprintf(stderr, "pollers %s: %s\n", how, what);
+	fprintf(stderr, "pollers %s: %s\n", which, what);
 	_exit(1);
 }
 
@@ -81,14 +73,9 @@ static void *answer(void *number)
 
 static void start_server(void)
 {
-	int listener = check(socket(AF_INET, SOCK_STREAM, 0), "socket");
-	socklen_t bytes = sizeof(address);
+	int listener = listen_here(&address, 0, MANY);
 	pthread_t thread;
 
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	check(bind(listener, (const void *)&address, bytes), "bind");
-	check(listen(listener, MANY), "listen");
-	check(getsockname(listener, (void *)&address, &bytes), "getsockname");
 	if (check(fork(), "fork") > 0) {
 		close(listener);
 		return;
@@ -101,14 +88,6 @@ static void start_server(void)
 		pthread_create(&thread, NULL, answer, (void *)fd);
 		pthread_detach(thread);
 	}
-}
-
-static int dial(void)
-{
-	int fd = check(socket(AF_INET, SOCK_STREAM, 0), "socket");
-
-	check(connect(fd, (const void *)&address, sizeof(address)), "connect");
-	return fd;
 }
 
 static void say(int fd, char what)
@@ -189,7 +168,7 @@ static void many(void)
 	pthread_t thread;
 
 	for (int i = 0; i < MANY; i++)
-		connections[i] = dial();
+		connections[i] = dial(&address);
 	for (int i = 0; i < 3 * MANY; i++)
 		trips(connections[i % MANY]);
 	thread = begin(sleep_for_many);
@@ -205,11 +184,11 @@ static void closed(void)
 	int next;
 
 	check(pipe(ends), "pipe");
-	connections[0] = dial();
+	connections[0] = dial(&address);
 	trips(connections[0]);
 	thread = begin(sleep_far_behind);
 	close(connections[0]);
-	next = dial();
+	next = dial(&address);
 	say(next, ECHO);
 	usleep(LATER_US / 4);
 	require(write(ends[1], "x", 1) == 1, "pipe");
@@ -228,7 +207,7 @@ static void closed(void)
 static void early(bool by_set)
 {
 	struct epoll_event event = { .events = EPOLLIN };
-	int fd = connections[0] = dial(), set = check(epoll_create1(0), "epoll_create1");
+	int fd = connections[0] = dial(&address), set = check(epoll_create1(0), "epoll_create1");
 	pthread_t thread;
 	char byte;
 
@@ -281,7 +260,7 @@ static void jump(void)
 	fd_set all;
 
 	for (int i = 0; i < MANY; i++)
-		connections[i] = dial();
+		connections[i] = dial(&address);
 	trips(connections[0]);
 	signal(SIGALRM, jump_away);
 	while (jumps < JUMPS) {
@@ -302,15 +281,15 @@ static void jump(void)
 
 int main(int argc, char **arguments)
 {
-	how = argc == 2 ? arguments[1] : "";
+	which = argc == 2 ? arguments[1] : "";
 	start_server();
-	if (strcmp(how, "many") == 0)
+	if (strcmp(which, "many") == 0)
 		many();
-	else if (strcmp(how, "closed") == 0)
+	else if (strcmp(which, "closed") == 0)
 		closed();
-	else if (strcmp(how, "early") == 0 || strcmp(how, "early-set") == 0)
-		early(strcmp(how, "early-set") == 0);
-	else if (strcmp(how, "jump") == 0)
+	else if (strcmp(which, "early") == 0 || strcmp(which, "early-set") == 0)
+		early(strcmp(which, "early-set") == 0);
+	else if (strcmp(which, "jump") == 0)
 		jump();
 	else
 		return 2;

@@ -19,18 +19,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/rendezvous/program.h"
+
 enum { THREADS = 4, CLIENTS = 3, NUMBERS = 4096, TRIPS_MAX = 30, BYTES = 100, TAIL_BYTES = 500 };
 
-static struct sockaddr_in address = { .sin_family = AF_INET };
+static struct sockaddr_in address;
 static int set, listener;
 static long end_ms;
 static _Atomic bool is_open[NUMBERS], is_served[NUMBERS];
-
-static _Noreturn void fail(const char *what)
-{
-	fprintf(stderr, "pool: %s: %s\n", what, strerror(errno));
-	_exit(1);
-}
 
 static long now_ms(void)
 {
@@ -124,10 +120,8 @@ static void *ask(void *argument)
 	char tail[TAIL_BYTES] = { 0 };
 
 	while (now_ms() < end_ms) {
-		int fd = socket(AF_INET, SOCK_STREAM, 0), end = rand_r(&seed) % 3;
+		int fd = dial(&address), end = rand_r(&seed) % 3;
 
-		if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-			fail("connect");
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard,
 			   sizeof(hard)); /* leaves no TIME_WAIT */
 		for (int i = rand_r(&seed) % TRIPS_MAX; i > 0; i--)
@@ -157,19 +151,13 @@ static void run_threads(void *(*body)(void *), int count)
 
 int main(int argc, char **arguments)
 {
-	socklen_t bytes = sizeof(address);
 	pid_t server;
 	int status;
 
 	if (argc != 2)
 		return 2;
 	end_ms = now_ms() + atol(arguments[1]);
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	if (bind(listener, (const struct sockaddr *)&address, bytes) < 0 ||
-	    listen(listener, 1000) < 0 ||
-	    getsockname(listener, (struct sockaddr *)&address, &bytes) < 0)
-		fail("listen");
+	listener = listen_here(&address, SOCK_NONBLOCK, 1000);
 	server = fork();
 	if (server == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -18,9 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/rendezvous/program.h"
+
 enum { THREADS = 8, BYTES_MAX = 3000, TRIPS_MAX = 80 };
 
-static struct sockaddr_in address = { .sin_family = AF_INET };
+static struct sockaddr_in address;
 static _Atomic long connections;
 static double limit;
 
@@ -30,12 +32,6 @@ static double now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "storm: %s: %s\n", what, strerror(errno));
-	_exit(1);
 }
 
 static bool write_all(int fd, const char *from, size_t bytes)
@@ -146,16 +142,10 @@ static void serve(int listener, bool forks)
 int main(int count, char **arguments)
 {
 	bool forks = count > 2;
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), status;
-	socklen_t bytes = sizeof(address);
+	int listener = listen_here(&address, SOCK_CLOEXEC, 100), status;
 	pthread_t threads[THREADS];
 	pid_t server;
 
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (bind(listener, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(listener, 100) < 0 ||
-	    getsockname(listener, (struct sockaddr *)&address, &bytes) < 0)
-		fail("listen");
 	limit = now() + (count > 1 ? atof(arguments[1]) : 3);
 	server = fork();
 	if (server == 0) {
