@@ -70,12 +70,16 @@ static inline bool shmipc_io_was_moved(struct shmipc_io *io)
 }
 
 /* A call that takes no lock may read the number, and another thread close it and get it for
- * something else, before the kernel looks at it: a connected socket never says any of these. */
+ * something else, before the kernel looks at it; or a handler does, and the kernel goes on by the
+ * new one.  A connected socket never says any of these. */
+static inline bool shmipc_io_is_foreign(ssize_t result)
+{
+	return result == -EBADF || result == -ENOTSOCK || result == -ENOTCONN || result == -EINVAL;
+}
+
 static inline bool shmipc_io_missed(struct shmipc_io *io, ssize_t result)
 {
-	return (result == -EBADF || result == -ENOTSOCK || result == -ENOTCONN ||
-		result == -EINVAL) &&
-	       shmipc_io_was_moved(io);
+	return shmipc_io_is_foreign(result) && shmipc_io_was_moved(io);
 }
 
 /* A send that only the kernel can serve, in its place among the bytes. */

@@ -310,6 +310,7 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	struct shmipc_sleeper sleeper = { r, io, shmipc_process_generation() };
 	bool may_end = io->cursor.left > 0 && !(io->flags & (MSG_OOB | MSG_ERRQUEUE));
 	ssize_t n;
+	int fd;
 
 	if (r->stopped || !r->ready)
 		shmipc_receiver_leave_peek_offset(r, io->fd);
@@ -317,11 +318,13 @@ static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
 	atomic_fetch_add(&r->kernel_readers, 1);
 	shmipc_lock_drop(&r->lock, io->private_use);
 	shmipc_io_follow(io);
-	do
+	do {
+		fd = io->fd;
 		n = shmipc_receiver_counted_receive(r, io, io->cursor.left, 0, &sleeper);
-	while (shmipc_io_missed(io, n));
+	} while (shmipc_io_missed(io, n));
 	shmipc_io_follow(io);
-	if (n < 0 || may_end)
+	/* an end may be another file's, if a handler has closed the number */
+	if ((n < 0 || may_end) && !(n == 0 && io->fd != fd))
 		n = shmipc_receiver_judge_plain(r, io->fd, io->private_use, n);
 	shmipc_process_uncount(&r->kernel_readers, sleeper.process);
 	shmipc_postpone_end();

@@ -126,6 +126,8 @@ static ssize_t kernel_limit(struct shmipc_receiver *r, int fd, bool peek)
 		if (shmipc_receiver_at_end(r) && (again || !shmipc_receiver_is_at_mark(r, fd)))
 			return -ESHUTDOWN;
 		n = sys_recvfrom(fd, &value, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+		if (shmipc_io_is_foreign(n))
+			return n;
 		/* the end is the end only if the sender did not cut before it: look once more */
 		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR)) {
 			shmipc_receiver_socket_said(r, n);
@@ -148,7 +150,8 @@ static ssize_t kernel_limit(struct shmipc_receiver *r, int fd, bool peek)
 /* Errors that say nothing of the stream. */
 bool shmipc_receiver_is_about_the_call(ssize_t n)
 {
-	return n == -EFAULT || n == -EINVAL || n == -EMSGSIZE || n == -ENOMEM || n == -ENOBUFS;
+	return n == -EFAULT || n == -EMSGSIZE || n == -ENOMEM || n == -ENOBUFS ||
+	       shmipc_io_is_foreign(n);
 }
 
 ssize_t shmipc_receiver_take_from_kernel(struct shmipc_receiver *r, struct shmipc_io *io)

@@ -36,10 +36,11 @@ static void set_taken(struct shmipc_receiver *r, uint32_t taken)
 
 void shmipc_receiver_socket_said(struct shmipc_receiver *r, ssize_t result)
 {
-	/* EBADF is no socket's word: another thread has just closed the number that was asked */
+	/* what is no word of this socket: another thread has just closed the number that was asked,
+	 * and it may be another file by now */
 	if (result == 0)
 		r->eof = true;
-	else if (result != -EAGAIN && result != -EINTR && result != -EBADF)
+	else if (result != -EAGAIN && result != -EINTR && !shmipc_io_is_foreign(result))
 		r->pending_error = (int)-result;
 	if (r->pending_error && r->sibling)
 		r->sibling->kept_error = r->pending_error;

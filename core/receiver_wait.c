@@ -261,6 +261,7 @@ static ssize_t sleep_on_socket(struct shmipc_receiver *r, struct shmipc_io *io)
 	bool consume = io->private_use && shmipc_receiver_on_ring(r) && !r->last_seen &&
 		       !shmipc_postpone_expects_handlers();
 	struct shmipc_sleeper sleeper = { r, io, shmipc_process_generation() };
+	const int fd = io->fd;
 	char value = 0;
 	ssize_t n = SHMIPC_SLEEP(undo_wait, &sleeper, SYS_recvfrom, io->fd, &value, 1,
 				 consume ? 0 : MSG_PEEK, 0, 0);
@@ -269,11 +270,15 @@ static ssize_t sleep_on_socket(struct shmipc_receiver *r, struct shmipc_io *io)
 		shmipc_receiver_token_came(r, value);
 	if (n == -EINTR || n == -EAGAIN)
 		return n;
-	if (shmipc_io_missed(io, n) || (n == 0 && shmipc_io_was_moved(io))) /* whose end? */
+	if (shmipc_io_missed(io, n))
 		return 0;
-	/* a handler has closed the number, and the kernel's restart found it gone */
-	if (n == -EBADF)
+	/* a handler has closed the number, and the kernel's restart found it gone, or another file
+	 */
+	if (shmipc_io_is_foreign(n))
 		return n;
+	shmipc_io_follow(io);
+	if (n == 0 && io->fd != fd) /* whose end? */
+		return shmipc_postpone.ran ? -EBADF : 0;
 	/* by the kernel, the end is the end only if the sender did not cut before it:
 	 * kernel_limit() sees */
 	if (n < 0 || (n == 0 && shmipc_receiver_on_ring(r)))

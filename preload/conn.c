@@ -224,7 +224,7 @@ bool shim_conn_duplicate(const struct shim_conn *held, int from, int to)
 	if (!one_more_number(index))
 		return false;
 	shim_fd_touch(to);
-	shim_fd_set(to, word);
+	shim_fd_set(to, word & ~SHIM_FD_CLOSING);
 	shim_set_number_reborn(to, shim_conn_at(index));
 	return true;
 }
@@ -244,8 +244,10 @@ bool shim_conn_close_held(struct shim_conn *conn, int fd, int *result)
 		return false;
 	}
 	shim_set_number_closed(fd); /* [number] while the kernel knows it */
+	is_gone = shim_fd_mark_closing(fd, word);
 	*result = sys_close(fd);
-	is_gone = shim_fd_forget(fd, word); /* else another thread has closed it too */
+	/* [life] else another thread has closed it too, or has it anew */
+	is_gone = is_gone && shim_fd_forget(fd, word | SHIM_FD_CLOSING);
 	shim_pins_closing(conn, false);
 	if (is_gone && atomic_fetch_sub(&shim_conn_descriptors[index], 1) == 1)
 		last_number_gone(conn, fd, -1);

@@ -23,6 +23,13 @@ enum shim_fd_kind {
 };
 
 #define SHIM_FD_INDEX_BITS 24
+#define SHIM_FD_KIND_BITS 4
+/*
+ * [life] The number is being closed, and still means what the word says.  The kernel gives it away
+ * before the word is taken, and another thread's dup() may get it for the same connection: its word
+ * is without the mark, so whoever closes forgets the word that he has marked, and no other.
+ */
+#define SHIM_FD_CLOSING (1u << 31)
 
 extern _Atomic uint32_t shim_fd_table[SHIM_FD_MAX];
 
@@ -36,7 +43,7 @@ static inline uint32_t shim_fd_word(int fd)
 
 static inline enum shim_fd_kind shim_fd_kind(uint32_t word)
 {
-	return (enum shim_fd_kind)(word >> SHIM_FD_INDEX_BITS);
+	return (enum shim_fd_kind)(word >> SHIM_FD_INDEX_BITS & ((1u << SHIM_FD_KIND_BITS) - 1));
 }
 
 static inline uint32_t shim_fd_index(uint32_t word)
@@ -56,6 +63,13 @@ static inline uint32_t shim_fd_set(int fd, uint32_t word)
 		return 0;
 	return atomic_exchange_explicit(&shim_fd_table[fd], word,
 					memory_order_acq_rel); /* [fd:rel] */
+}
+
+/* [life] False: it is another one by now, or another thread closes it. */
+static inline bool shim_fd_mark_closing(int fd, uint32_t word)
+{
+	return (uint32_t)fd < SHIM_FD_MAX &&
+	       atomic_compare_exchange_strong(&shim_fd_table[fd], &word, word | SHIM_FD_CLOSING);
 }
 
 /* False: it is another one by now. */

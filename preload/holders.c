@@ -208,6 +208,7 @@ static void reconcile(void)
 
 		if (word == 0 || shim_fd_kind(word) == SHIM_FD_SET)
 			continue;
+		shim_fd_set(fd, word & ~SHIM_FD_CLOSING); /* who closes it is not here */
 		if (marks[shim_fd_index(word)] == forks)
 			atomic_fetch_add(&shim_conn_descriptors[shim_fd_index(word)], 1);
 		else

@@ -19,7 +19,8 @@ enum {
 	ASKING_CHEAP_US = 50,
 	ASKING_US_PER_TRIP = 4,
 	ASKING_US_PER_64_KIB = 8,
-	ASKING_MAX_US = 10 * 1000,
+	/* fewer round trips than those for which the other end waits (upgrade.c) */
+	ASKING_MAX_US = 4000,
 };
 
 /* Of Unix sockets, as of late; a thread that was put aside in the middle is not believed at once.
