@@ -323,6 +323,60 @@ static void closed_client(int fd)
 }
 CASE("handlers.close_in_recv", closed_server, closed_client, ANY);
 
+/* What the number is next has nothing to do with the stream, which goes on by its other name. */
+static int replacement;
+
+static void replace_in_handler(int signo)
+{
+	(void)signo;
+	ran++;
+	close(the_fd);
+	obs("dup2", dup2(replacement, the_fd) == the_fd ? 0 : -1);
+}
+
+static void replaced_server(int fd)
+{
+	char bytes[100];
+	int copy = dup(fd);
+
+	the_fd = fd;
+	install(replace_in_handler, SA_RESTART);
+	alarm_in(100000, 0);
+	obs("recv", recv(fd, bytes, sizeof(bytes), 0));
+	obs_val("ran", ran);
+	tell(1);
+	obs("by the copy", recv(copy, bytes, 10, MSG_WAITALL));
+	obs_val("right", memcmp(bytes, "helloworld", 10) == 0);
+	obs("send", send(copy, "ping", 4, MSG_NOSIGNAL));
+	both();
+	close(copy);
+	close(replacement);
+}
+
+static void replaced_by_file_server(int fd)
+{
+	replacement = open("/dev/null", O_RDWR);
+	replaced_server(fd);
+}
+
+static void replaced_by_socket_server(int fd)
+{
+	replacement = socket(AF_INET, SOCK_STREAM, 0);
+	replaced_server(fd);
+}
+
+static void replaced_client(int fd)
+{
+	char bytes[100];
+
+	await();
+	send(fd, "helloworld", 10, 0);
+	obs("received", recv(fd, bytes, 4, MSG_WAITALL));
+	both();
+}
+CASE("handlers.close_in_recv_and_open", replaced_by_file_server, replaced_client, ANY);
+CASE("handlers.close_in_recv_and_socket", replaced_by_socket_server, replaced_client, ANY);
+
 static void closed_poll_server(int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
