@@ -258,6 +258,29 @@ def a_number_is_closed_under_a_receive_and_a_copy_stays(_):
     closing("asleep", at_once=4)
 
 
+def names(how):
+    """Threads give a connection new names and close them; the kernel gives a number away before the shim forgets it."""
+    log = f"{harness.DIR}/names.log"
+    env = dict(os.environ, LD_PRELOAD=harness.SHIM, SHMIPC_ENDPOINTS="tcp:*", SHMIPC_LOG=f"info:{log}",
+               SHMIPC_UPGRADE_AFTER="1")
+    for _ in range(4):
+        result = subprocess.run([build("names"), how, "700"], env=env, capture_output=True, text=True, check=False,
+                                timeout=harness.DEADLINE_S)
+        assert result.returncode == 0, (how, result.returncode, result.stderr)
+    with open(log, encoding="ascii") as file:
+        assert file.read().count("event=accelerated") == 8
+
+
+@case
+def threads_name_a_connection_and_close_the_names(_):
+    names("own")
+
+
+@case
+def threads_use_names_that_others_close(_):
+    names("stale")
+
+
 @case
 def a_thread_copies_what_another_closes(_):
     closing("dup", "replace")
