@@ -260,7 +260,7 @@ def a_number_is_closed_under_a_receive_and_a_copy_stays(_):
 
 def names(how):
     """Threads give a connection new names and close them; the kernel gives a number away before the shim forgets it."""
-    log = f"{harness.DIR}/names.log"
+    log = f"{harness.DIR}/names.{how}.log"
     env = dict(os.environ, LD_PRELOAD=harness.SHIM, SHMIPC_ENDPOINTS="tcp:*", SHMIPC_LOG=f"info:{log}",
                SHMIPC_UPGRADE_AFTER="1")
     for _ in range(4):
