@@ -145,6 +145,13 @@ static __attribute__((hot)) void last_number_gone(struct shim_conn *conn, int nu
 		shim_conn_end(conn, fd);
 }
 
+static inline bool leads_to(uint32_t word, uint32_t index)
+{
+	enum shim_fd_kind kind = shim_fd_kind(word);
+
+	return shim_fd_index(word) == index && (kind == SHIM_FD_CONN || kind == SHIM_FD_PLAIN);
+}
+
 __attribute__((hot)) void shim_conn_forget(int fd)
 {
 	uint32_t word = shim_fd_word(fd);
@@ -168,7 +175,7 @@ __attribute__((hot)) void shim_conn_forget(int fd)
 		shim_pins_move(conn, fd);
 		shim_unpin(conn);
 	}
-	if (shim_fd_set(fd, 0) != word)
+	if (!leads_to(shim_fd_set(fd, 0), index))
 		return;			/* another thread closes the same number */
 	if (shim_pins_are_inside(conn)) /* since then; the number of ours still counts */
 		shim_pins_move(conn, fd);
@@ -229,12 +236,24 @@ bool shim_conn_duplicate(const struct shim_conn *held, int from, int to)
 	return true;
 }
 
+/* The connection may become libc's own meanwhile: its word changes, and is marked as it is then. */
+static bool mark_closing(int fd, uint32_t index, uint32_t *word)
+{
+	for (;;) {
+		*word = shim_fd_word(fd);
+		if (!leads_to(*word, index) || (*word & SHIM_FD_CLOSING))
+			return false;
+		if (shim_fd_mark_closing(fd, *word))
+			return true;
+	}
+}
+
 bool shim_conn_close_held(struct shim_conn *conn, int fd, int *result)
 {
 	uint32_t word = shim_fd_word(fd), index = shim_conn_index(conn);
 	bool is_gone, moves;
 
-	if (word != shim_fd_make(SHIM_FD_CONN, index) && word != shim_fd_make(SHIM_FD_PLAIN, index))
+	if (!leads_to(word, index) || (word & SHIM_FD_CLOSING))
 		return false;
 	shim_pins_closing(conn, true); /* [closing] */
 	/* of two that close the last two numbers at once the second one finds the first inside */
@@ -244,7 +263,7 @@ bool shim_conn_close_held(struct shim_conn *conn, int fd, int *result)
 		return false;
 	}
 	shim_set_number_closed(fd); /* [number] while the kernel knows it */
-	is_gone = shim_fd_mark_closing(fd, word);
+	is_gone = mark_closing(fd, index, &word);
 	*result = sys_close(fd);
 	/* [life] else another thread has closed it too, or has it anew */
 	is_gone = is_gone && shim_fd_forget(fd, word | SHIM_FD_CLOSING);
