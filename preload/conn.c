@@ -102,14 +102,13 @@ void shim_conn_waits_unseen(struct shim_conn *conn)
 /* From here on this process's calls on its numbers are libc's own. */
 static void show_plain(const struct shim_conn *conn)
 {
-	uint32_t index = shim_conn_index(conn);
+	const uint32_t ours = shim_fd_make(SHIM_FD_CONN, shim_conn_index(conn));
+	const uint32_t plain = shim_fd_make(SHIM_FD_PLAIN, shim_conn_index(conn));
 
-	for (int fd = 0; fd < shim_fd_limit(); fd++) {
-		if (shim_fd_word(fd) == shim_fd_make(SHIM_FD_CONN, index)) {
-			shim_fd_set(fd, shim_fd_make(SHIM_FD_PLAIN, index));
+	for (int fd = 0; fd < shim_fd_limit(); fd++)
+		/* [life] not over the mark of who is closing it */
+		if (shim_fd_word(fd) == ours && shim_fd_change(fd, ours, plain))
 			shim_conn_log(conn, fd, "plain", false);
-		}
-	}
 }
 
 void shim_conn_make_plain(struct shim_conn *conn, enum shmipc_reason reason)

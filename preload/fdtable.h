@@ -65,18 +65,22 @@ static inline uint32_t shim_fd_set(int fd, uint32_t word)
 					memory_order_acq_rel); /* [fd:rel] */
 }
 
-/* [life] False: it is another one by now, or another thread closes it. */
-static inline bool shim_fd_mark_closing(int fd, uint32_t word)
+/* False: it is another one by now. */
+static inline bool shim_fd_change(int fd, uint32_t word, uint32_t to)
 {
 	return (uint32_t)fd < SHIM_FD_MAX &&
-	       atomic_compare_exchange_strong(&shim_fd_table[fd], &word, word | SHIM_FD_CLOSING);
+	       atomic_compare_exchange_strong(&shim_fd_table[fd], &word, to); /* [fd:rel] */
 }
 
-/* False: it is another one by now. */
 static inline bool shim_fd_forget(int fd, uint32_t word)
 {
-	return (uint32_t)fd < SHIM_FD_MAX &&
-	       atomic_compare_exchange_strong(&shim_fd_table[fd], &word, 0); /* [fd:rel] */
+	return shim_fd_change(fd, word, 0);
+}
+
+/* [life] */
+static inline bool shim_fd_mark_closing(int fd, uint32_t word)
+{
+	return shim_fd_change(fd, word, word | SHIM_FD_CLOSING);
 }
 
 /* Numbers below this one have been used; for walks over the table. */

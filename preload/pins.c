@@ -50,17 +50,22 @@ static __attribute__((hot)) uint32_t change(struct shim_pins *pins, uint32_t by)
 	return before;
 }
 
-__attribute__((hot)) bool shim_pin(struct shim_conn *conn, int fd)
+/* False: the number is another one's by now, and the pin is taken back. */
+static inline bool stays_pinned(struct shim_conn *conn, int fd)
 {
-	uint32_t index = shim_conn_index(conn), word;
+	uint32_t word = shim_fd_word(fd);
 
-	change(&table[index], 1); /* [pin] */
-	word = shim_fd_word(fd);
-	if (shim_fd_index(word) == index &&
+	if (shim_fd_index(word) == shim_conn_index(conn) &&
 	    (shim_fd_kind(word) == SHIM_FD_CONN || shim_fd_kind(word) == SHIM_FD_PLAIN))
 		return true;
 	shim_unpin(conn);
 	return false;
+}
+
+__attribute__((hot)) bool shim_pin(struct shim_conn *conn, int fd)
+{
+	change(&table[shim_conn_index(conn)], 1); /* [pin] */
+	return stays_pinned(conn, fd);
 }
 
 /* [closing] */
@@ -75,8 +80,7 @@ bool shim_pin_for_use(struct shim_conn *conn, int fd)
 		return true;
 	while (atomic_load(&pins->closing) != 0 && atomic_load(&pins->moved) == 0)
 		sys_nanosleep(&nap);
-	shim_unpin(conn);
-	return shim_pin(conn, fd);
+	return stays_pinned(conn, fd); /* counted all the time, so the next close finds it too */
 }
 
 __attribute__((hot)) void shim_unpin(struct shim_conn *conn)
