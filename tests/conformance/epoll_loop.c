@@ -231,19 +231,26 @@ static void drain_when_told(int fd)
 	}
 }
 
-static void fill(int fd)
+static size_t fill_once(int fd)
 {
 	static char bytes[65536];
-	struct pollfd room = { .fd = fd, .events = POLLOUT };
+	size_t total = 0;
 
 	memset(bytes, 'f', sizeof(bytes));
+	for (size_t piece = sizeof(bytes); piece > 0; piece /= 2)
+		for (ssize_t n; (n = send(fd, bytes, piece, 0)) > 0;)
+			total += (size_t)n;
+	return total;
+}
+
+/* There may be room anew: that of a ring which has just been attached, or what TCP has moved on
+ * when it probes the closed window. */
+static void fill(int fd)
+{
 	set_nonblock(fd, true);
-	do /* there may be room anew, that of a ring which has just been attached */
-		for (size_t piece = sizeof(bytes); piece > 0; piece /= 2)
-			while (send(fd, bytes, piece, 0) > 0)
-				;
-	while (poll(&room, 1, 0) > 0);
-	obs("full", send(fd, bytes, 1, 0));
+	while (fill_once(fd) > 0)
+		usleep(CONF_PROBE_MS * 1000);
+	obs("full", send(fd, "f", 1, 0));
 	set_nonblock(fd, false);
 }
 
