@@ -15,21 +15,28 @@ enum {
 	CUTTING_PAUSES = 1000,
 };
 
-/* After this the sender promises no token and makes no cut to the ring that it has not made
- * already. */
-static void forbid(struct shmipc_receiver *r, uint32_t bits)
+bool shmipc_receiver_tell_sender(struct shmipc_receiver *r, uint32_t bits)
 {
 	atomic_fetch_or(&r->want->want, bits);
 	shmipc_membarrier();
 	atomic_fetch_or(&r->want->want, SHMIPC_WANT_FENCE);
 	atomic_thread_fence(memory_order_seq_cst); /* [stop] */
-	for (int i = 0; i < CUTTING_TRIES && (atomic_load(&r->tx->flags) & SHMIPC_TX_CUTTING);
-	     i++) {
+	for (int i = 0; i < CUTTING_TRIES; i++) {
+		if (!(atomic_load(&r->tx->flags) & SHMIPC_TX_CUTTING))
+			return true;
 		if (i < CUTTING_PAUSES)
 			shmipc_cpu_pause();
 		else
 			sys_sched_yield();
 	}
+	return false;
+}
+
+/* After this the sender promises no token and makes no cut to the ring that it has not made
+ * already. */
+static void forbid(struct shmipc_receiver *r, uint32_t bits)
+{
+	shmipc_receiver_tell_sender(r, bits);
 	if (!shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) &&
 	    shmipc_receiver_before_cut(r) == 0)
 		shmipc_receiver_pass_cut(r);
@@ -166,8 +173,7 @@ bool shmipc_receiver_is_entangled(const struct shmipc_receiver *r)
 	       !(r->eof && shmipc_receiver_unread(r) == 0);
 }
 
-/* Locked. */
-static void help(struct shmipc_receiver *r, int socket)
+void shmipc_receiver_send_ring(struct shmipc_receiver *r, int socket)
 {
 	for (;;) {
 		uint64_t head = shmipc_receiver_head(r), unread = shmipc_receiver_unread(r);
@@ -186,6 +192,7 @@ static void help(struct shmipc_receiver *r, int socket)
 			atomic_store_explicit(&r->head, head + (uint64_t)n, memory_order_relaxed);
 			atomic_store_explicit(&r->rx->head, head + (uint64_t)n,
 					      memory_order_release);
+			r->former_besides -= n; /* the kernel counts them from now on */
 		}
 		atomic_signal_fence(memory_order_seq_cst);
 		r->in_kernel = false;
@@ -205,7 +212,7 @@ void shmipc_receiver_help(struct shmipc_receiver *r, int peer_socket, bool priva
 		atomic_thread_fence(memory_order_seq_cst);
 		if ((atomic_load(&r->tx->phase) & 1) &&
 		    !(atomic_load(&r->tx->flags) & (SHMIPC_TX_SERVING | SHMIPC_TX_FIN)))
-			help(r, peer_socket);
+			shmipc_receiver_send_ring(r, peer_socket);
 		atomic_fetch_and(&r->want->want, ~(uint32_t)SHMIPC_WANT_HELPING);
 	}
 	shmipc_lock_drop(&r->lock, private_use);

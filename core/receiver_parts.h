@@ -162,6 +162,14 @@ void shmipc_receiver_drain_ledger(struct shmipc_receiver *r, int fd);
  * error can follow.  False: it was LAST, so the ring is read after all. */
 bool shmipc_receiver_settle_stop(struct shmipc_receiver *r, int fd);
 
+/* Sets bits of `want`.  True: the sender has seen them, or will before it does anything that it
+ * announces by CUTTING; false: it is still inside something of that kind. */
+bool shmipc_receiver_tell_sender(struct shmipc_receiver *r, uint32_t bits);
+
+/* HELPING has been said: what the ring holds goes by the sender's socket, as far as there is room.
+ */
+void shmipc_receiver_send_ring(struct shmipc_receiver *r, int socket);
+
 /* ---- receiver_end.c; locked ---- */
 
 /* The end of the stream, as the kernel would have told it: 0 or -errno. */

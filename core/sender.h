@@ -239,7 +239,11 @@ bool shmipc_sender_must_ask(const struct shmipc_sender *s);
  * kernel. */
 void shmipc_sender_nudge(struct shmipc_sender *s, int fd);
 
-/* The end of the stream: flags (enum shmipc_tx_flag) for the peer, before the kernel is told. */
+/* Locked.  The end of the stream: flags (enum shmipc_tx_flag) for the peer, before the kernel is
+ * told; before them a stop of the peer's is served. */
+void shmipc_sender_end(struct shmipc_sender *s, int fd, uint32_t flags);
+
+/* The flags alone, of a stream whose socket is not at hand. */
 void shmipc_sender_finish(struct shmipc_sender *s, uint32_t flags);
 
 /* Locked: payload that the kernel's own counters of the socket do not show, less what they show

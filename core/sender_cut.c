@@ -165,6 +165,20 @@ void shmipc_sender_ask(struct shmipc_sender *s, int fd)
 
 /* ---- cuts ---- */
 
+/* [stop] [untangle] say that we are cutting, fence, look what the receiver wants; it says STOP, or
+ * STOPPED, fences, waits until nobody is cutting, and looks: one of the two sees the other */
+static __attribute__((hot)) uint32_t begin_cut(struct shmipc_sender *s)
+{
+	atomic_fetch_or(&s->tx->flags, SHMIPC_TX_CUTTING);
+	atomic_thread_fence(memory_order_seq_cst);
+	return atomic_load_explicit(&s->want->want, memory_order_relaxed);
+}
+
+static __attribute__((hot)) void end_cut(struct shmipc_sender *s)
+{
+	atomic_fetch_and(&s->tx->flags, ~(uint32_t)SHMIPC_TX_CUTTING);
+}
+
 static bool token_would_fit(const struct shmipc_sender *s, int fd)
 {
 	uint32_t memory[SK_MEMINFO_VARS] = { 0 };
@@ -225,11 +239,7 @@ __attribute__((hot)) bool shmipc_sender_cut_to_ring(struct shmipc_sender *s, int
 	    !token_would_fit(s, fd))
 		return false;
 	shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
-	/* [stop] say that we are cutting, fence, look for STOP; the receiver says STOP, fences,
-	 * waits until nobody is cutting, looks at the phase: one of the two sees the other */
-	atomic_fetch_or(&s->tx->flags, SHMIPC_TX_CUTTING);
-	atomic_thread_fence(memory_order_seq_cst);
-	want = atomic_load_explicit(&s->want->want, memory_order_relaxed);
+	want = begin_cut(s);
 	if (!(want & (SHMIPC_WANT_STOP | SHMIPC_WANT_LEAVE | SHMIPC_WANT_CLOSED))) {
 		atomic_store_explicit(&s->tx->cut, atomic_load(&s->kernel_bytes),
 				      memory_order_relaxed);
@@ -238,7 +248,7 @@ __attribute__((hot)) bool shmipc_sender_cut_to_ring(struct shmipc_sender *s, int
 		atomic_store_explicit(&s->tx->phase, s->phase, memory_order_release);
 		shmipc_count(&s->count->cuts, 1);
 	}
-	atomic_fetch_and(&s->tx->flags, ~(uint32_t)SHMIPC_TX_CUTTING);
+	end_cut(s);
 	shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 	return shmipc_sender_on_ring(s);
 }
@@ -282,6 +292,15 @@ static void leave_stopped(struct shmipc_sender *s)
 /* LAST is in the socket before the phase says so: whoever sees the phase finds LAST.  It stands in
  * the ledger like a token: a receiver that stops or closes finds it there.  Behind a shutdown
  * nothing follows, and LAST would find the socket closed: we stay. */
+/* Nobody will read either way; the kernel gives the error.  Of what the ring holds it knows
+ * nothing: judged as long as we are on it. */
+static void last_found_no_reader(struct shmipc_sender *s, uint32_t want)
+{
+	s->no_more_ring = true;
+	if (!(want & SHMIPC_WANT_CLOSED))
+		shmipc_ending_of(s, POLLERR);
+}
+
 int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 {
 	const char last = SHMIPC_TOKEN_LAST;
@@ -291,10 +310,12 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 	/* by another thread, while this one's call waited for room: no end of the peer's */
 	if (s->shut)
 		return 0;
+	begin_cut(s);
 	want = promise(s);
 	shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
 	if (want & SHMIPC_WANT_STOPPED) {
 		take_promise_back(s);
+		end_cut(s);
 		leave_stopped(s);
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 		return s->broken ? -ECONNRESET : 0;
@@ -305,20 +326,14 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 	if (n != 1)
 		take_promise_back(s);
 	shmipc_sender_keep_reset(s, n);
-	if (is_passing(n)) {
-		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
-		return -EAGAIN;
+	if (!is_passing(n)) {
+		if (n != 1)
+			last_found_no_reader(s, want);
+		leave(s);
 	}
-	if (n != 1) {
-		s->no_more_ring = true; /* nobody will read either way; the kernel gives the error
-					 */
-		/* of what the ring holds it knows nothing: judged as long as we are on it */
-		if (!(want & SHMIPC_WANT_CLOSED))
-			shmipc_ending_of(s, POLLERR);
-	}
-	leave(s);
+	end_cut(s);
 	shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
-	return 0;
+	return is_passing(n) ? -EAGAIN : 0;
 }
 
 int shmipc_sender_downgrade(struct shmipc_sender *s, int fd)
@@ -409,6 +424,19 @@ void shmipc_sender_serve_finally(struct shmipc_sender *s, int fd)
 	}
 }
 
+void shmipc_sender_end(struct shmipc_sender *s, int fd, uint32_t flags)
+{
+	if (!s->attached)
+		return;
+	shmipc_sender_serve_finally(s, fd);
+	if ((begin_cut(s) & SHMIPC_WANT_STOPPED) && shmipc_sender_on_ring(s)) {
+		end_cut(s); /* it has been said since; not twice */
+		shmipc_sender_serve_finally(s, fd);
+	}
+	shmipc_sender_finish(s, flags);
+	end_cut(s);
+}
+
 __attribute__((hot)) bool shmipc_sender_has_to_serve(const struct shmipc_sender *s)
 {
 	return s->attached && ((atomic_load_explicit(&s->want->want, memory_order_relaxed) &
@@ -432,6 +460,7 @@ void shmipc_sender_recover(struct shmipc_sender *s, int fd)
 
 	if (!s->attached)
 		return;
+	end_cut(s);
 	if (doing == SHMIPC_SENDER_IN_CUT) {
 		s->broken = true;
 		return;

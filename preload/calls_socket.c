@@ -121,8 +121,8 @@ static void before_shutdown(struct shim_conn *conn, int fd, int how)
 		if (shmipc_sender_lock(&conn->tx, fd, alone)) {
 			shmipc_sender_serve_finally(&conn->tx, fd);
 			shmipc_sender_ask(&conn->tx, fd);
+			shmipc_sender_end(&conn->tx, fd, SHMIPC_TX_FIN);
 			conn->tx.shut = true;
-			shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN);
 			shmipc_lock_drop(&conn->tx.lock, alone);
 		}
 	}

@@ -47,7 +47,7 @@ void shim_conn_end_stream(struct shim_conn *conn, int fd)
 	shmipc_sender_serve_finally(&conn->tx, fd);
 	if ((unread || is_cut_short(&conn->tx) || is_closed_hard(conn, fd)) && !is_over(conn))
 		close_with_unread(conn, fd);
-	shmipc_sender_finish(&conn->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
+	shmipc_sender_end(&conn->tx, fd, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
 }
 
 static __attribute__((hot)) void give_back(struct shim_conn *conn)

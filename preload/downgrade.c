@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 
 #include "core/cpu.h"
 #include "core/ending.h"
@@ -40,30 +41,87 @@ static void nudge(struct shim_conn *conn, int fd, bool alone)
 	shmipc_lock_drop(&conn->tx.lock, alone);
 }
 
-static void set_room(int socket, int bytes)
+/* The most that a socket of ours may hold, as SO_SNDBUF says it. */
+static int most_room(void)
 {
-	if (sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
-		sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	int most = INT_MAX / 4;
+	socklen_t size = sizeof(most);
+	int socket = sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (socket < 0)
+		return 0;
+	sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &most, sizeof(most));
+	if (sys_getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &most, &size) < 0)
+		most = 0;
+	sys_close(socket);
+	return most;
 }
 
-/* A ring holds more than a socket does by default: the peer's gets room for it, and is then as it
- * was, but for the bytes that lie in it. */
+struct room {
+	int bytes, lock;
+	bool changed;
+};
+
+/* Half of what SO_SNDBUF says, for which that was set once. */
+static bool set_room(int socket, int bytes)
+{
+	return sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) == 0 ||
+	       sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)) == 0;
+}
+
+/* What is unread may be more than a socket holds by default: the peer's gets room for it.  Never
+ * less than it has, of which TCP may have given it more than it lets us ask for. */
+static void make_room(int socket, uint64_t bytes, struct room *before)
+{
+	int wanted = bytes < ROOM_BYTES_MAX ? (int)bytes : ROOM_BYTES_MAX;
+	socklen_t size = sizeof(before->bytes);
+
+	*before = (struct room){ 0 };
+	if (sys_getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &before->bytes, &size) < 0 ||
+	    before->bytes / 2 >= wanted)
+		return;
+	sys_getsockopt(socket, SOL_SOCKET, SO_BUF_LOCK, &before->lock, &size);
+	before->changed = sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &wanted,
+					 sizeof(wanted)) == 0 ||
+			  (before->bytes < most_room() && set_room(socket, wanted));
+}
+
+/* As it was, but for the bytes that lie in it. */
+static void restore_room(int socket, const struct room *before)
+{
+	if (!before->changed)
+		return;
+	set_room(socket, before->bytes / 2); /* the kernel doubles it */
+	sys_setsockopt(socket, SOL_SOCKET, SO_BUF_LOCK, &before->lock, sizeof(before->lock));
+}
+
 static void help_by(struct shim_conn *conn, int socket, bool alone)
 {
-	uint64_t bytes = shmipc_receiver_arrived(&conn->rx) - conn->rx.head;
-	int wanted = bytes < ROOM_BYTES_MAX ? (int)bytes : ROOM_BYTES_MAX, now = 0, lock = 0;
-	socklen_t size = sizeof(now);
-	bool more = sys_getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &now, &size) == 0 &&
-		    now / 2 < wanted;
+	struct room before;
 
-	sys_getsockopt(socket, SOL_SOCKET, SO_BUF_LOCK, &lock, &size);
-	if (more)
-		set_room(socket, wanted);
+	make_room(socket, shmipc_receiver_arrived(&conn->rx) - conn->rx.head, &before);
 	shmipc_receiver_help(&conn->rx, socket, alone);
-	if (!more)
+	restore_room(socket, &before);
+}
+
+/* The peer's socket is looked for only where nothing else helps. */
+static void untangle(struct shim_conn *conn, int fd, bool alone)
+{
+	struct shmipc_receiver *r = &conn->rx;
+	struct room before;
+	int socket;
+
+	if (!shmipc_receiver_is_mixed(r, alone))
 		return;
-	set_room(socket, now / 2); /* the kernel doubles it */
-	sys_setsockopt(socket, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof(lock));
+	socket = shim_peer_socket(conn, fd);
+	if (socket < 0)
+		return;
+	make_room(socket,
+		  shmipc_receiver_unread_before_ring(r) + shmipc_receiver_arrived(r) - r->head,
+		  &before);
+	shmipc_receiver_untangle(r, fd, socket, alone);
+	restore_room(socket, &before);
+	sys_close(socket);
 }
 
 /* Many connections often lead to one peer, and if that has been silent about one of them it will be
@@ -93,9 +151,11 @@ static void help_sender(struct shim_conn *conn, int fd, bool alone)
 
 static bool stop_receiving(struct shim_conn *conn, int fd, bool alone)
 {
-	bool stopped = shmipc_receiver_stop(&conn->rx, fd, alone);
 	const int patience = tries_before_help();
+	bool stopped;
 
+	untangle(conn, fd, alone);
+	stopped = shmipc_receiver_stop(&conn->rx, fd, alone);
 	if (!stopped && !shmipc_receiver_is_stranded(&conn->rx, fd))
 		nudge(conn, fd, alone);
 	for (int i = 0; i < ANSWER_TRIES && !stopped; i++) {

@@ -129,8 +129,7 @@ static inline ssize_t end_receive(struct end *e, void *data, size_t bytes, int f
 static inline void end_finish(struct end *e)
 {
 	shmipc_lock_take(&e->tx.lock, false);
-	shmipc_sender_serve_locked(&e->tx, e->fd);
-	shmipc_sender_finish(&e->tx, SHMIPC_TX_FIN);
+	shmipc_sender_end(&e->tx, e->fd, SHMIPC_TX_FIN);
 	e->tx.shut = true;
 	shmipc_lock_drop(&e->tx.lock, false);
 	shutdown(e->fd, SHUT_WR);
@@ -142,7 +141,7 @@ static inline void end_close(struct end *e)
 		return;
 	if (shmipc_receiver_close(&e->rx, e->fd))
 		shmipc_sender_finish(&e->tx, SHMIPC_TX_RESET);
-	shmipc_sender_finish(&e->tx, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
+	shmipc_sender_end(&e->tx, e->fd, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
 	close(e->fd);
 	e->fd = -1;
 }
