@@ -115,7 +115,9 @@ void shim_handover_exec(void)
 			continue;
 		candidate = atomic_load(&conn->state) == SHMIPC_STATE_CANDIDATE;
 		shim_handover(conn, fd);
-		conn->handed_over = candidate || is_over(conn, fd);
+		/* else something else stands there by now, and the record is nobody's */
+		if (shim_handover_is_inherited(fd, conn))
+			conn->handed_over = candidate || is_over(conn, fd);
 	}
 }
 
