@@ -7,6 +7,7 @@
 #include "core/ending.h"
 #include "core/receiver_parts.h"
 #include "core/sender_parts.h"
+#include "core/thread.h"
 
 bool shmipc_bypass_send_is_judged(const struct shmipc_sender *s)
 {
@@ -54,7 +55,7 @@ int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use, 
 	else if (!s->shut && (shmipc_sender_on_ring(s) || shmipc_sender_owes(s)))
 		error = -EAGAIN;
 	else
-		atomic_fetch_add(&s->kernel_senders, 1);
+		error = shmipc_sender_enter_kernel(s);
 	shmipc_lock_drop(&s->lock, private_use);
 	return error;
 }
@@ -68,13 +69,13 @@ void shmipc_bypass_send_end(struct shmipc_sender *s, ssize_t n, bool ended)
 	if (n > 0 && ended)
 		s->answered = true;
 	shmipc_sender_note_told(s, n);
-	atomic_fetch_sub(&s->kernel_senders, 1);
+	shmipc_sender_leave_kernel(s, shmipc_process_generation());
 }
 
 void shmipc_bypass_send_abandon(struct shmipc_sender *s)
 {
 	atomic_store(&s->count_lost, true); /* said before the call counts as over */
-	atomic_fetch_sub(&s->kernel_senders, 1);
+	shmipc_sender_leave_kernel(s, shmipc_process_generation());
 }
 
 bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, int fd, bool private_use)

@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 enum {
-	SHMIPC_LAYOUT_VERSION = 2,
+	SHMIPC_LAYOUT_VERSION = 3,
 	SHMIPC_PAGE_BYTES = 4096,
 	SHMIPC_LINE_BYTES = 128, /* two cache lines: adjacent-line prefetchers pull pairs */
 	SHMIPC_KEY_BYTES = 32,
@@ -87,6 +87,7 @@ struct shmipc_tx_line {
 	_Atomic uint32_t cpu;		  /* where the sender last ran, +1; 0 unknown */
 	_Atomic uint32_t flags;		  /* enum shmipc_tx_flag */
 	_Atomic uint32_t space_wanted;	  /* the sender sleeps on rx.space_bell */
+	_Atomic uint32_t kernel_senders;  /* calls inside a kernel send since the ring was left */
 };
 
 enum shmipc_tx_flag {
@@ -94,7 +95,7 @@ enum shmipc_tx_flag {
 	SHMIPC_TX_RESET = 2,	/* closed with unread bytes: the kernel would have reset */
 	SHMIPC_TX_CLOSED = 4,	/* the whole end was closed, not only this direction */
 	SHMIPC_TX_UNFENCED = 8, /* registered with membarrier: may publish without a fence */
-	SHMIPC_TX_CUTTING = 16, /* about to cut to the ring: wait a moment, then read the phase */
+	SHMIPC_TX_CUTTING = 16, /* about to cut, or to end: wait a moment, then read the phase */
 	SHMIPC_TX_LATE = 32,	/* the reset came after this direction's own end: no news to a
 				   receive, and a broken pipe to a send */
 	SHMIPC_TX_AGAIN = 64, /* both directions are over, this program ends: meet its successor */
@@ -178,7 +179,7 @@ _Static_assert(SHMIPC_LEAD_BYTES % SHMIPC_LINE_BYTES == 0, "leads share no line"
 _Static_assert(SHMIPC_STREAM_COUNT_MAX <= UINT16_MAX, "a letter holds a number");
 _Static_assert(sizeof(struct shmipc_direction) == 3 * SHMIPC_LINE_BYTES, "one line a writer");
 _Static_assert(offsetof(struct shmipc_stream_control, direction) == 2 * SHMIPC_LINE_BYTES,
-	       "layout 2");
+	       "layout 3");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "lock-free words");
 
 #endif

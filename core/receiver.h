@@ -291,16 +291,14 @@ void shmipc_receiver_go_on(struct shmipc_receiver *r, int fd, bool private_use);
 void shmipc_receiver_help(struct shmipc_receiver *r, int peer_socket, bool private_use);
 
 /* Asks the sender for no more tokens, as a stop does that is to follow.  True: such a stop cannot
- * be made as it lies, because tokens lie behind unread payload, and bytes of the ring behind both.
- */
+ * be made as it lies, because what is unread lies in the socket and in the ring by turns. */
 bool shmipc_receiver_is_mixed(struct shmipc_receiver *r, bool private_use);
 
-/* The kernel's part of what is unread, of which there is a copy while shmipc_receiver_untangle()
- * is at work; bytes. */
-uint64_t shmipc_receiver_unread_before_ring(const struct shmipc_receiver *r);
+/* Bytes of the sender's that nobody has read, with tokens, and there perhaps counted twice. */
+size_t shmipc_receiver_lies_with_kernel(int fd, int peer_socket);
 
-/* Mixed: puts the stream in order by a copy of the sender's socket, as far as there is room, and
- * has stopped then.  False: nothing was done, or r is broken. */
+/* Mixed: puts the stream in order by a copy of the sender's socket, which has room for it, and has
+ * stopped then.  False: nothing was done, or r is broken. */
 bool shmipc_receiver_untangle(struct shmipc_receiver *r, int fd, int peer_socket, bool private_use);
 
 /* After a stop that is not done: the kernel's bytes are not payload alone, so nobody but us can

@@ -1,17 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A stop in the midst of a cut: payload that came by the kernel lies unread in the socket, tokens
- * behind it, and what follows in the ring.  Tokens cannot be taken from behind payload, and whoever
- * reads by the kernel alone would read them.  So all of it is taken off the socket, and the payload
- * and then the ring are sent again by a copy of the sender's socket.
+ * A stop in the midst of a cut.  What is unread lies in the socket and in the ring by turns:
  *
- * [untangle] We say HELPING and STOPPED in one store, fence, wait until the sender is in no cut.
- * It announces one, fences and looks for STOPPED before it sends LAST or says FIN.  So either we
- * see that it has, and have touched nothing yet; or it sees STOPPED, and with it HELPING, for which
- * it waits before it sends anything.
+ *   payload, tokens | ring                   the sender is on the ring
+ *   tokens, LAST, payload | ring             it has left it
+ *   payload, tokens, LAST, payload | ring    it has gone there and left it
+ *
+ * Whoever reads by the kernel alone would read the tokens, and nothing of the ring.  So all of it
+ * is taken off the socket, and what belongs to the stream is sent again in its order, by a copy of
+ * the sender's socket.
+ *
+ * [untangle] We say HELPING and STOPPED in one store, fence, wait until the sender is in no cut,
+ * and in no kernel send if it has left the ring.  It announces each of these, fences and looks
+ * before it sends LAST or payload, or says FIN.  So either we see that it has, and have touched
+ * nothing yet; or it sees HELPING, and waits until we have done.
  */
 #include "core/receiver.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include "core/receiver_parts.h"
@@ -20,8 +27,17 @@
 enum {
 	PAYLOAD_BYTES_MAX = 64 * 1024 * 1024, /* more is nothing that two sockets hold */
 	CUT_TRIES = 5000,		      /* a sender in its cut has lost its processor */
-	MOVE_TRIES = 2000,		      /* without any progress */
+	SEND_TRIES = 200,  /* one in a send may sleep there until somebody reads */
+	MOVE_TRIES = 2000, /* without any progress */
 	NAP_NS = 100 * 1000,
+};
+
+struct load {
+	int fd, socket; /* ours, and the sender's */
+	char *memory;
+	size_t room;
+	size_t before, behind; /* payload before the ring's bytes, and behind */
+	bool left;	       /* the sender has left the ring */
 };
 
 static void nap(void)
@@ -31,71 +47,116 @@ static void nap(void)
 	sys_nanosleep(&time);
 }
 
-/* Locked. */
+/* ---- what lies where; locked ---- */
+
+static bool has_left(const struct shmipc_receiver *r)
+{
+	return shmipc_receiver_on_ring(r) ? shmipc_receiver_sender_ahead(r)
+					  : shmipc_receiver_two_ahead(r);
+}
+
 static bool is_mixed(const struct shmipc_receiver *r)
 {
-	return !r->stopped && !r->broken && !shmipc_receiver_at_end(r) &&
-	       !shmipc_receiver_on_ring(r) && shmipc_receiver_sender_ahead(r) &&
-	       !shmipc_receiver_two_ahead(r) && shmipc_receiver_has_tokens(r) &&
-	       shmipc_receiver_before_cut(r) <= PAYLOAD_BYTES_MAX;
+	if (r->stopped || r->broken || shmipc_receiver_at_end(r) ||
+	    !shmipc_receiver_sender_ahead(r))
+		return false;
+	if (shmipc_receiver_on_ring(r))
+		return shmipc_receiver_unread(r) > 0;
+	return shmipc_receiver_two_ahead(r) || shmipc_receiver_has_tokens(r);
 }
 
 bool shmipc_receiver_is_mixed(struct shmipc_receiver *r, bool private_use)
 {
 	bool mixed;
 
-	if (!r->attached || !r->ready || r->stopped || shmipc_receiver_on_ring(r) ||
-	    !shmipc_receiver_lock(r, private_use))
+	if (!r->attached || !r->ready || r->stopped || !shmipc_receiver_lock(r, private_use))
 		return false;
-	shmipc_receiver_tell_sender(r, SHMIPC_WANT_STOP);
-	mixed = is_mixed(r);
+	mixed = shmipc_receiver_sender_ahead(r);
+	if (mixed) {
+		shmipc_receiver_tell_sender(r, SHMIPC_WANT_STOP);
+		mixed = is_mixed(r);
+	}
 	shmipc_lock_drop(&r->lock, private_use);
 	return mixed;
 }
 
-uint64_t shmipc_receiver_unread_before_ring(const struct shmipc_receiver *r)
+static size_t asked(int fd, unsigned long request)
 {
-	return shmipc_receiver_sender_ahead(r) ? shmipc_receiver_before_cut(r) : 0;
+	int bytes = 0;
+
+	return sys_ioctl(fd, request, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
 }
 
-/* Descriptors and credentials that ride on the bytes of a Unix stream would not be sent again.
- * All of these bytes are there. */
-static bool is_payload_alone(const struct shmipc_receiver *r, int fd, char *memory, size_t bytes)
+size_t shmipc_receiver_lies_with_kernel(int fd, int peer_socket)
 {
-	struct iovec piece = { memory, bytes };
+	return asked(fd, FIONREAD) + asked(peer_socket, SIOCOUTQ);
+}
+
+/* Descriptors and credentials that ride on the bytes of a Unix stream would not be sent again. All
+ * of these bytes are there. */
+static bool is_payload_alone(const struct shmipc_receiver *r, const struct load *load)
+{
+	const size_t bytes = asked(load->fd, FIONREAD);
+	struct iovec piece = { load->memory, bytes };
 	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
 
-	return !r->is_unix ||
-	       (sys_recvmsg(fd, &message, MSG_DONTWAIT | MSG_PEEK) == (ssize_t)bytes &&
-		!(message.msg_flags & MSG_CTRUNC));
+	if (!r->is_unix)
+		return true;
+	return bytes <= load->room &&
+	       sys_recvmsg(load->fd, &message, MSG_DONTWAIT | MSG_PEEK) == (ssize_t)bytes &&
+	       !(message.msg_flags & MSG_CTRUNC);
 }
 
-/* False: it has left the ring, or ended, before it saw this; it does not look at it any more. */
-static bool hold_sender(struct shmipc_receiver *r)
+/* ---- the sender ---- */
+
+static void release_sender(struct shmipc_receiver *r, uint32_t bits)
 {
-	const uint32_t held = SHMIPC_WANT_STOPPED | SHMIPC_WANT_HELPING,
-		       ends = SHMIPC_TX_FIN | SHMIPC_TX_RESET | SHMIPC_TX_CLOSED;
-	bool clear = shmipc_receiver_tell_sender(r, held);
+	atomic_fetch_and(&r->want->want, ~bits);
+}
+
+static bool is_out_of_kernel(const struct shmipc_receiver *r)
+{
+	for (int i = 0; i < SEND_TRIES; i++) {
+		if (atomic_load(&r->tx->kernel_senders) == 0)
+			return true;
+		nap();
+	}
+	return false;
+}
+
+/* False: it has left the ring, or ended, before it saw this, and waits for nothing. */
+static bool hold_sender(struct shmipc_receiver *r, struct load *load)
+{
+	const uint32_t held = SHMIPC_WANT_STOPPED | SHMIPC_WANT_HELPING;
+	bool left = has_left(r), clear = shmipc_receiver_tell_sender(r, held);
 
 	for (int i = 0; i < CUT_TRIES && !clear; i++) {
 		nap();
 		clear = !(atomic_load(&r->tx->flags) & SHMIPC_TX_CUTTING);
 	}
-	if (!clear) /* has it seen it? */
+	if (!clear) { /* has it seen it? */
 		r->broken = r->stopped = true;
-	else if (shmipc_receiver_sender_ahead(r) && !shmipc_receiver_two_ahead(r) &&
-		 !(atomic_load(&r->tx->flags) & ends))
+		release_sender(r, SHMIPC_WANT_HELPING);
+		return false;
+	}
+	load->left = has_left(r);
+	/* what else is said of an end is said outside of cuts, and before FIN */
+	if (!(atomic_load(&r->tx->flags) & SHMIPC_TX_FIN) && load->left == left &&
+	    (!left || (is_out_of_kernel(r) && is_payload_alone(r, load))))
 		return true;
-	atomic_fetch_and(&r->want->want, ~(uint32_t)(clear ? held : (uint32_t)SHMIPC_WANT_HELPING));
+	release_sender(r, held);
 	return false;
 }
 
-static bool take_payload(int fd, char *memory, size_t bytes)
+/* ---- off the socket ---- */
+
+static bool take_before(struct load *load)
 {
 	int tries = 0;
 
-	for (size_t done = 0; done < bytes;) {
-		ssize_t n = sys_recvfrom(fd, memory + done, bytes - done, MSG_DONTWAIT, NULL, NULL);
+	for (size_t done = 0; done < load->before;) {
+		ssize_t n = sys_recvfrom(load->fd, load->memory + done, load->before - done,
+					 MSG_DONTWAIT, NULL, NULL);
 
 		if (n > 0) {
 			done += (size_t)n;
@@ -109,18 +170,46 @@ static bool take_payload(int fd, char *memory, size_t bytes)
 	return true;
 }
 
-static bool take_tokens(struct shmipc_receiver *r, int fd)
+/* With LAST among them if the sender has left the ring. */
+static bool take_tokens(struct shmipc_receiver *r, const struct load *load)
 {
 	for (int i = 0; i < MOVE_TRIES; i++) {
-		shmipc_receiver_drain_ledger(r, fd);
+		shmipc_receiver_drain_ledger(r, load->fd);
 		if (r->last_seen || shmipc_receiver_at_end(r))
-			return false;
+			break;
 		if (!shmipc_receiver_has_tokens(r))
-			return true;
+			return !load->left;
+		nap();
+	}
+	return r->last_seen && load->left;
+}
+
+/* Nothing more is on its way when the sender's socket has nothing that has not arrived; asked
+ * before ours is found empty. */
+static bool take_behind(struct load *load)
+{
+	for (int tries = 0; tries < MOVE_TRIES;) {
+		const size_t at = load->before + load->behind;
+		bool arrived = asked(load->socket, SIOCOUTQ) == 0;
+		ssize_t n = sys_recvfrom(load->fd, load->memory + at, load->room - at, MSG_DONTWAIT,
+					 NULL, NULL);
+
+		if (n > 0) {
+			load->behind += (size_t)n;
+			tries = 0;
+			continue;
+		}
+		if (n == -EAGAIN && arrived)
+			return load->before + load->behind < load->room;
+		if (n != -EAGAIN && n != -EINTR)
+			return false;
+		tries++;
 		nap();
 	}
 	return false;
 }
+
+/* ---- and in again ---- */
 
 static bool send_payload(int socket, const char *memory, size_t bytes)
 {
@@ -142,50 +231,91 @@ static bool send_payload(int socket, const char *memory, size_t bytes)
 	return true;
 }
 
+/* Of a sender on the ring, what there is no room for stays: it sends that itself. */
+static bool send_ring(struct shmipc_receiver *r, const struct load *load)
+{
+	for (int tries = 0; tries < MOVE_TRIES; tries++) {
+		const uint64_t head = shmipc_receiver_head(r);
+
+		shmipc_receiver_send_ring(r, load->socket);
+		if (!load->left || shmipc_receiver_unread(r) == 0)
+			return true;
+		if (shmipc_receiver_head(r) != head)
+			tries = 0;
+		nap();
+	}
+	return false;
+}
+
 /* The sender is held.  Broken as long as a part of the stream lies in our memory alone: whoever
  * inherits the lock from us has lost it.  No byte of this is counted: it is still to be read. */
-static bool move(struct shmipc_receiver *r, int fd, int socket, char *memory, size_t bytes)
+static bool move(struct shmipc_receiver *r, struct load *load)
 {
 	r->broken = true;
-	if (!take_payload(fd, memory, bytes))
+	if (!shmipc_receiver_on_ring(r)) {
+		if (!take_before(load))
+			return false;
+		shmipc_receiver_pass_cut(r);
+	}
+	if (!take_tokens(r, load))
 		return false;
-	shmipc_receiver_pass_cut(r);
-	if (!take_tokens(r, fd) || !send_payload(socket, memory, bytes))
+	if (load->left) {
+		if (!take_behind(load))
+			return false;
+		shmipc_receiver_pass_cut(r);
+	}
+	if (!send_payload(load->socket, load->memory, load->before) || !send_ring(r, load) ||
+	    !send_payload(load->socket, load->memory + load->before, load->behind))
 		return false;
-	r->former_besides -= (int64_t)bytes; /* the kernel counts them twice */
+	r->former_besides -= (int64_t)(load->before + load->behind); /* counted twice now */
 	r->broken = false;
 	return true;
 }
 
 /* Locked, mixed. */
-static bool untangle(struct shmipc_receiver *r, int fd, int socket)
+static bool untangle(struct shmipc_receiver *r, struct load *load)
 {
-	const size_t bytes = (size_t)shmipc_receiver_before_cut(r);
-	long memory = sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			       0);
-	bool done = false;
+	bool done;
 
-	if (memory < 0 && memory > -SHMIPC_PAGE_BYTES)
+	if (!shmipc_receiver_on_ring(r))
+		load->before = (size_t)shmipc_receiver_before_cut(r);
+	if (load->before > load->room || !shmipc_receiver_tell_sender(r, SHMIPC_WANT_STOP) ||
+	    !is_payload_alone(r, load) || !hold_sender(r, load))
 		return false;
-	if (shmipc_receiver_tell_sender(r, SHMIPC_WANT_STOP) &&
-	    is_payload_alone(r, fd, (char *)memory, bytes) && hold_sender(r)) {
-		done = move(r, fd, socket, (char *)memory, bytes);
-		r->stopped = true;
-		if (done)
-			shmipc_receiver_send_ring(r, socket);
-		atomic_fetch_and(&r->want->want, ~(uint32_t)SHMIPC_WANT_HELPING);
-	}
-	sys_munmap((void *)memory, bytes);
+	done = move(r, load);
+	r->stopped = true;
+	release_sender(r, SHMIPC_WANT_HELPING);
 	return done;
+}
+
+static size_t buffer_bytes(int socket, int option)
+{
+	int bytes = 0;
+	socklen_t size = sizeof(bytes);
+
+	return sys_getsockopt(socket, SOL_SOCKET, option, &bytes, &size) == 0 ? (size_t)bytes : 0;
 }
 
 bool shmipc_receiver_untangle(struct shmipc_receiver *r, int fd, int peer_socket, bool private_use)
 {
-	bool done;
+	struct load load = { .fd = fd, .socket = peer_socket };
+	bool done = false;
+	long memory;
 
-	if (!r->ready || !shmipc_receiver_lock(r, private_use))
+	/* as much as they hold, and what they may hold on top of that */
+	load.room = shmipc_receiver_lies_with_kernel(fd, peer_socket) +
+		    buffer_bytes(fd, SO_RCVBUF) + buffer_bytes(peer_socket, SO_SNDBUF);
+	if (load.room > PAYLOAD_BYTES_MAX)
+		load.room = PAYLOAD_BYTES_MAX;
+	memory = sys_mmap(NULL, load.room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			  0);
+	if (memory < 0 && memory > -SHMIPC_PAGE_BYTES)
 		return false;
-	done = is_mixed(r) && shmipc_receiver_before_cut(r) > 0 && untangle(r, fd, peer_socket);
-	shmipc_lock_drop(&r->lock, private_use);
+	load.memory = (char *)memory;
+	if (r->ready && shmipc_receiver_lock(r, private_use)) {
+		done = is_mixed(r) && untangle(r, &load);
+		shmipc_lock_drop(&r->lock, private_use);
+	}
+	sys_munmap(load.memory, load.room);
 	return done;
 }

@@ -82,7 +82,7 @@ static void undo_kernel_send(void *argument)
 	const struct sleeper *sleeper = argument;
 
 	atomic_store(&sleeper->s->count_lost, true);
-	shmipc_process_uncount(&sleeper->s->kernel_senders, sleeper->process);
+	shmipc_sender_leave_kernel(sleeper->s, sleeper->process);
 	shmipc_io_release(sleeper->io);
 }
 
@@ -134,7 +134,7 @@ static ssize_t kernel_send_counted(struct shmipc_sender *s, struct shmipc_io *io
 		message.msg_controllen = 0; /* it goes with the first byte only */
 		/* a vector longer than ours: a short count would say that the socket is full */
 	} while (n > 0 && (size_t)n == bytes && io->cursor.left > 0);
-	shmipc_process_uncount(&s->kernel_senders, process);
+	shmipc_sender_leave_kernel(s, process);
 	shmipc_postpone_end();
 	return total ? total : n;
 }
@@ -472,12 +472,11 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 					   ends part */
 	if (s->head < s->resend_to)
 		n = shmipc_sender_resend(s, io->fd, io->flags & (MSG_DONTWAIT | MSG_NOSIGNAL));
-	if (n < 0) {
+	if (n < 0 || (n = shmipc_sender_enter_kernel(s)) < 0) {
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return done ? done : n;
 	}
 	shmipc_postpone_begin();
-	atomic_fetch_add(&s->kernel_senders, 1);
 	shmipc_lock_drop(&s->lock, io->private_use);
 	io->flags |= done ? MSG_NOSIGNAL : 0;
 	n = kernel_send_counted(s, io);

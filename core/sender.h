@@ -239,6 +239,11 @@ bool shmipc_sender_must_ask(const struct shmipc_sender *s);
  * kernel. */
 void shmipc_sender_nudge(struct shmipc_sender *s, int fd);
 
+/* Locked.  A call is about to send by the kernel / has done so, or was left; not locked, and of the
+ * process of that generation.  0, or -ECONNRESET: it may not. */
+int shmipc_sender_enter_kernel(struct shmipc_sender *s);
+void shmipc_sender_leave_kernel(struct shmipc_sender *s, uint32_t generation);
+
 /* Locked.  The end of the stream: flags (enum shmipc_tx_flag) for the peer, before the kernel is
  * told; before them a stop of the peer's is served. */
 void shmipc_sender_end(struct shmipc_sender *s, int fd, uint32_t flags);

@@ -9,6 +9,7 @@
 #include "core/ending.h"
 #include "core/sender_parts.h"
 #include "core/sys.h"
+#include "core/thread.h"
 
 #ifndef SO_MEMINFO
 #define SO_MEMINFO 55
@@ -389,9 +390,46 @@ int shmipc_sender_serve_stop(struct shmipc_sender *s, int fd)
 		shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
 		leave_stopped(s);
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
+	} else if (atomic_load(&s->want->want) & SHMIPC_WANT_HELPING) {
+		wait_for_helper(s);
 	}
 	s->no_more_ring = true;
 	return shmipc_sender_resend(s, fd, MSG_DONTWAIT);
+}
+
+/* ---- by the kernel ---- */
+
+/* No call that is inside passes a cut: at its end the phase is what it was at its beginning. */
+static bool has_left_ring(const struct shmipc_sender *s)
+{
+	return s->attached && s->phase > 0 && !shmipc_sender_on_ring(s);
+}
+
+/* [untangle] count ourselves, fence, look for HELPING; the receiver says it, fences, and waits
+ * until nobody is counted. */
+int shmipc_sender_enter_kernel(struct shmipc_sender *s)
+{
+	bool held = has_left_ring(s);
+
+	while (held) {
+		atomic_fetch_add(&s->tx->kernel_senders, 1);
+		atomic_thread_fence(memory_order_seq_cst);
+		if (!(atomic_load(&s->want->want) & SHMIPC_WANT_HELPING))
+			break;
+		atomic_fetch_sub(&s->tx->kernel_senders, 1);
+		wait_for_helper(s);
+		if (s->broken)
+			return -ECONNRESET;
+	}
+	atomic_fetch_add(&s->kernel_senders, 1);
+	return 0;
+}
+
+void shmipc_sender_leave_kernel(struct shmipc_sender *s, uint32_t generation)
+{
+	if (has_left_ring(s))
+		shmipc_process_uncount(&s->tx->kernel_senders, generation);
+	shmipc_process_uncount(&s->kernel_senders, generation);
 }
 
 void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd)
@@ -429,8 +467,8 @@ void shmipc_sender_end(struct shmipc_sender *s, int fd, uint32_t flags)
 	if (!s->attached)
 		return;
 	shmipc_sender_serve_finally(s, fd);
-	if ((begin_cut(s) & SHMIPC_WANT_STOPPED) && shmipc_sender_on_ring(s)) {
-		end_cut(s); /* it has been said since; not twice */
+	if (begin_cut(s) & SHMIPC_WANT_STOPPED) {
+		end_cut(s); /* it may have been said since; not twice */
 		shmipc_sender_serve_finally(s, fd);
 	}
 	shmipc_sender_finish(s, flags);

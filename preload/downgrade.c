@@ -117,7 +117,8 @@ static void untangle(struct shim_conn *conn, int fd, bool alone)
 	if (socket < 0)
 		return;
 	make_room(socket,
-		  shmipc_receiver_unread_before_ring(r) + shmipc_receiver_arrived(r) - r->head,
+		  shmipc_receiver_lies_with_kernel(fd, socket) + shmipc_receiver_arrived(r) -
+			  r->head,
 		  &before);
 	shmipc_receiver_untangle(r, fd, socket, alone);
 	restore_room(socket, &before);

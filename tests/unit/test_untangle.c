@@ -98,6 +98,7 @@ static void *go_on_saying(void *argument)
 		if (end_send(&pair.client, bytes, n, 0) != (ssize_t)n)
 			break;
 		sent += n;
+		usleep(50); /* the other end begins before this is over */
 	}
 	shutdown(pair.client.fd, SHUT_WR);
 	return argument;
@@ -121,17 +122,73 @@ static void a_sender_at_work_waits(void)
 }
 BOTH(a_sender_at_work_waits)
 
-/* LAST lies behind the tokens, and payload may follow it at any time. */
-static void a_sender_that_has_left_is_read_by_the_rules(void)
+/* The same for one that sends by the kernel. */
+static void a_sender_at_work_behind_the_ring_waits(void)
+{
+	pthread_t sender;
+
+	make_mixed();
+	hear(EARLY + LATE / 2, EARLY + LATE / 2);
+	cut_away();
+	pair.client.tx.no_more_ring = true;
+	pthread_create(&sender, NULL, go_on_saying, NULL);
+	usleep(100);
+	while (!shmipc_receiver_untangle(&pair.server.rx, pair.server.fd, pair.client.fd, false))
+		usleep(100);
+	for (ssize_t n; (n = recv(pair.server.fd, in, BIG, 0)) != 0; got += (uint64_t)n)
+		check(n, (size_t)n);
+	pthread_join(sender, NULL);
+	assert_int_equal(got, sent);
+	assert_false(pair.client.tx.broken);
+}
+BOTH(a_sender_at_work_behind_the_ring_waits)
+
+/* LAST lies behind the tokens, and payload behind it. */
+static void a_sender_that_has_been_on_the_ring_is_held_too(void)
 {
 	make_mixed();
 	cut_away();
 	say(20, 0);
-	assert_false(untangle());
-	assert_false(shmipc_receiver_stop(&pair.server.rx, pair.server.fd, false));
-	hear(BIG, EARLY + LATE + 20);
+	assert_true(untangle());
+	assert_true(shmipc_receiver_stop(&pair.server.rx, pair.server.fd, false));
+	say(30, 0);
+	read_plain(EARLY + LATE + 20 + 30);
+	assert_false(kernel_readable());
 }
-BOTH(a_sender_that_has_left_is_read_by_the_rules)
+BOTH(a_sender_that_has_been_on_the_ring_is_held_too)
+
+/* What is unread begins in the ring. */
+static void payload_behind_the_ring_comes_behind_it(void)
+{
+	make_mixed();
+	hear(EARLY + LATE / 2, EARLY + LATE / 2);
+	cut_away();
+	say(20, 0);
+	assert_true(shmipc_receiver_is_mixed(&pair.server.rx, false));
+	assert_true(untangle());
+	assert_true(shmipc_receiver_stop(&pair.server.rx, pair.server.fd, false));
+	read_plain(LATE - LATE / 2 + 20);
+	assert_false(kernel_readable());
+	say(30, 0);
+	read_plain(30);
+}
+BOTH(payload_behind_the_ring_comes_behind_it)
+
+/* It may sleep in the kernel until somebody reads, and what it sends then comes too late. */
+static void a_sender_in_the_kernel_is_not_waited_for(void)
+{
+	make_mixed();
+	hear(EARLY + LATE / 2, EARLY + LATE / 2);
+	cut_away();
+	assert_true(shmipc_receiver_is_mixed(&pair.server.rx, false));
+	atomic_fetch_add(&pair.control->direction[0].tx.kernel_senders, 1);
+	assert_false(untangle());
+	atomic_fetch_sub(&pair.control->direction[0].tx.kernel_senders, 1);
+	assert_false(shmipc_receiver_stop(&pair.server.rx, pair.server.fd, false));
+	say(20, 0);
+	hear(BIG, LATE - LATE / 2 + 20);
+}
+BOTH(a_sender_in_the_kernel_is_not_waited_for)
 
 static void a_stream_that_has_ended_is_left_alone(void)
 {
@@ -218,7 +275,10 @@ int main(void)
 		TESTS(all_of_it_comes_by_the_kernel),
 		cmocka_unit_test(what_has_not_arrived_yet_is_fetched_tcp),
 		TESTS(a_sender_at_work_waits),
-		TESTS(a_sender_that_has_left_is_read_by_the_rules),
+		TESTS(a_sender_that_has_been_on_the_ring_is_held_too),
+		TESTS(payload_behind_the_ring_comes_behind_it),
+		TESTS(a_sender_in_the_kernel_is_not_waited_for),
+		TESTS(a_sender_at_work_behind_the_ring_waits),
 		TESTS(a_stream_that_has_ended_is_left_alone),
 		TESTS(an_end_under_way_comes_behind_the_bytes),
 		cmocka_unit_test(what_carries_descriptors_stays),
