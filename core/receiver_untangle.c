@@ -92,6 +92,23 @@ size_t shmipc_receiver_lies_with_kernel(int fd, int peer_socket)
 	return asked(fd, FIONREAD) + asked(peer_socket, SIOCOUTQ);
 }
 
+static size_t buffer_bytes(int socket, int option)
+{
+	int bytes = 0;
+	socklen_t size = sizeof(bytes);
+
+	return sys_getsockopt(socket, SOL_SOCKET, option, &bytes, &size) == 0 ? (size_t)bytes : 0;
+}
+
+/* All of it must go again before the sender may go on.  What came by the kernel alone has had room
+ * once; of the ring's bytes behind it the sender sends what is left. */
+static bool there_is_room(const struct shmipc_receiver *r, const struct load *load)
+{
+	return shmipc_receiver_lies_with_kernel(load->fd, load->socket) +
+		       shmipc_receiver_unread(r) <=
+	       buffer_bytes(load->socket, SO_SNDBUF) / 2;
+}
+
 /* Descriptors and credentials that ride on the bytes of a Unix stream would not be sent again. All
  * of these bytes are there. */
 static bool is_payload_alone(const struct shmipc_receiver *r, const struct load *load)
@@ -142,7 +159,7 @@ static bool hold_sender(struct shmipc_receiver *r, struct load *load)
 	load->left = has_left(r);
 	/* what else is said of an end is said outside of cuts, and before FIN */
 	if (!(atomic_load(&r->tx->flags) & SHMIPC_TX_FIN) && load->left == left &&
-	    (!left || (is_out_of_kernel(r) && is_payload_alone(r, load))))
+	    (!left || (is_out_of_kernel(r) && there_is_room(r, load) && is_payload_alone(r, load))))
 		return true;
 	release_sender(r, held);
 	return false;
@@ -286,14 +303,6 @@ static bool untangle(struct shmipc_receiver *r, struct load *load)
 	r->stopped = true;
 	release_sender(r, SHMIPC_WANT_HELPING);
 	return done;
-}
-
-static size_t buffer_bytes(int socket, int option)
-{
-	int bytes = 0;
-	socklen_t size = sizeof(bytes);
-
-	return sys_getsockopt(socket, SOL_SOCKET, option, &bytes, &size) == 0 ? (size_t)bytes : 0;
 }
 
 bool shmipc_receiver_untangle(struct shmipc_receiver *r, int fd, int peer_socket, bool private_use)
