@@ -152,7 +152,8 @@ static bool hold_sender(struct shmipc_receiver *r, struct load *load)
 		clear = !(atomic_load(&r->tx->flags) & SHMIPC_TX_CUTTING);
 	}
 	if (!clear) { /* has it seen it? */
-		r->broken = r->stopped = true;
+		r->stopped = true;
+		r->broken = true;
 		release_sender(r, SHMIPC_WANT_HELPING);
 		return false;
 	}
