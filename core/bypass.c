@@ -55,7 +55,7 @@ int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use, 
 	else if (!s->shut && (shmipc_sender_on_ring(s) || shmipc_sender_owes(s)))
 		error = -EAGAIN;
 	else
-		error = shmipc_sender_enter_kernel(s);
+		error = shmipc_sender_enter_kernel(s, fd);
 	shmipc_lock_drop(&s->lock, private_use);
 	return error;
 }

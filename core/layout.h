@@ -140,6 +140,7 @@ enum shmipc_want {
 					 is still read */
 	SHMIPC_WANT_STOPPED = 1 << 22, /* `head` is final: send what lies behind it by the kernel */
 	SHMIPC_WANT_HELPING = 1 << 23, /* the receiver does so for a silent sender: wait for it */
+	SHMIPC_WANT_FAILED = 1 << 24,  /* it died half way: nothing can follow */
 };
 
 struct shmipc_direction {

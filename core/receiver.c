@@ -356,7 +356,9 @@ void shmipc_receiver_recover(struct shmipc_receiver *r)
 	if (!r->attached)
 		return;
 	if (r->in_kernel)
-		r->broken = true; /* taken, but counted? */
+		r->broken = true;			   /* taken, but counted? */
+	if (shmipc_receiver_wants(r, SHMIPC_WANT_HELPING)) /* the sender waits for that */
+		atomic_fetch_or(&r->want->want, SHMIPC_WANT_FAILED);
 	atomic_store_explicit(&r->rx->head, shmipc_receiver_head(r), memory_order_release);
 	atomic_store_explicit(&r->rx->phase, shmipc_receiver_phase(r), memory_order_release);
 	atomic_store(&r->rx->tokens_taken, r->taken);

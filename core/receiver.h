@@ -294,11 +294,8 @@ void shmipc_receiver_help(struct shmipc_receiver *r, int peer_socket, bool priva
  * be made as it lies, because what is unread lies in the socket and in the ring by turns. */
 bool shmipc_receiver_is_mixed(struct shmipc_receiver *r, bool private_use);
 
-/* Bytes of the sender's that nobody has read, with tokens, and there perhaps counted twice. */
-size_t shmipc_receiver_lies_with_kernel(int fd, int peer_socket);
-
-/* Mixed: puts the stream in order by a copy of the sender's socket, which has room for it, and has
- * stopped then.  False: nothing was done, or r is broken. */
+/* Mixed: puts the stream in order by a copy of the sender's socket, and has stopped then.  False:
+ * nothing was done, or r is broken. */
 bool shmipc_receiver_untangle(struct shmipc_receiver *r, int fd, int peer_socket, bool private_use);
 
 /* After a stop that is not done: the kernel's bytes are not payload alone, so nobody but us can

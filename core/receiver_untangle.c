@@ -21,14 +21,18 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "core/cpu.h"
 #include "core/receiver_parts.h"
+#include "core/socket_room.h"
 #include "core/sys.h"
 
 enum {
 	PAYLOAD_BYTES_MAX = 64 * 1024 * 1024, /* more is nothing that two sockets hold */
 	CUT_TRIES = 5000,		      /* a sender in its cut has lost its processor */
-	SEND_TRIES = 200,  /* one in a send may sleep there until somebody reads */
-	MOVE_TRIES = 2000, /* without any progress */
+	SEND_TRIES = 20,		      /* one in a send is out of it in a moment, */
+	SLEEP_TRIES = 200,  /* or sleeps there until somebody reads, or there is room */
+	MOVE_TRIES = 2000,  /* without any progress */
+	MOVE_US = 10000000, /* in all: less than the sender waits */
 	NAP_NS = 100 * 1000,
 };
 
@@ -38,6 +42,8 @@ struct load {
 	size_t room;
 	size_t before, behind; /* payload before the ring's bytes, and behind */
 	bool left;	       /* the sender has left the ring */
+	struct shmipc_socket_room socket_room;
+	uint64_t deadline; /* ticks */
 };
 
 static void nap(void)
@@ -87,30 +93,31 @@ static size_t asked(int fd, unsigned long request)
 	return sys_ioctl(fd, request, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
 }
 
-size_t shmipc_receiver_lies_with_kernel(int fd, int peer_socket)
+static bool is_urgent(int fd)
 {
-	return asked(fd, FIONREAD) + asked(peer_socket, SIOCOUTQ);
+	struct pollfd real = { .fd = fd, .events = POLLPRI };
+
+	return sys_poll(&real, 1, 0) > 0 && (real.revents & POLLPRI);
 }
 
-static size_t buffer_bytes(int socket, int option)
+/* Of TCP what is on its way too, perhaps counted twice. */
+static size_t lies_with_kernel(const struct shmipc_receiver *r, const struct load *load)
 {
-	int bytes = 0;
-	socklen_t size = sizeof(bytes);
-
-	return sys_getsockopt(socket, SOL_SOCKET, option, &bytes, &size) == 0 ? (size_t)bytes : 0;
+	return asked(load->fd, FIONREAD) + (r->is_unix ? 0 : asked(load->socket, SIOCOUTQ));
 }
 
-/* All of it must go again before the sender may go on.  What came by the kernel alone has had room
- * once; of the ring's bytes behind it the sender sends what is left. */
-static bool there_is_room(const struct shmipc_receiver *r, const struct load *load)
+/* All of it must go again before the sender may go on; of what lies in a ring that it has not left
+ * it sends the rest itself, and what came by the kernel before that has had room once. */
+static bool make_room(const struct shmipc_receiver *r, struct load *load)
 {
-	return shmipc_receiver_lies_with_kernel(load->fd, load->socket) +
-		       shmipc_receiver_unread(r) <=
-	       buffer_bytes(load->socket, SO_SNDBUF) / 2;
+	const uint64_t bytes = lies_with_kernel(r, load) + shmipc_receiver_unread(r);
+
+	shmipc_socket_room_make(load->socket, bytes, &load->socket_room);
+	return !load->left || bytes <= shmipc_socket_room_bytes(load->socket);
 }
 
-/* Descriptors and credentials that ride on the bytes of a Unix stream would not be sent again. All
- * of these bytes are there. */
+/* Descriptors and credentials that ride on the bytes of a Unix stream would not be sent again, nor
+ * would urgency.  All of a Unix stream's bytes are there. */
 static bool is_payload_alone(const struct shmipc_receiver *r, const struct load *load)
 {
 	const size_t bytes = asked(load->fd, FIONREAD);
@@ -118,7 +125,7 @@ static bool is_payload_alone(const struct shmipc_receiver *r, const struct load 
 	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
 
 	if (!r->is_unix)
-		return true;
+		return !is_urgent(load->fd);
 	return bytes <= load->room &&
 	       sys_recvmsg(load->fd, &message, MSG_DONTWAIT | MSG_PEEK) == (ssize_t)bytes &&
 	       !(message.msg_flags & MSG_CTRUNC);
@@ -131,11 +138,15 @@ static void release_sender(struct shmipc_receiver *r, uint32_t bits)
 	atomic_fetch_and(&r->want->want, ~bits);
 }
 
-static bool is_out_of_kernel(const struct shmipc_receiver *r)
+/* A call that sleeps for room gets some; the next one is held. */
+static bool is_out_of_kernel(const struct shmipc_receiver *r, struct load *load)
 {
-	for (int i = 0; i < SEND_TRIES; i++) {
+	for (int i = 0; i < SLEEP_TRIES; i++) {
 		if (atomic_load(&r->tx->kernel_senders) == 0)
 			return true;
+		if (i == SEND_TRIES)
+			shmipc_socket_room_make(load->socket, SHMIPC_SOCKET_ROOM_MAX,
+						&load->socket_room);
 		nap();
 	}
 	return false;
@@ -160,7 +171,8 @@ static bool hold_sender(struct shmipc_receiver *r, struct load *load)
 	load->left = has_left(r);
 	/* what else is said of an end is said outside of cuts, and before FIN */
 	if (!(atomic_load(&r->tx->flags) & SHMIPC_TX_FIN) && load->left == left &&
-	    (!left || (is_out_of_kernel(r) && there_is_room(r, load) && is_payload_alone(r, load))))
+	    (!left || (is_out_of_kernel(r, load) && is_payload_alone(r, load))) &&
+	    make_room(r, load))
 		return true;
 	release_sender(r, held);
 	return false;
@@ -168,11 +180,16 @@ static bool hold_sender(struct shmipc_receiver *r, struct load *load)
 
 /* ---- off the socket ---- */
 
+static bool is_late(const struct load *load)
+{
+	return shmipc_ticks() > load->deadline;
+}
+
 static bool take_before(struct load *load)
 {
 	int tries = 0;
 
-	for (size_t done = 0; done < load->before;) {
+	for (size_t done = 0; done < load->before && !is_late(load);) {
 		ssize_t n = sys_recvfrom(load->fd, load->memory + done, load->before - done,
 					 MSG_DONTWAIT, NULL, NULL);
 
@@ -185,7 +202,7 @@ static bool take_before(struct load *load)
 			return false;
 		nap(); /* the rest lies with the sender, for which there is room from now on */
 	}
-	return true;
+	return !is_late(load);
 }
 
 /* With LAST among them if the sender has left the ring. */
@@ -206,7 +223,7 @@ static bool take_tokens(struct shmipc_receiver *r, const struct load *load)
  * before ours is found empty. */
 static bool take_behind(struct load *load)
 {
-	for (int tries = 0; tries < MOVE_TRIES;) {
+	for (int tries = 0; tries < MOVE_TRIES && !is_late(load);) {
 		const size_t at = load->before + load->behind;
 		bool arrived = asked(load->socket, SIOCOUTQ) == 0;
 		ssize_t n = sys_recvfrom(load->fd, load->memory + at, load->room - at, MSG_DONTWAIT,
@@ -293,30 +310,30 @@ static bool move(struct shmipc_receiver *r, struct load *load)
 /* Locked, mixed. */
 static bool untangle(struct shmipc_receiver *r, struct load *load)
 {
-	bool done;
+	bool done = false;
 
 	if (!shmipc_receiver_on_ring(r))
 		load->before = (size_t)shmipc_receiver_before_cut(r);
-	if (load->before > load->room || !shmipc_receiver_tell_sender(r, SHMIPC_WANT_STOP) ||
-	    !is_payload_alone(r, load) || !hold_sender(r, load))
+	if (load->before > load->room || load->before > lies_with_kernel(r, load) ||
+	    !shmipc_receiver_tell_sender(r, SHMIPC_WANT_STOP) || !is_payload_alone(r, load))
 		return false;
-	done = move(r, load);
-	r->stopped = true;
-	release_sender(r, SHMIPC_WANT_HELPING);
+	if (hold_sender(r, load)) {
+		load->deadline = shmipc_ticks() + MOVE_US * shmipc_ticks_per_us();
+		done = move(r, load);
+		r->stopped = true;
+	}
+	shmipc_socket_room_restore(load->socket, &load->socket_room);
+	if (r->stopped)
+		release_sender(r, SHMIPC_WANT_HELPING);
 	return done;
 }
 
 bool shmipc_receiver_untangle(struct shmipc_receiver *r, int fd, int peer_socket, bool private_use)
 {
-	struct load load = { .fd = fd, .socket = peer_socket };
+	struct load load = { .fd = fd, .socket = peer_socket, .room = PAYLOAD_BYTES_MAX };
 	bool done = false;
 	long memory;
 
-	/* as much as they hold, and what they may hold on top of that */
-	load.room = shmipc_receiver_lies_with_kernel(fd, peer_socket) +
-		    buffer_bytes(fd, SO_RCVBUF) + buffer_bytes(peer_socket, SO_SNDBUF);
-	if (load.room > PAYLOAD_BYTES_MAX)
-		load.room = PAYLOAD_BYTES_MAX;
 	memory = sys_mmap(NULL, load.room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 			  0);
 	if (memory < 0 && memory > -SHMIPC_PAGE_BYTES)

@@ -472,7 +472,7 @@ static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssi
 					   ends part */
 	if (s->head < s->resend_to)
 		n = shmipc_sender_resend(s, io->fd, io->flags & (MSG_DONTWAIT | MSG_NOSIGNAL));
-	if (n < 0 || (n = shmipc_sender_enter_kernel(s)) < 0) {
+	if (n < 0 || (n = shmipc_sender_enter_kernel(s, io->fd)) < 0) {
 		shmipc_lock_drop(&s->lock, io->private_use);
 		return done ? done : n;
 	}

@@ -241,7 +241,7 @@ void shmipc_sender_nudge(struct shmipc_sender *s, int fd);
 
 /* Locked.  A call is about to send by the kernel / has done so, or was left; not locked, and of the
  * process of that generation.  0, or -ECONNRESET: it may not. */
-int shmipc_sender_enter_kernel(struct shmipc_sender *s);
+int shmipc_sender_enter_kernel(struct shmipc_sender *s, int fd);
 void shmipc_sender_leave_kernel(struct shmipc_sender *s, uint32_t generation);
 
 /* Locked.  The end of the stream: flags (enum shmipc_tx_flag) for the peer, before the kernel is
@@ -257,14 +257,7 @@ int64_t shmipc_sender_besides_kernel(const struct shmipc_sender *s);
 
 /* Somebody will send past us, if the direction has not ended already, by our shutdown or by that of
  * a Unix peer, which breaks the pipe for good. */
-static inline void shmipc_sender_lose_count(struct shmipc_sender *s)
-{
-	bool refused = s->is_unix && s->attached &&
-		       (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED);
-
-	if (!s->shut && !refused)
-		atomic_store(&s->count_lost, true);
-}
+void shmipc_sender_lose_count(struct shmipc_sender *s, int fd);
 
 /* The last time that any sender of this process was found to use its loop; 0: none. */
 uint64_t shmipc_sender_grown_at(void);

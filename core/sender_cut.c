@@ -21,7 +21,7 @@ enum {
 	VERIFY_WAIT_US = 200,
 	FINALLY_TRIES = 20, /* without any progress */
 	FINALLY_WAIT_MS = 100,
-	HELPER_TRIES = 4000, /* a receiver that helps never waits for anything */
+	HELPER_TRIES = 60000, /* a receiver that helps waits for nothing, but may be stopped */
 	HELPER_NAP_NS = 500 * 1000,
 };
 
@@ -262,27 +262,51 @@ static void leave(struct shmipc_sender *s)
 	s->token_owed = false;
 }
 
-/* A receiver may be sending for us, by a copy of our socket (receiver_leave.c): one at a time. */
-static void wait_for_helper(struct shmipc_sender *s)
+static bool is_helped(const struct shmipc_sender *s)
+{
+	return atomic_load(&s->want->want) & SHMIPC_WANT_HELPING;
+}
+
+/* An end that the receiver has not announced is that of one that was killed. */
+static bool helper_has_died(const struct shmipc_sender *s, int fd)
+{
+	struct pollfd real = { .fd = fd, .events = POLLRDHUP };
+
+	return (atomic_load(&s->want->want) & SHMIPC_WANT_FAILED) ||
+	       (sys_poll(&real, 1, 0) > 0 && real.revents &&
+		!(atomic_load(&s->reverse->flags) & SHMIPC_TX_FIN));
+}
+
+/* A receiver may be sending for us, by a copy of our socket (receiver_leave.c,
+ * receiver_untangle.c): one at a time.  False: it died half way, and what has been sent? */
+static bool wait_for_helper(struct shmipc_sender *s, int fd)
 {
 	const struct timespec nap = { 0, HELPER_NAP_NS };
 
-	for (int i = 0; i < HELPER_TRIES; i++) {
+	for (int i = 0; i < HELPER_TRIES && is_helped(s) && !helper_has_died(s, fd); i++)
+		sys_nanosleep(&nap);
+	if (is_helped(s))
+		s->broken = true;
+	return !s->broken;
+}
+
+/* From now on nobody helps us. */
+static void serve_alone(struct shmipc_sender *s, int fd)
+{
+	do {
 		atomic_fetch_or(&s->tx->flags, SHMIPC_TX_SERVING);
 		atomic_thread_fence(memory_order_seq_cst); /* [help] */
-		if (!(atomic_load(&s->want->want) & SHMIPC_WANT_HELPING))
+		if (!is_helped(s))
 			return;
 		atomic_fetch_and(&s->tx->flags, ~(uint32_t)SHMIPC_TX_SERVING);
-		sys_nanosleep(&nap);
-	}
-	s->broken = true; /* it died half way: what has been sent? */
+	} while (wait_for_helper(s, fd));
 }
 
 /* The receiver has declared where it stopped, and no token is under way or will be: the kernel's
  * stream is clean without LAST. */
-static void leave_stopped(struct shmipc_sender *s)
+static void leave_stopped(struct shmipc_sender *s, int fd)
 {
-	wait_for_helper(s);
+	serve_alone(s, fd);
 	shmipc_sender_load_head(s);
 	s->resend_to = s->tail;
 	s->owing = s->head < s->resend_to;
@@ -317,7 +341,7 @@ int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 	if (want & SHMIPC_WANT_STOPPED) {
 		take_promise_back(s);
 		end_cut(s);
-		leave_stopped(s);
+		leave_stopped(s, fd);
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
 		return s->broken ? -ECONNRESET : 0;
 	}
@@ -388,10 +412,10 @@ int shmipc_sender_serve_stop(struct shmipc_sender *s, int fd)
 		return 0;
 	if (shmipc_sender_on_ring(s)) {
 		shmipc_sender_doing(s, SHMIPC_SENDER_IN_CUT);
-		leave_stopped(s);
+		leave_stopped(s, fd);
 		shmipc_sender_doing(s, SHMIPC_SENDER_IDLE);
-	} else if (atomic_load(&s->want->want) & SHMIPC_WANT_HELPING) {
-		wait_for_helper(s);
+	} else if (!wait_for_helper(s, fd)) {
+		return -ECONNRESET;
 	}
 	s->no_more_ring = true;
 	return shmipc_sender_resend(s, fd, MSG_DONTWAIT);
@@ -407,20 +431,23 @@ static bool has_left_ring(const struct shmipc_sender *s)
 
 /* [untangle] count ourselves, fence, look for HELPING; the receiver says it, fences, and waits
  * until nobody is counted. */
-int shmipc_sender_enter_kernel(struct shmipc_sender *s)
+static int count_in(struct shmipc_sender *s, int fd)
 {
-	bool held = has_left_ring(s);
-
-	while (held) {
+	for (;;) {
 		atomic_fetch_add(&s->tx->kernel_senders, 1);
 		atomic_thread_fence(memory_order_seq_cst);
-		if (!(atomic_load(&s->want->want) & SHMIPC_WANT_HELPING))
-			break;
+		if (!is_helped(s))
+			return 0;
 		atomic_fetch_sub(&s->tx->kernel_senders, 1);
-		wait_for_helper(s);
-		if (s->broken)
+		if (!wait_for_helper(s, fd))
 			return -ECONNRESET;
 	}
+}
+
+int shmipc_sender_enter_kernel(struct shmipc_sender *s, int fd)
+{
+	if (has_left_ring(s) && count_in(s, fd) < 0)
+		return -ECONNRESET;
 	atomic_fetch_add(&s->kernel_senders, 1);
 	return 0;
 }
@@ -430,6 +457,18 @@ void shmipc_sender_leave_kernel(struct shmipc_sender *s, uint32_t generation)
 	if (has_left_ring(s))
 		shmipc_process_uncount(&s->tx->kernel_senders, generation);
 	shmipc_process_uncount(&s->kernel_senders, generation);
+}
+
+/* Nobody counts what others send: one of them may be inside at any time, for good. */
+void shmipc_sender_lose_count(struct shmipc_sender *s, int fd)
+{
+	bool refused = s->is_unix && s->attached &&
+		       (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED);
+
+	if (s->shut || refused)
+		return;
+	if (!atomic_exchange(&s->count_lost, true) && s->attached)
+		count_in(s, fd);
 }
 
 void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd)
@@ -467,8 +506,8 @@ void shmipc_sender_end(struct shmipc_sender *s, int fd, uint32_t flags)
 	if (!s->attached)
 		return;
 	shmipc_sender_serve_finally(s, fd);
-	if (begin_cut(s) & SHMIPC_WANT_STOPPED) {
-		end_cut(s); /* it may have been said since; not twice */
+	while ((begin_cut(s) & SHMIPC_WANT_HELPING) && !s->broken) {
+		end_cut(s);
 		shmipc_sender_serve_finally(s, fd);
 	}
 	shmipc_sender_finish(s, flags);

@@ -425,7 +425,7 @@ SHIM_EXPORT FILE *fdopen(int fd, const char *mode)
 	else
 		by_kernel = shim_retire(conn, fd, SHMIPC_REASON_STDIO) == 0;
 	if (by_kernel) {
-		shmipc_sender_lose_count(&conn->tx); /* what the FILE writes nobody counts */
+		shmipc_sender_lose_count(&conn->tx, fd); /* what the FILE writes nobody counts */
 		return real.fdopen(fd, mode);
 	}
 	shmipc_receiver_go_on(&conn->rx, fd, shim_conn_private(conn));

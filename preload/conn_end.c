@@ -42,12 +42,15 @@ static bool is_cut_short(const struct shmipc_sender *s)
 
 void shim_conn_end_stream(struct shim_conn *conn, int fd)
 {
-	bool unread = shmipc_receiver_close(&conn->rx, fd);
+	bool unread = shmipc_receiver_close(&conn->rx, fd), reset;
 
 	shmipc_sender_serve_finally(&conn->tx, fd);
-	if ((unread || is_cut_short(&conn->tx) || is_closed_hard(conn, fd)) && !is_over(conn))
+	reset = (unread || is_cut_short(&conn->tx) || is_closed_hard(conn, fd)) && !is_over(conn);
+	if (reset)
 		close_with_unread(conn, fd);
 	shmipc_sender_end(&conn->tx, fd, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
+	if (!reset && is_cut_short(&conn->tx) && !is_over(conn)) /* by the last moment's helper */
+		close_with_unread(conn, fd);
 }
 
 static __attribute__((hot)) void give_back(struct shim_conn *conn)

@@ -3,16 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 
 #include "core/cpu.h"
 #include "core/ending.h"
+#include "core/socket_room.h"
 #include "core/sys.h"
 #include "preload/peer_socket.h"
-
-#ifndef SO_BUF_LOCK
-#define SO_BUF_LOCK 72 /* Linux 5.14 */
-#endif
 
 enum {
 	ANSWER_TRIES = 400, /* how long the peer may take: naps of ANSWER_NAP_NS */
@@ -20,7 +16,6 @@ enum {
 	TRIES_BEFORE_HELP = 20,
 	TRIES_BEFORE_MORE_HELP = 1, /* where a peer has been helped a moment ago */
 	MOMENT_US = 100 * 1000,
-	ROOM_BYTES_MAX = 16 * 1024 * 1024,
 	LAST_TRIES = 100,
 	REST_TRIES = 4000, /* without any progress: as long as a close waits */
 };
@@ -41,87 +36,24 @@ static void nudge(struct shim_conn *conn, int fd, bool alone)
 	shmipc_lock_drop(&conn->tx.lock, alone);
 }
 
-/* The most that a socket of ours may hold, as SO_SNDBUF says it. */
-static int most_room(void)
-{
-	int most = INT_MAX / 4;
-	socklen_t size = sizeof(most);
-	int socket = sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (socket < 0)
-		return 0;
-	sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &most, sizeof(most));
-	if (sys_getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &most, &size) < 0)
-		most = 0;
-	sys_close(socket);
-	return most;
-}
-
-struct room {
-	int bytes, lock;
-	bool changed;
-};
-
-/* Half of what SO_SNDBUF says, for which that was set once. */
-static bool set_room(int socket, int bytes)
-{
-	return sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) == 0 ||
-	       sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)) == 0;
-}
-
-/* What is unread may be more than a socket holds by default: the peer's gets room for it.  Never
- * less than it has, of which TCP may have given it more than it lets us ask for. */
-static void make_room(int socket, uint64_t bytes, struct room *before)
-{
-	int wanted = bytes < ROOM_BYTES_MAX ? (int)bytes : ROOM_BYTES_MAX;
-	socklen_t size = sizeof(before->bytes);
-
-	*before = (struct room){ 0 };
-	if (sys_getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &before->bytes, &size) < 0 ||
-	    before->bytes / 2 >= wanted)
-		return;
-	sys_getsockopt(socket, SOL_SOCKET, SO_BUF_LOCK, &before->lock, &size);
-	before->changed = sys_setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &wanted,
-					 sizeof(wanted)) == 0 ||
-			  (before->bytes < most_room() && set_room(socket, wanted));
-}
-
-/* As it was, but for the bytes that lie in it. */
-static void restore_room(int socket, const struct room *before)
-{
-	if (!before->changed)
-		return;
-	set_room(socket, before->bytes / 2); /* the kernel doubles it */
-	sys_setsockopt(socket, SOL_SOCKET, SO_BUF_LOCK, &before->lock, sizeof(before->lock));
-}
-
 static void help_by(struct shim_conn *conn, int socket, bool alone)
 {
-	struct room before;
+	struct shmipc_socket_room before = { 0 };
 
-	make_room(socket, shmipc_receiver_arrived(&conn->rx) - conn->rx.head, &before);
+	shmipc_socket_room_make(socket, shmipc_receiver_arrived(&conn->rx) - conn->rx.head,
+				&before);
 	shmipc_receiver_help(&conn->rx, socket, alone);
-	restore_room(socket, &before);
+	shmipc_socket_room_restore(socket, &before);
 }
 
 /* The peer's socket is looked for only where nothing else helps. */
 static void untangle(struct shim_conn *conn, int fd, bool alone)
 {
-	struct shmipc_receiver *r = &conn->rx;
-	struct room before;
-	int socket;
+	int socket = shmipc_receiver_is_mixed(&conn->rx, alone) ? shim_peer_socket(conn, fd) : -1;
 
-	if (!shmipc_receiver_is_mixed(r, alone))
-		return;
-	socket = shim_peer_socket(conn, fd);
 	if (socket < 0)
 		return;
-	make_room(socket,
-		  shmipc_receiver_lies_with_kernel(fd, socket) + shmipc_receiver_arrived(r) -
-			  r->head,
-		  &before);
-	shmipc_receiver_untangle(r, fd, socket, alone);
-	restore_room(socket, &before);
+	shmipc_receiver_untangle(&conn->rx, fd, socket, alone);
 	sys_close(socket);
 }
 
@@ -227,7 +159,7 @@ int shim_downgrade(struct shim_conn *conn, int fd, enum shmipc_reason reason)
 	if (!shim_conn_is_attached(conn))
 		return 0;
 	look_for_peer(conn, fd);
-	shmipc_sender_lose_count(&conn->tx); /* others will send by it */
+	shmipc_sender_lose_count(&conn->tx, fd); /* others will send by it */
 	received = stop_receiving(conn, fd, alone);
 	/* the peer can send it no more: whoever shares it reads on by the rules */
 	shmipc_receiver_go_on(&conn->rx, fd, alone);

@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "core/socket_room.h"
 #include "core/sys.h"
 #include "preload/downgrade.h"
 
 enum {
-	SOCKET_REST_BYTES = 48 * 1024, /* fits any socket buffer; more goes into a file */
+	SOCKET_REST_BYTES = 48 * 1024, /* fits any socket buffer; more goes into a file, which
+					  cannot end in a reset */
 	PIECE_BYTES = 16 * 1024,
 	KEPT_BYTES_MAX = 64 * 1024 * 1024,
 	IDLE_TRIES = 400, /* naps without a byte */
@@ -101,21 +103,26 @@ static int read_to_end(struct shim_conn *conn, int fd, int file, size_t *bytes)
  */
 static int as_socket(int file, size_t bytes, bool reset)
 {
+	struct shmipc_socket_room as_it_was = { 0 };
 	char piece[PIECE_BYTES];
 	int ends[2];
-	int error = sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
+	int error = sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends);
 
 	if (error)
 		return error;
+	shmipc_socket_room_make(ends[1], bytes, &as_it_was);
 	for (size_t done = 0; done < bytes && !error; done += sizeof(piece)) {
 		ssize_t n = sys_pread(file, piece, sizeof(piece), (off_t)done);
 
 		error = n < 0 ? (int)n : write_all(ends[1], piece, (size_t)n);
 	}
+	if (error == -EAGAIN && reset) /* a reset has no duty to bring all that was sent */
+		error = 0;
 	/* closed with a byte unread */
 	if (reset)
 		sys_write(ends[0], "", 1);
 	sys_close(ends[1]);
+	sys_fcntl(ends[0], F_SETFL, 0);
 	if (!error)
 		return ends[0];
 	sys_close(ends[0]);
@@ -140,7 +147,7 @@ static int rest(struct shim_conn *conn, int fd)
 	end = read_to_end(conn, fd, file, &bytes);
 	if (end != -EALREADY && end != 0 && end != -ECONNRESET)
 		result = as_socket(-1, 0, true);
-	else if (end != -EALREADY && bytes <= SOCKET_REST_BYTES)
+	else if (end != -EALREADY && (bytes <= SOCKET_REST_BYTES || end != 0))
 		result = as_socket(file, bytes, end != 0);
 	else if (end != -EALREADY)
 		return as_file(file);

@@ -173,7 +173,8 @@ static void nothing_follows_a_helper_that_died(void)
 	pair_consent(&pair);
 	say(400, 0);
 	assert_false(shmipc_receiver_stop(&pair.server.rx, pair.server.fd, false));
-	atomic_fetch_or(&pair.control->direction[0].wait.want, SHMIPC_WANT_HELPING);
+	atomic_fetch_or(&pair.control->direction[0].wait.want,
+			SHMIPC_WANT_HELPING | SHMIPC_WANT_FAILED);
 	assert_int_equal(end_send(&pair.client, out, 10, 0), -ECONNRESET);
 	let_arrive();
 	assert_false(kernel_readable());
