@@ -454,6 +454,38 @@ def exec_without_the_shim_goes_on_plain(pair):
     pair.client(server.ready(), "conns=1", "rounds=300", shim=False)
 
 
+def heirs(kind, *runs):
+    """A program without the shim reads on: bytes in the socket, behind them tokens, and behind those the ring's."""
+    log = f"{harness.DIR}/heirs.{kind}.log"
+    env = dict(os.environ, LD_PRELOAD=harness.SHIM, SHMIPC_ENDPOINTS=f"{kind}:*", SHMIPC_LOG=f"info:{log}",
+               SHMIPC_UPGRADE_AFTER="1")
+    program = build("heir")
+    running = [subprocess.Popen([program, kind, *how.split()], env=env, stderr=subprocess.PIPE, text=True)
+               for how in runs]
+    errors = [one.communicate(timeout=harness.DEADLINE_S)[1] for one in running]
+    wrong = [(how, one.returncode, error.splitlines()[:2])
+             for how, one, error in zip(runs, running, errors) if one.returncode]
+    assert not wrong, wrong
+    with open(log, encoding="ascii") as file:
+        assert file.read().count("event=accelerated") > 4 * len(runs)
+
+
+@case
+def an_heir_without_the_shim_reads_what_is_unread(_):
+    heirs("tcp", "exec active", "exec idle", "exec killed", "fork asks", "spawn stopped", "system slow")
+
+
+@case
+def an_heir_without_the_shim_reads_what_is_unread_unix(_):
+    heirs("unix", "exec stopped", "exec asks", "fork killed", "fork active", "spawn idle", "system asks")
+
+
+@case
+def an_heir_without_the_shim_reads_what_the_sender_still_has(_):
+    """Of so many bytes the receiving socket takes a part."""
+    heirs("tcp", "exec idle 4 2000", "fork asks 4 2000", "spawn active 4 2000", "exec stopped 4 1200")
+
+
 @case
 def forged_bequests_are_refused(pair):
     """What lies under the numbers where a predecessor leaves its connections, and is none."""
