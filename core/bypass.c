@@ -49,7 +49,7 @@ int shmipc_bypass_send_begin(struct shmipc_sender *s, int fd, bool private_use, 
 	atomic_fetch_add_explicit(&s->by_kernel, 1, memory_order_relaxed);
 	/* what a receiver that stopped has not read goes first */
 	shmipc_sender_serve_locked(s, fd);
-	*ended = s->gone || (s->attached && (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED));
+	*ended = s->gone || shmipc_sender_is_closed_for(s);
 	if (s->broken)
 		error = -ECONNRESET;
 	else if (!s->shut && (shmipc_sender_on_ring(s) || shmipc_sender_owes(s)))

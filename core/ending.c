@@ -56,7 +56,7 @@ static enum shmipc_ending judge_by_position(struct shmipc_sender *s)
  * SHUT_RD, by which it is closed for our bytes, does the same with our own. */
 static bool is_ended(const struct shmipc_sender *s, int signs, uint32_t flags)
 {
-	bool refused = s->is_unix && (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED);
+	bool refused = s->is_unix && shmipc_sender_is_closed_for(s);
 	bool half_closed = flags & SHMIPC_TX_FIN;
 
 	if (signs & POLLERR)

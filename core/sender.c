@@ -463,7 +463,7 @@ static int leave_ring(struct shmipc_sender *s, struct shmipc_io *io)
 /* Locked; drops the lock.  The rest of the call, behind `done` bytes in the ring, by the kernel. */
 static ssize_t send_by_kernel(struct shmipc_sender *s, struct shmipc_io *io, ssize_t done)
 {
-	bool ended = s->gone || (s->attached && (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED));
+	bool ended = s->gone || shmipc_sender_is_closed_for(s);
 	ssize_t n = 0;
 
 	atomic_fetch_add_explicit(&s->by_kernel, 1, memory_order_relaxed);

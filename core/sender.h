@@ -239,6 +239,15 @@ bool shmipc_sender_must_ask(const struct shmipc_sender *s);
  * kernel. */
 void shmipc_sender_nudge(struct shmipc_sender *s, int fd);
 
+/* The receiving end has closed, and nobody reads on.  One that had stopped before may have left the
+ * socket to a program without the shim: the kernel alone knows. */
+static inline bool shmipc_sender_is_closed_for(const struct shmipc_sender *s)
+{
+	uint32_t want = s->attached ? atomic_load(&s->want->want) : 0;
+
+	return (want & (SHMIPC_WANT_CLOSED | SHMIPC_WANT_STOPPED)) == SHMIPC_WANT_CLOSED;
+}
+
 /* Locked.  A call is about to send by the kernel / has done so, or was left; not locked, and of the
  * process of that generation.  0, or -ECONNRESET: it may not. */
 int shmipc_sender_enter_kernel(struct shmipc_sender *s, int fd);

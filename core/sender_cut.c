@@ -462,10 +462,7 @@ void shmipc_sender_leave_kernel(struct shmipc_sender *s, uint32_t generation)
 /* Nobody counts what others send: one of them may be inside at any time, for good. */
 void shmipc_sender_lose_count(struct shmipc_sender *s, int fd)
 {
-	bool refused = s->is_unix && s->attached &&
-		       (atomic_load(&s->want->want) & SHMIPC_WANT_CLOSED);
-
-	if (s->shut || refused)
+	if (s->shut || (s->is_unix && shmipc_sender_is_closed_for(s)))
 		return;
 	if (!atomic_exchange(&s->count_lost, true) && s->attached)
 		count_in(s, fd);

@@ -77,7 +77,7 @@ static void replace_all(struct shim_conn *conn, int fd)
 void shim_handover_shared(struct shim_conn *conn, int fd)
 {
 	shim_downgrade(conn, fd, SHMIPC_REASON_DOWNGRADE);
-	if (shim_conn_is_attached(conn) && shim_rest_peer_is_gone(conn, fd))
+	if (shim_conn_is_attached(conn) && (shim_rest_peer_is_gone(conn, fd) || conn->rx.broken))
 		replace_all(conn, fd);
 }
 
