@@ -86,20 +86,23 @@ bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, int fd, bool private
 		return false;
 	if (r->unsettled)
 		shmipc_receiver_settle_stop(r, fd);
-	by_kernel = !r->ready || (r->stopped && !r->broken);
+	by_kernel = !r->ready || (r->stopped && !r->broken) || shmipc_receiver_is_left(r);
 	if (by_kernel)
 		atomic_fetch_add(&r->kernel_readers, 1);
 	shmipc_lock_drop(&r->lock, private_use);
 	return by_kernel;
 }
 
-ssize_t shmipc_bypass_receive_end(struct shmipc_receiver *r, int fd, bool private_use, ssize_t n)
+ssize_t shmipc_bypass_receive_end(struct shmipc_receiver *r, int fd, bool private_use, size_t bytes,
+				  ssize_t n)
 {
 	if (n > 0) {
-		atomic_fetch_add(&r->kernel_read, (uint64_t)n);
-		shmipc_count(&r->count->kernel_bytes, (uint64_t)n);
+		shmipc_receiver_count_kernel(r, (size_t)n);
+		shmipc_receiver_peeked_less(r, (size_t)n);
 	}
 	n = shmipc_receiver_judge_plain(r, fd, private_use, n);
+	if (n > 0 && (size_t)n < shmipc_receiver_low_water(r, bytes))
+		shmipc_receiver_forget_error(r, fd, private_use);
 	atomic_fetch_sub(&r->kernel_readers, 1);
 	return n;
 }

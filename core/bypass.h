@@ -31,8 +31,10 @@ void shmipc_bypass_send_abandon(struct shmipc_sender *s);
 
 /* False: the peer may cut to the ring at any time: bytes must be received by receiver.c. */
 bool shmipc_bypass_receive_begin(struct shmipc_receiver *r, int fd, bool private_use);
-/* Returns what the application is told. */
-ssize_t shmipc_bypass_receive_end(struct shmipc_receiver *r, int fd, bool private_use, ssize_t n);
+/* n: what the call returned, of so many bytes that it was asked for.  What the application is told.
+ */
+ssize_t shmipc_bypass_receive_end(struct shmipc_receiver *r, int fd, bool private_use, size_t bytes,
+				  ssize_t n);
 void shmipc_bypass_receive_abandon(struct shmipc_receiver *r);
 
 #endif

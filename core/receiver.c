@@ -225,12 +225,15 @@ static bool is_enough(const struct shmipc_receiver *r, const struct shmipc_io *i
 					  : io->cursor.count <= SHMIPC_RECEIVER_KERNEL_IOV;
 }
 
-/* Everything that can be had now, over cuts.  Bytes, -ESHUTDOWN at the end, -EAGAIN. */
-static ssize_t take(struct shmipc_receiver *r, struct shmipc_io *io, bool probe)
+/* Everything that can be had now, over cuts.  Bytes, -ESHUTDOWN at the end, -EAGAIN; -ESTALE,
+ * unless the call has begun: it is the kernel's from here on. */
+static ssize_t take(struct shmipc_receiver *r, struct shmipc_io *io, bool probe, bool begun)
 {
 	ssize_t total = 0, n = -EAGAIN;
 
 	for (;;) {
+		if (!begun && total == 0 && shmipc_receiver_is_left(r))
+			return -ESTALE;
 		if (take_step(r, io, probe, &n) == TAKE_MORE) {
 			if (total > 0 && shmipc_receiver_is_at_mark(r, io->fd))
 				break;
@@ -260,39 +263,6 @@ ssize_t shmipc_receiver_copy_ring(struct shmipc_receiver *r, struct shmipc_io *i
 
 /* ---- receive ---- */
 
-/* The kernel's, unless a token that a killed peer left unread has made it of an orderly end. */
-static ssize_t tell_reset(struct shmipc_receiver *r, int fd)
-{
-	if (r->sibling)
-		shmipc_ending_look_behind_shutdown(r->sibling, fd);
-	if (r->sibling && shmipc_ending_of(r->sibling, POLLERR) == SHMIPC_ENDING_ORDERLY &&
-	    !shmipc_ending_refuses_bytes(r->sibling))
-		return 0;
-	r->reset_told = true;
-	if (r->sibling)
-		r->sibling->reset_told = true;
-	return -ECONNRESET;
-}
-
-/* The kernel's too: of bytes that a killed peer left unread in the ring it knows nothing. */
-static ssize_t end_of_plain(struct shmipc_receiver *r, int fd, bool private_use)
-{
-	ssize_t n;
-
-	if (!shmipc_receiver_judges_end(r) || !shmipc_receiver_lock(r, private_use))
-		return 0;
-	n = shmipc_receiver_ended(r, fd);
-	shmipc_lock_drop(&r->lock, private_use);
-	return n;
-}
-
-ssize_t shmipc_receiver_judge_plain(struct shmipc_receiver *r, int fd, bool private_use, ssize_t n)
-{
-	if (n == -ECONNRESET)
-		return tell_reset(r, fd);
-	return n == 0 ? end_of_plain(r, fd, private_use) : n;
-}
-
 /* The message header of a result that the kernel did not give. */
 static void fill_header(const struct shmipc_io *io)
 {
@@ -302,35 +272,6 @@ static void fill_header(const struct shmipc_io *io)
 		io->message->msg_namelen = 0;
 	io->message->msg_controllen = 0;
 	io->message->msg_flags = io->flags & MSG_CMSG_CLOEXEC;
-}
-
-/* Before consent, and after a stop: the kernel's own call, counted. */
-static ssize_t receive_plain(struct shmipc_receiver *r, struct shmipc_io *io)
-{
-	struct shmipc_sleeper sleeper = { r, io, shmipc_process_generation() };
-	bool may_end = io->cursor.left > 0 && !(io->flags & (MSG_OOB | MSG_ERRQUEUE));
-	ssize_t n;
-	int fd;
-
-	if (r->stopped || !r->ready)
-		shmipc_receiver_leave_peek_offset(r, io->fd);
-	shmipc_postpone_begin(); /* no handler finds bytes that are taken and not counted */
-	atomic_fetch_add(&r->kernel_readers, 1);
-	shmipc_lock_drop(&r->lock, io->private_use);
-	shmipc_io_follow(io);
-	do {
-		fd = io->fd;
-		n = shmipc_receiver_counted_receive(r, io, io->cursor.left, 0, &sleeper);
-	} while (shmipc_io_missed(io, n));
-	shmipc_io_follow(io);
-	/* an end may be another file's, if a handler has closed the number */
-	if ((n < 0 || may_end) && !(n == 0 && io->fd != fd))
-		n = shmipc_receiver_judge_plain(r, io->fd, io->private_use, n);
-	shmipc_process_uncount(&r->kernel_readers, sleeper.process);
-	shmipc_postpone_end();
-	if (n == 0) /* of a reset that is none to the application */
-		fill_header(io);
-	return n;
 }
 
 /* A nonblocking receive found nothing.  If no wait that we know watches this end, the application
@@ -362,16 +303,6 @@ void shmipc_receiver_recover(struct shmipc_receiver *r)
 	atomic_store_explicit(&r->rx->head, shmipc_receiver_head(r), memory_order_release);
 	atomic_store_explicit(&r->rx->phase, shmipc_receiver_phase(r), memory_order_release);
 	atomic_store(&r->rx->tokens_taken, r->taken);
-}
-
-/* What a receive of so many bytes waits for. */
-static size_t low_water(const struct shmipc_receiver *r, size_t bytes)
-{
-	int set = atomic_load_explicit(&r->low_water, memory_order_relaxed);
-
-	if (__builtin_expect(set <= 1, 1))
-		return bytes ? 1 : 0;
-	return (size_t)set < bytes ? (size_t)set : bytes;
 }
 
 /* Whether this call waits.  `sure` when the kernel was asked. */
@@ -419,20 +350,35 @@ static ssize_t sleep_for_more(struct shmipc_receiver *r, struct shmipc_io *io,
 	return n;
 }
 
-/* -ESTALE: another thread has stopped this end, go on by the kernel's own call. */
+/* The call has bytes, or a time limit from which it has slept a part: the kernel's would begin
+ * anew.
+ */
+static inline bool has_begun(const struct shmipc_receiver *r, struct shmipc_io *io,
+			     struct shmipc_receiver_wait *wait, ssize_t total)
+{
+	return total > 0 ||
+	       (wait->slept && r->is_unix && shmipc_receiver_wants(r, SHMIPC_WANT_LEAVE) &&
+		shmipc_receiver_is_timed(io, wait));
+}
+
+/* -ESTALE: another thread has stopped this end, or its sender has left the ring for good: go on by
+ * the kernel's own call. */
 static __attribute__((hot)) ssize_t receive_loop(struct shmipc_receiver *r, struct shmipc_io *io)
 {
 	const size_t room = io->cursor.left;
 	const bool peek = io->flags & MSG_PEEK;
 	const bool waitall = io->flags & MSG_WAITALL;
-	const size_t target = waitall ? room : low_water(r, room);
+	const size_t target = waitall ? room : shmipc_receiver_low_water(r, room);
 	struct shmipc_receiver_wait wait = { .taken = r->taken };
 	struct patience patience = { 0 };
 	ssize_t total = 0, n;
 
 	io->flags &= ~MSG_WAITALL;
 	for (;;) {
-		n = peek ? shmipc_receiver_peek(r, io, waitall) : take(r, io, patience.nonblocking);
+		n = peek ? shmipc_receiver_peek(r, io, waitall)
+			 : take(r, io, patience.nonblocking, has_begun(r, io, &wait, total));
+		if (n == -ESTALE)
+			return n;
 		if (n > 0)
 			total += n;
 		if (n > 0 &&
@@ -529,10 +475,32 @@ static ssize_t receive_managed(struct shmipc_receiver *r, struct shmipc_io *io)
 	return n;
 }
 
+/* By its own call: before consent, after a stop, and where the kernel alone has the stream again. A
+ * look goes by our SO_PEEK_OFF, which is still ours then, and a receive of nothing is a look. */
+static inline bool is_by_kernel(const struct shmipc_receiver *r, const struct shmipc_io *io)
+{
+	return !r->ready || (r->stopped && !r->broken) || (io->flags & (MSG_OOB | MSG_ERRQUEUE)) ||
+	       (shmipc_receiver_is_left(r) && !(io->flags & MSG_PEEK) && io->cursor.left > 0);
+}
+
+static ssize_t receive_by_kernel(struct shmipc_receiver *r, struct shmipc_io *io)
+{
+	ssize_t n = shmipc_receiver_receive_plain(r, io);
+
+	/* else of a reset that is none to the application */
+	if (n != 0 || io->message_filled)
+		return n;
+	if (r->is_unix && io->message && io->control_room > 0)
+		return tell_end_by_kernel(io);
+	fill_header(io);
+	return n;
+}
+
 __attribute__((hot)) ssize_t shmipc_receiver_receive(struct shmipc_receiver *r,
 						     struct shmipc_io *io)
 {
 	ssize_t n;
+	int flags;
 
 	if (!shmipc_receiver_lock(r, io->private_use))
 		return -EAGAIN;
@@ -541,12 +509,13 @@ __attribute__((hot)) ssize_t shmipc_receiver_receive(struct shmipc_receiver *r,
 		io->control_room = io->message->msg_controllen;
 	if (r->is_unix) /* has no such queue and does not look at the flag */
 		io->flags &= ~MSG_ERRQUEUE;
+	flags = io->flags;
 	do {
+		io->flags = flags;
 		if (__builtin_expect(r->unsettled, 0))
 			shmipc_receiver_settle_stop(r, io->fd);
-		if (!r->ready || (r->stopped && !r->broken) ||
-		    (io->flags & (MSG_OOB | MSG_ERRQUEUE)))
-			return receive_plain(r, io);
+		if (is_by_kernel(r, io))
+			return receive_by_kernel(r, io);
 		n = receive_managed(r, io);
 	} while (n == -ESTALE);
 	shmipc_lock_drop(&r->lock, io->private_use);

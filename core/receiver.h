@@ -45,8 +45,8 @@ enum shmipc_foreign {
 
 struct shmipc_receiver {
 	struct shmipc_lock lock;
-	_Atomic uint32_t kernel_readers; /* calls of this end that are inside a kernel receive,
-					    before `ready` */
+	_Atomic uint32_t kernel_readers; /* calls of this end that are inside the kernel's own
+					    receive, of a stream that is its alone */
 	_Atomic uint64_t kernel_read;
 	struct shmipc_status_rx *count;
 	bool is_unix;

@@ -36,7 +36,8 @@ static ssize_t kernel_receive(struct shmipc_io *io, bool is_unix, size_t limit, 
 	shmipc_io_message(io, limit, iov, SHMIPC_RECEIVER_KERNEL_IOV, &message);
 	/* the kernel reads a message header byte by byte: spare it where there is nothing in it;
 	 * of a Unix stream it tells whether a descriptor rode on the bytes */
-	if (!io->message && message.msg_iovlen == 1 && (sleeper || !is_unix))
+	if (!io->message && message.msg_iovlen == 1 &&
+	    (!is_unix || (sleeper && !(io->flags & MSG_WAITALL))))
 		return receive_bytes(io, message.msg_iov, io->flags | extra_flags, sleeper);
 	if (sleeper)
 		n = SHMIPC_SLEEP(shmipc_receiver_undo_plain, sleeper, SYS_recvmsg, io->fd, &message,
@@ -54,24 +55,33 @@ static ssize_t kernel_receive(struct shmipc_io *io, bool is_unix, size_t limit, 
 	return n;
 }
 
+void shmipc_receiver_count_kernel(struct shmipc_receiver *r, size_t bytes)
+{
+	uint64_t total = atomic_fetch_add(&r->kernel_read, bytes) + bytes, published;
+
+	atomic_fetch_add_explicit(&r->count->kernel_bytes, bytes, memory_order_relaxed);
+	if (!r->attached)
+		return;
+	do { /* another thread's number, that is larger, stays */
+		published = total;
+		atomic_store(&r->rx->kernel_read, published);
+		total = atomic_load(&r->kernel_read);
+	} while (total != published);
+}
+
 /* A read of the socket that every count must follow: in_kernel tells whoever inherits the lock. */
 ssize_t shmipc_receiver_counted_receive(struct shmipc_receiver *r, struct shmipc_io *io,
 					size_t limit, int extra_flags,
 					struct shmipc_sleeper *sleeper)
 {
-	ssize_t n;
-	uint64_t total;
+	ssize_t n = kernel_receive(io, r->is_unix, limit, extra_flags, sleeper);
 
-	n = kernel_receive(io, r->is_unix, limit, extra_flags, sleeper);
 	if (n <= 0)
 		return n;
 	shmipc_cursor_skip(&io->cursor, (size_t)n < io->cursor.left ? (size_t)n : io->cursor.left);
 	if (io->flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
 		return n;
-	total = atomic_fetch_add(&r->kernel_read, (uint64_t)n) + (uint64_t)n;
-	if (r->attached)
-		atomic_store_explicit(&r->rx->kernel_read, total, memory_order_release);
-	atomic_fetch_add_explicit(&r->count->kernel_bytes, (uint64_t)n, memory_order_relaxed);
+	shmipc_receiver_count_kernel(r, (size_t)n);
 	return n;
 }
 

@@ -67,6 +67,16 @@ static inline bool shmipc_receiver_judges_end(const struct shmipc_receiver *r)
 	return r->attached || (r->sibling && r->sibling->attached);
 }
 
+/* What a receive of so many bytes waits for. */
+static inline size_t shmipc_receiver_low_water(const struct shmipc_receiver *r, size_t bytes)
+{
+	int set = atomic_load_explicit(&r->low_water, memory_order_relaxed);
+
+	if (__builtin_expect(set <= 1, 1))
+		return bytes ? 1 : 0;
+	return (size_t)set < bytes ? (size_t)set : bytes;
+}
+
 /* The kernel will give no more bytes. */
 static inline bool shmipc_receiver_at_end(const struct shmipc_receiver *r)
 {
@@ -80,14 +90,35 @@ static inline bool shmipc_receiver_at_end(const struct shmipc_receiver *r)
  * -ESHUTDOWN. */
 bool shmipc_receiver_step(struct shmipc_receiver *r, struct shmipc_io *io, ssize_t *result);
 
-/* Not locked.  The kernel's own call has returned n: is that what the application is told? */
-ssize_t shmipc_receiver_judge_plain(struct shmipc_receiver *r, int fd, bool private_use, ssize_t n);
-
 /* Control data belongs to the bytes that came with it: no receive goes further. */
 bool shmipc_receiver_has_control(const struct shmipc_receiver *r, const struct shmipc_io *io);
 
 /* What the ring holds, by MSG_PEEK. */
 ssize_t shmipc_receiver_copy_ring(struct shmipc_receiver *r, struct shmipc_io *io);
+
+/* ---- receiver_plain.c ---- */
+
+/* Locked, ready, not on the ring.  Asked to leave it, the sender has, for good, or never was there;
+ * and our own owes nothing that a wait would have to serve. */
+bool shmipc_receiver_sender_has_left(const struct shmipc_receiver *r);
+
+/* A Unix stream that was on a ring and is the kernel's alone again.  Its sender was asked to leave
+ * because of an option that only the kernel can honour: which bytes belong together (SO_PASSCRED:
+ * those of one writer, however often it sends) nobody else knows. */
+static inline bool shmipc_receiver_is_left(const struct shmipc_receiver *r)
+{
+	return !shmipc_receiver_on_ring(r) && r->is_unix && shmipc_receiver_sender_has_left(r);
+}
+
+/* Not locked.  The kernel's own call has returned n: is that what the application is told? */
+ssize_t shmipc_receiver_judge_plain(struct shmipc_receiver *r, int fd, bool private_use, ssize_t n);
+
+/* Not locked.  The kernel's own call has returned a part of what it waits for.  Of a Unix stream it
+ * forgets an error that it meets behind that: so do we, also one that the kernel does not know. */
+void shmipc_receiver_forget_error(struct shmipc_receiver *r, int fd, bool private_use);
+
+/* Takes the lock away.  The kernel's own call, counted. */
+ssize_t shmipc_receiver_receive_plain(struct shmipc_receiver *r, struct shmipc_io *io);
 
 /* ---- receiver_kernel.c, locked ---- */
 
@@ -99,6 +130,9 @@ struct shmipc_sleeper;
 ssize_t shmipc_receiver_counted_receive(struct shmipc_receiver *r, struct shmipc_io *io,
 					size_t limit, int extra_flags,
 					struct shmipc_sleeper *sleeper);
+
+/* Not locked.  So many bytes of payload have been read by the kernel. */
+void shmipc_receiver_count_kernel(struct shmipc_receiver *r, size_t bytes);
 
 /* Phase even.  Bytes; 0: the cut is reached.  -EAGAIN, or -ESHUTDOWN for the end and for errors,
  * which are noted. */
@@ -197,6 +231,9 @@ struct shmipc_receiver_wait {
 	uint64_t started; /* ticks, at the first sleep */
 	uint64_t deadline_ns; /* 0: none */
 };
+
+/* It has slept.  Has the call a time limit? */
+bool shmipc_receiver_is_timed(struct shmipc_io *io, struct shmipc_receiver_wait *wait);
 
 /* Nothing there: sleep until there may be.  0, -EINTR, or -EAGAIN for a receive time-out. */
 ssize_t shmipc_receiver_wait(struct shmipc_receiver *r, struct shmipc_io *io,

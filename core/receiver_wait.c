@@ -215,6 +215,13 @@ static void find_deadline(struct shmipc_receiver_wait *wait, struct shmipc_io *i
 	wait->deadline_ns = ns ? shmipc_clock_ns() + ns - slept_ns(wait) : 0;
 }
 
+bool shmipc_receiver_is_timed(struct shmipc_io *io, struct shmipc_receiver_wait *wait)
+{
+	if (!wait->known)
+		find_deadline(wait, io);
+	return wait->deadline_ns != 0;
+}
+
 void shmipc_receiver_undo_plain(void *argument)
 {
 	const struct shmipc_sleeper *sleeper = argument;

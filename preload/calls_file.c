@@ -356,7 +356,7 @@ static bool splice_from_kernel(struct shim_conn *conn, const long call[7], ssize
 	if (begun) {
 		n = call_kernel(&passage, call);
 		n = shmipc_bypass_receive_end(&conn->rx, number_now(&passage, in),
-					      shim_conn_private(conn), n);
+					      shim_conn_private(conn), (size_t)call[5], n);
 		if (n > 0)
 			shim_upgrade_received(conn, in, (size_t)n);
 	}
