@@ -17,12 +17,18 @@ serve() {
 	server=$!
 }
 
+# Its name is there before it listens.
+listens() # on a Unix address
+{
+	grep -Eq "^[^ ]+ [^ ]+ [^ ]+ 00010000 .* ${1#unix:}\$" /proc/net/unix
+}
+
 # drive NAME ADDRESS [ARGUMENT]...: the client, once the server listens
 drive() {
 	local status=0 name=$1
 	shift
 	for ((i = 0; i < 250; i++)); do
-		[ -S "${1#unix:}" ] && break
+		[[ $1 != unix:* ]] || listens "$1" && break
 		sleep 0.02
 	done
 	# shellcheck disable=SC2016 # it keeps its process number over the exec
