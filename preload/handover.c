@@ -40,13 +40,13 @@ static void replace(int fd, int rest)
 
 /* ---- exec ---- */
 
-void shim_handover(struct shim_conn *conn, int fd)
+bool shim_handover(struct shim_conn *conn, int fd)
 {
-	bool all;
+	bool all, stands_in;
 	int rest = shim_rest_of(conn, fd, shim_rest_use_of(fd));
 
 	if (rest < 0)
-		return;
+		return false;
 	all = shim_rest_is_for_writing(conn, fd);
 	if (all) {
 		for (int other = shim_fd_limit() - 1; other > fd; other--)
@@ -55,9 +55,11 @@ void shim_handover(struct shim_conn *conn, int fd)
 	}
 	/* half-closed: the lowest number is the one that is read, and 1 and 2 go on writing to the
 	 * peer */
-	if (all || fd == 0 || fd > 2)
+	stands_in = all || fd == 0 || fd > 2;
+	if (stands_in)
 		replace(fd, rest);
 	sys_close(rest);
+	return stands_in;
 }
 
 /* Under all our numbers, so that we and the others go on sharing one stream. */
@@ -114,9 +116,7 @@ void shim_handover_exec(void)
 		if (!conn || !shim_handover_is_inherited(fd, conn))
 			continue;
 		candidate = atomic_load(&conn->state) == SHMIPC_STATE_CANDIDATE;
-		shim_handover(conn, fd);
-		/* else something else stands there by now, and the record is nobody's */
-		if (shim_handover_is_inherited(fd, conn))
+		if (!shim_handover(conn, fd)) /* else the record may be nobody's by now */
 			conn->handed_over = candidate || is_over(conn, fd);
 	}
 }

@@ -25,8 +25,8 @@ void shim_handover_exec(void);
  * own, in which the numbers soon mean something else than in ours. */
 void shim_handover_all(void);
 
-/* This one. */
-void shim_handover(struct shim_conn *conn, int fd);
+/* This one.  True: something else stands at the number now, and the record may be nobody's. */
+bool shim_handover(struct shim_conn *conn, int fd);
 /* One that has become descriptor 0, 1 or 2 of this process. */
 void shim_handover_standard(struct shim_conn *conn, int fd);
 /* One that we keep as well, and a child may never use.  Where the peer has ended altogether, what
