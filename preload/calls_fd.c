@@ -88,18 +88,6 @@ SHIM_EXPORT int __close_nocancel(int fd)
 						: real.__close_nocancel(fd);
 }
 
-static void forget_range(unsigned int first, unsigned int last)
-{
-	const unsigned int limit = (unsigned int)shim_fd_limit();
-	int closed;
-
-	if (!shim_config.enabled || shim_process_is_borrowed())
-		return;
-	for (unsigned int fd = first; fd <= last && fd < limit; fd++)
-		if (shim_fd_word((int)fd) && !close_before_end((int)fd, &closed))
-			shim_conn_forget((int)fd);
-}
-
 /* Our own descriptors lie high: close the pieces between them. */
 static int close_around_hidden(unsigned int first, unsigned int last, int flags)
 {
@@ -119,6 +107,29 @@ static int close_around_hidden(unsigned int first, unsigned int last, int flags)
 	}
 }
 
+/* A number that has been closed before its stream ended may be another thread's by now: the pieces
+ * between those. */
+static int close_pieces(unsigned int first, unsigned int last, int flags)
+{
+	const unsigned int limit = shim_process_is_borrowed() ? 0 : (unsigned int)shim_fd_limit();
+	unsigned int from = first;
+	int result;
+
+	for (unsigned int fd = first; fd <= last && fd < limit; fd++) {
+		if (!shim_fd_word((int)fd))
+			continue;
+		if (!close_before_end((int)fd, &result)) {
+			shim_conn_forget((int)fd);
+			continue;
+		}
+		result = fd > from ? close_around_hidden(from, fd - 1, flags) : 0;
+		if (result < 0)
+			return result;
+		from = fd + 1;
+	}
+	return from <= last ? close_around_hidden(from, last, flags) : 0;
+}
+
 SHIM_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 {
 	const unsigned int known = CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE;
@@ -128,7 +139,7 @@ SHIM_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 	if (((unsigned int)flags & CLOSE_RANGE_UNSHARE) && shim_process_shares_numbers())
 		shim_handover_all();
 	else if (!((unsigned int)flags & CLOSE_RANGE_CLOEXEC))
-		forget_range(first, last);
+		return close_pieces(first, last, flags);
 	return close_around_hidden(first, last, flags);
 }
 
@@ -140,8 +151,7 @@ SHIM_EXPORT void closefrom(int first)
 		real.closefrom(first);
 		return;
 	}
-	forget_range(from, UINT32_MAX);
-	if (close_around_hidden(from, UINT32_MAX, 0) < 0)
+	if (close_pieces(from, UINT32_MAX, 0) < 0)
 		real.closefrom(first);
 }
 
