@@ -102,6 +102,7 @@ enum shmipc_tx_flag {
 	SHMIPC_TX_SERVING = 128, /* about to send what the receiver has not read, or has done so */
 	SHMIPC_TX_GROWN = 256,	 /* the ring's loop has been used: there is memory to give back */
 	SHMIPC_TX_LITTLE = 512,	 /* the sender's socket holds little: so may the receiver's */
+	SHMIPC_TX_OTHERS = 1024, /* a FILE or another program may send past us at any time */
 	/* the upper half counts how often it was given back: its pages are new again */
 	SHMIPC_TX_GIVEN_BACK = 1 << 16,
 };
@@ -172,7 +173,7 @@ enum shmipc_token { SHMIPC_TOKEN_WAKE = 'w', SHMIPC_TOKEN_LAST = 'L' };
 
 _Static_assert((SHMIPC_TX_FIN | SHMIPC_TX_RESET | SHMIPC_TX_CLOSED | SHMIPC_TX_UNFENCED |
 		SHMIPC_TX_CUTTING | SHMIPC_TX_LATE | SHMIPC_TX_AGAIN | SHMIPC_TX_SERVING |
-		SHMIPC_TX_GROWN | SHMIPC_TX_LITTLE) == (1 << 10) - 1,
+		SHMIPC_TX_GROWN | SHMIPC_TX_LITTLE | SHMIPC_TX_OTHERS) == (1 << 11) - 1,
 	       "a bit for each flag");
 _Static_assert(sizeof(struct shmipc_segment_header) <= SHMIPC_PAGE_BYTES, "header fits its page");
 _Static_assert(sizeof(struct shmipc_stream_control) == SHMIPC_PAGE_BYTES, "a page, all used");

@@ -142,6 +142,8 @@ static void release_sender(struct shmipc_receiver *r, uint32_t bits)
 static bool is_out_of_kernel(const struct shmipc_receiver *r, struct load *load)
 {
 	for (int i = 0; i < SLEEP_TRIES; i++) {
+		if (atomic_load(&r->tx->flags) & SHMIPC_TX_OTHERS)
+			return false;
 		if (atomic_load(&r->tx->kernel_senders) == 0)
 			return true;
 		if (i == SEND_TRIES)

@@ -314,9 +314,6 @@ static void leave_stopped(struct shmipc_sender *s, int fd)
 	leave(s);
 }
 
-/* LAST is in the socket before the phase says so: whoever sees the phase finds LAST.  It stands in
- * the ledger like a token: a receiver that stops or closes finds it there.  Behind a shutdown
- * nothing follows, and LAST would find the socket closed: we stay. */
 /* Nobody will read either way; the kernel gives the error.  Of what the ring holds it knows
  * nothing: judged as long as we are on it. */
 static void last_found_no_reader(struct shmipc_sender *s, uint32_t want)
@@ -326,6 +323,9 @@ static void last_found_no_reader(struct shmipc_sender *s, uint32_t want)
 		shmipc_ending_of(s, POLLERR);
 }
 
+/* LAST is in the socket before the phase says so: whoever sees the phase finds LAST.  It stands in
+ * the ledger like a token: a receiver that stops or closes finds it there.  Behind a shutdown
+ * nothing follows, and LAST would find the socket closed: we stay. */
 int shmipc_sender_cut_to_kernel(struct shmipc_sender *s, int fd)
 {
 	const char last = SHMIPC_TOKEN_LAST;
@@ -459,13 +459,18 @@ void shmipc_sender_leave_kernel(struct shmipc_sender *s, uint32_t generation)
 	shmipc_process_uncount(&s->kernel_senders, generation);
 }
 
-/* Nobody counts what others send: one of them may be inside at any time, for good. */
+/* Nobody counts what others send: one of them may be inside at any time. */
 void shmipc_sender_lose_count(struct shmipc_sender *s, int fd)
 {
 	if (s->shut || (s->is_unix && shmipc_sender_is_closed_for(s)))
 		return;
-	if (!atomic_exchange(&s->count_lost, true) && s->attached)
-		count_in(s, fd);
+	atomic_store(&s->count_lost, true);
+	if (!s->attached)
+		return;
+	/* [untangle] as a count that stays raised */
+	atomic_fetch_or(&s->tx->flags, SHMIPC_TX_OTHERS);
+	atomic_thread_fence(memory_order_seq_cst);
+	wait_for_helper(s, fd);
 }
 
 void shmipc_sender_serve_locked(struct shmipc_sender *s, int fd)
@@ -503,7 +508,8 @@ void shmipc_sender_end(struct shmipc_sender *s, int fd, uint32_t flags)
 	if (!s->attached)
 		return;
 	shmipc_sender_serve_finally(s, fd);
-	while ((begin_cut(s) & SHMIPC_WANT_HELPING) && !s->broken) {
+	/* once shut, FIN has been said already, and nothing is served that could be waited for */
+	while ((begin_cut(s) & SHMIPC_WANT_HELPING) && !s->broken && !s->shut) {
 		end_cut(s);
 		shmipc_sender_serve_finally(s, fd);
 	}

@@ -104,6 +104,15 @@ static void *go_on_saying(void *argument)
 	return argument;
 }
 
+static void read_all_of(pthread_t sender)
+{
+	for (ssize_t n; (n = recv(pair.server.fd, in, BIG, 0)) != 0; got += (uint64_t)n)
+		check(n, (size_t)n);
+	pthread_join(sender, NULL);
+	assert_int_equal(got, sent);
+	assert_false(pair.client.tx.broken);
+}
+
 /* The sender is at work all the time, and waits where it must. */
 static void a_sender_at_work_waits(void)
 {
@@ -114,11 +123,7 @@ static void a_sender_at_work_waits(void)
 	usleep(300);
 	assert_true(
 		shmipc_receiver_untangle(&pair.server.rx, pair.server.fd, pair.client.fd, false));
-	for (ssize_t n; (n = recv(pair.server.fd, in, BIG, 0)) != 0; got += (uint64_t)n)
-		check(n, (size_t)n);
-	pthread_join(sender, NULL);
-	assert_int_equal(got, sent);
-	assert_false(pair.client.tx.broken);
+	read_all_of(sender);
 }
 BOTH(a_sender_at_work_waits)
 
@@ -135,11 +140,7 @@ static void a_sender_at_work_behind_the_ring_waits(void)
 	usleep(100);
 	while (!shmipc_receiver_untangle(&pair.server.rx, pair.server.fd, pair.client.fd, false))
 		usleep(100);
-	for (ssize_t n; (n = recv(pair.server.fd, in, BIG, 0)) != 0; got += (uint64_t)n)
-		check(n, (size_t)n);
-	pthread_join(sender, NULL);
-	assert_int_equal(got, sent);
-	assert_false(pair.client.tx.broken);
+	read_all_of(sender);
 }
 BOTH(a_sender_at_work_behind_the_ring_waits)
 
@@ -173,6 +174,20 @@ static void payload_behind_the_ring_comes_behind_it(void)
 	read_plain(30);
 }
 BOTH(payload_behind_the_ring_comes_behind_it)
+
+/* A FILE, or a program without the shim, at the sender's end: it may write at any time. */
+static void others_that_write_are_not_held(void)
+{
+	make_mixed();
+	hear(EARLY + LATE / 2, EARLY + LATE / 2);
+	shmipc_sender_lose_count(&pair.client.tx, pair.client.fd);
+	cut_away();
+	assert_true(shmipc_receiver_is_mixed(&pair.server.rx, false));
+	assert_false(untangle());
+	assert_false(shmipc_receiver_stop(&pair.server.rx, pair.server.fd, false));
+	hear(BIG, LATE - LATE / 2);
+}
+BOTH(others_that_write_are_not_held)
 
 /* It may sleep in the kernel until somebody reads, and what it sends then comes too late. */
 static void a_sender_in_the_kernel_is_not_waited_for(void)
@@ -226,6 +241,43 @@ static void an_end_under_way_comes_behind_the_bytes(void)
 }
 BOTH(an_end_under_way_comes_behind_the_bytes)
 
+/* One that has shut its direction before has said all, and its close waits for nobody. */
+static void a_close_behind_a_shutdown_does_not_wait(void)
+{
+	make_mixed();
+	end_finish(&pair.client);
+	atomic_fetch_or(&pair.server.rx.want->want, SHMIPC_WANT_STOPPED | SHMIPC_WANT_HELPING);
+	alarm(20);
+	shmipc_sender_end(&pair.client.tx, pair.client.fd, SHMIPC_TX_FIN | SHMIPC_TX_CLOSED);
+	alarm(0);
+	assert_true(atomic_load(&pair.server.rx.tx->flags) & SHMIPC_TX_CLOSED);
+}
+BOTH(a_close_behind_a_shutdown_does_not_wait)
+
+/* The end that stopped has closed, and left the socket to a program that still reads: what the
+ * kernel takes of a send is what is told. */
+static void a_send_behind_a_stop_and_a_close_is_counted(void)
+{
+	static unsigned char much[512 * BIG]; /* more than any socket holds */
+	ssize_t n;
+
+	make_mixed();
+	assert_true(untangle());
+	assert_true(shmipc_receiver_stop(&pair.server.rx, pair.server.fd, false));
+	shmipc_receiver_close(&pair.server.rx, pair.server.fd);
+	pair_fill(much, sizeof(much), sent, 0);
+	n = end_send(&pair.client, much, sizeof(much), MSG_DONTWAIT);
+	assert_in_range(n, 1, sizeof(much) - 1);
+	sent += (uint64_t)n;
+	shutdown(pair.client.fd, SHUT_WR);
+	while ((n = recv(pair.server.fd, in, BIG, 0)) > 0) {
+		check(n, (size_t)n);
+		got += (uint64_t)n;
+	}
+	assert_int_equal(got, sent);
+}
+BOTH(a_send_behind_a_stop_and_a_close_is_counted)
+
 /* A descriptor that rides on a byte cannot be sent again by us. */
 static void what_carries_descriptors_stays(void **state)
 {
@@ -278,9 +330,12 @@ int main(void)
 		TESTS(a_sender_that_has_been_on_the_ring_is_held_too),
 		TESTS(payload_behind_the_ring_comes_behind_it),
 		TESTS(a_sender_in_the_kernel_is_not_waited_for),
+		TESTS(others_that_write_are_not_held),
 		TESTS(a_sender_at_work_behind_the_ring_waits),
 		TESTS(a_stream_that_has_ended_is_left_alone),
 		TESTS(an_end_under_way_comes_behind_the_bytes),
+		TESTS(a_close_behind_a_shutdown_does_not_wait),
+		TESTS(a_send_behind_a_stop_and_a_close_is_counted),
 		cmocka_unit_test(what_carries_descriptors_stays),
 		TESTS(bytes_that_nobody_takes_break_the_stream),
 	};
