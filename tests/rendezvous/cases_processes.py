@@ -277,6 +277,11 @@ def threads_name_a_connection_and_close_the_names(_):
 
 
 @case
+def threads_close_names_by_ranges_beside_files(_):
+    names("range")
+
+
+@case
 def threads_use_names_that_others_close(_):
     names("stale")
 

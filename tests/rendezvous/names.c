@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* names own MS:   threads duplicate a connection, look at it by the new number, and close that,
  *                 while another one makes round trips by the first number.
+ * names range MS: threads close names of it by close_range(), while others open and close files,
+ *                 which get the same numbers.
  * names stale MS: threads receive and poll by numbers that others close at any moment, and that
  *                 are another file then.  (No name of the connection again: between the kernel's
  *                 dup() and its return who guesses the number meets the socket itself.)
@@ -103,6 +105,43 @@ static void own_server(void)
 		trip(base, true);
 	over = true;
 	for (int i = 0; i < OWNERS; i++)
+		pthread_join(threads[i], NULL);
+	close(base);
+}
+
+/* ---- range ---- */
+
+static void *close_names(void *argument)
+{
+	while (!over) {
+		unsigned own = (unsigned)check(fcntl(base, F_DUPFD, NAMES_FROM), "F_DUPFD");
+
+		check(close_range(own, own, 0), "close_range");
+	}
+	return argument;
+}
+
+static void *close_files(void *argument)
+{
+	const int file = check(open("/dev/null", O_RDONLY), "open");
+
+	while (!over)
+		check(close(check(fcntl(file, F_DUPFD, NAMES_FROM), "a file")), "close of a file");
+	return argument;
+}
+
+static void range_server(void)
+{
+	pthread_t threads[2 * OWNERS];
+
+	for (int i = 0; i < TRIPS; i++)
+		trip(base, true);
+	for (int i = 0; i < 2 * OWNERS; i++)
+		pthread_create(&threads[i], NULL, i % 2 ? close_names : close_files, NULL);
+	while (now_ms() < end_ms)
+		trip(base, true);
+	over = true;
+	for (int i = 0; i < 2 * OWNERS; i++)
 		pthread_join(threads[i], NULL);
 	close(base);
 }
@@ -272,6 +311,8 @@ int main(int argc, char **arguments)
 	base = check(accept(listener, NULL, NULL), "accept");
 	if (stale)
 		stale_server(there[0], back[1]);
+	else if (strcmp(which, "range") == 0)
+		range_server();
 	else
 		own_server();
 	check(waitpid(client, &status, 0), "waitpid");

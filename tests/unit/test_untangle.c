@@ -308,6 +308,23 @@ static void what_carries_descriptors_stays(void **state)
 	pair_close(&pair);
 }
 
+/* Nor can urgency. */
+static void what_is_urgent_stays(void **state)
+{
+	(void)state;
+	conversation_open(false);
+	make_mixed();
+	hear(EARLY + LATE / 2, EARLY + LATE / 2);
+	assert_int_equal(end_send(&pair.client, "!", 1, MSG_OOB), 1);
+	let_arrive();
+	assert_true(shmipc_receiver_is_mixed(&pair.server.rx, false));
+	assert_false(untangle());
+	assert_false(shmipc_receiver_stop(&pair.server.rx, pair.server.fd, false));
+	hear(BIG, LATE - LATE / 2);
+	assert_int_equal(recv(pair.server.fd, in, 1, MSG_OOB), 1);
+	pair_close(&pair);
+}
+
 /* No copy is to be had, or none that takes anything: an error, and no wrong byte. */
 static void bytes_that_nobody_takes_break_the_stream(void)
 {
@@ -337,6 +354,7 @@ int main(void)
 		TESTS(a_close_behind_a_shutdown_does_not_wait),
 		TESTS(a_send_behind_a_stop_and_a_close_is_counted),
 		cmocka_unit_test(what_carries_descriptors_stays),
+		cmocka_unit_test(what_is_urgent_stays),
 		TESTS(bytes_that_nobody_takes_break_the_stream),
 	};
 
